@@ -1,0 +1,65 @@
+/**
+ * The one interface of every storage driver and wrapper. Objects are immutable blobs
+ * named by keys (`a/b/c`: segments of [A-Za-z0-9._-], no empty one, none that starts
+ * with a dot). A key appears whole or not at all, and only when its bytes are durable.
+ *
+ * Failures: TM1501 (refused for good), TM1506 (full), TM1502 (`createOnly` met another).
+ * A missing object is `undefined`, never an exception; anything else that keeps a driver
+ * from knowing is a failure, so `undefined` always means a proved absence.
+ */
+export interface Storage {
+  /** For people: `file:///var/lib/tidemark`. Never holds a secret. */
+  readonly url: string
+
+  /** The whole object. */
+  read(key: string): Promise<Uint8Array | undefined>
+
+  /** `length` bytes from `offset`; fewer where the object ends before. */
+  readRange(key: string, offset: number, length: number): Promise<Uint8Array | undefined>
+
+  /** Stored size in bytes. */
+  size(key: string): Promise<number | undefined>
+
+  /** All objects whose key starts with `prefix`, in key order. */
+  list(prefix: string): AsyncIterable<StoredObject>
+
+  /**
+   * Stores one object, durable when the promise is fulfilled. `createOnly`: fails with
+   * TM1502 when the key exists (exactly one of several concurrent creators wins).
+   */
+  write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void>
+
+  /** Begins a large object that is written in pieces and appears on commit(). */
+  openWriter(key: string): Promise<ObjectWriter>
+
+  /** Idempotent: removing what is not there is no failure. Durable when fulfilled. */
+  remove(key: string): Promise<void>
+
+  /** Removes what interrupted writers of dead processes left behind; returns how many. */
+  removeLeftovers(): Promise<number>
+
+  /** Free bytes for new objects, or undefined where a store has no such bound. */
+  freeBytes(): Promise<number | undefined>
+
+  close(): Promise<void>
+}
+
+export interface StoredObject {
+  readonly key: string
+  readonly sizeBytes: number
+}
+
+export interface WriteOptions {
+  readonly createOnly?: boolean
+}
+
+/**
+ * append() takes the bytes before it returns (the caller may reuse its buffers) and may
+ * block the thread: it is called from worker threads. Nothing is visible before
+ * commit() is fulfilled; abort() leaves nothing.
+ */
+export interface ObjectWriter {
+  append(pieces: readonly Uint8Array[]): void
+  commit(): Promise<void>
+  abort(): Promise<void>
+}
