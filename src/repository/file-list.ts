@@ -1,0 +1,191 @@
+/**
+ * The file list of a backup: pieces of sorted entries, shared between backups where they
+ * are unchanged (docs/design/repository-format.md, section 5).
+ */
+import { hash } from 'node:crypto'
+import type { Storage } from '../storage/storage.ts'
+import type {
+  BackupRecord,
+  FileEntry,
+  FileStatus,
+  FrameReference,
+  LeafReference,
+} from './backup-record.ts'
+import { damagedObject } from './envelope.ts'
+import { packKey } from './keys.ts'
+import { openPack, type PackReader } from './pack-reader.ts'
+
+const MAX_PIECE_ENTRIES = 1024
+
+/** True where a piece ends after the entry of this path: content decides, so pieces align. */
+export function endsPiece(path: string, entriesSoFar: number): boolean {
+  return entriesSoFar >= MAX_PIECE_ENTRIES || hash('sha256', path, 'buffer').at(-1) === 0
+}
+
+interface StoredEntry {
+  path: string
+  kind: FileEntry['kind']
+  mode: number
+  size?: number
+  leaves?: number[]
+  chunks?: number[]
+  sha256?: string
+  target?: string
+  seen?: [string, string, string, string, 0 | 1]
+}
+
+export function encodePiece(entries: readonly FileEntry[]): Uint8Array {
+  const packs = new Map<string, number>()
+  const numberOf = (pack: string): number => {
+    let number = packs.get(pack)
+    if (number === undefined) {
+      number = packs.size
+      packs.set(pack, number)
+    }
+    return number
+  }
+  const stored = entries.map((entry) => storeEntry(entry, numberOf))
+  return Buffer.from(JSON.stringify({ packs: [...packs.keys()], entries: stored }))
+}
+
+function storeEntry(entry: FileEntry, numberOf: (pack: string) => number): StoredEntry {
+  const base = { path: entry.path, kind: entry.kind, mode: entry.mode }
+  switch (entry.kind) {
+    case 'directory':
+    case 'empty':
+      return base
+    case 'link':
+      return { ...base, target: entry.target }
+    case 'content': {
+      const chunks = entry.chunks.flatMap(({ pack, frame }) => [numberOf(pack), frame])
+      return { ...base, size: entry.size, chunks, sha256: entry.sha256 }
+    }
+    case 'pages': {
+      const leaves = entry.leaves.flatMap(({ pack, frame, slot }) => [numberOf(pack), frame, slot])
+      return { ...base, size: entry.size, leaves, seen: storeStatus(entry.seen) }
+    }
+  }
+}
+
+function storeStatus(seen: FileStatus): [string, string, string, string, 0 | 1] {
+  return [
+    String(seen.device),
+    String(seen.inode),
+    String(seen.modifiedNs),
+    String(seen.changedNs),
+    seen.settled ? 1 : 0,
+  ]
+}
+
+export function decodePiece(key: string, bytes: Uint8Array): FileEntry[] {
+  try {
+    const piece = JSON.parse(Buffer.from(bytes).toString('utf8')) as {
+      packs: string[]
+      entries: StoredEntry[]
+    }
+    return piece.entries.map((entry) => loadEntry(entry, piece.packs))
+  } catch (cause) {
+    throw damagedObject(key, 'a piece of its file list cannot be read', cause)
+  }
+}
+
+function loadEntry(stored: StoredEntry, packs: readonly string[]): FileEntry {
+  const { path, kind, mode } = stored
+  const size = stored.size ?? 0
+  switch (kind) {
+    case 'directory':
+    case 'empty':
+      return { path, kind, mode }
+    case 'link':
+      return { path, kind, mode, target: stored.target ?? '' }
+    case 'content':
+      return {
+        path,
+        kind,
+        mode,
+        size,
+        chunks: loadChunks(stored.chunks ?? [], packs),
+        sha256: stored.sha256 ?? '',
+      }
+    case 'pages':
+      return {
+        path,
+        kind,
+        mode,
+        size,
+        leaves: loadLeaves(stored.leaves ?? [], packs),
+        seen: loadStatus(stored.seen ?? ['0', '0', '0', '0', 0]),
+      }
+    default:
+      throw new Error(`unknown kind of entry: ${kind satisfies never}`)
+  }
+}
+
+function loadChunks(flat: readonly number[], packs: readonly string[]): FrameReference[] {
+  const chunks: FrameReference[] = []
+  for (let at = 0; at < flat.length; at += 2) {
+    chunks.push({ pack: packAt(packs, flat[at]), frame: flat[at + 1] as number })
+  }
+  return chunks
+}
+
+function loadLeaves(flat: readonly number[], packs: readonly string[]): LeafReference[] {
+  const leaves: LeafReference[] = []
+  for (let at = 0; at < flat.length; at += 3) {
+    leaves.push({
+      pack: packAt(packs, flat[at]),
+      frame: flat[at + 1] as number,
+      slot: flat[at + 2] as number,
+    })
+  }
+  return leaves
+}
+
+function packAt(packs: readonly string[], number: number | undefined): string {
+  const pack = packs[number ?? -1]
+  if (pack === undefined) throw new Error(`no pack ${number}`)
+  return pack
+}
+
+function loadStatus(stored: readonly [string, string, string, string, 0 | 1]): FileStatus {
+  return {
+    device: BigInt(stored[0]),
+    inode: BigInt(stored[1]),
+    modifiedNs: BigInt(stored[2]),
+    changedNs: BigInt(stored[3]),
+    settled: stored[4] === 1,
+  }
+}
+
+/** Opens each pack once; for the metadata of one backup, whose packs are few. */
+export function makePackCache(
+  storage: Storage,
+  cluster: string,
+  neededBy: string,
+): (packId: string) => Promise<PackReader> {
+  const readers = new Map<string, Promise<PackReader>>()
+  return (packId) => {
+    let reader = readers.get(packId)
+    if (reader === undefined) {
+      reader = openPack(storage, cluster, packId, neededBy)
+      readers.set(packId, reader)
+    }
+    return reader
+  }
+}
+
+/** All entries of a backup in path order, piece by piece. */
+export async function* readFileList(
+  storage: Storage,
+  record: BackupRecord,
+): AsyncGenerator<FileEntry> {
+  const pack = makePackCache(storage, record.cluster, `backup ${record.id}`)
+  for (const piece of record.files.pieces) {
+    const reader = await pack(piece.pack)
+    const entries = decodePiece(reader.key, await reader.readFrame(piece.frame))
+    if (entries.length !== piece.entries || entries[0]?.path !== piece.firstPath) {
+      throw damagedObject(packKey(record.cluster, piece.pack), 'a piece of its file list differs')
+    }
+    yield* entries
+  }
+}

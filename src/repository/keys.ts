@@ -1,0 +1,82 @@
+/**
+ * Keys of the objects of a repository (docs/design/repository-format.md, section 1).
+ * WAL objects are named by archive/.
+ */
+import { Failure } from '../base/failure.ts'
+
+export const REPOSITORY_KEY = 'tidemark.repository'
+
+const CLUSTER_NAME = /^[a-z][a-z0-9_-]{0,62}$/
+const BACKUP_ID = /^\d{8}-\d{6}-[a-z0-9]{4}$/
+const PACK_ID = /^[0-9a-f]{32}$/
+
+/** Length of the attempt's part of a pack id, in hex digits. */
+export const ATTEMPT_ID_LENGTH = 24
+
+export function isClusterName(name: string): boolean {
+  return CLUSTER_NAME.test(name)
+}
+
+export function isBackupId(id: string): boolean {
+  return BACKUP_ID.test(id)
+}
+
+export function isPackId(id: string): boolean {
+  return PACK_ID.test(id)
+}
+
+export function clusterPrefix(cluster: string): string {
+  if (!isClusterName(cluster)) {
+    throw new Failure('TM1001', {
+      message: `'${cluster}' is not a cluster name`,
+      because: 'a name has 1 to 63 of a-z, 0-9, _ and -, and begins with a letter',
+      fix: 'choose another name',
+    })
+  }
+  return `clusters/${cluster}/`
+}
+
+export function backupPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}backups/`
+}
+
+export function backupKey(cluster: string, backupId: string): string {
+  return `${backupPrefix(cluster)}${backupId}.record`
+}
+
+/** The backup id in a record's key, or undefined for another key. */
+export function parseBackupKey(key: string): string | undefined {
+  const id = /\/backups\/([^/]+)\.record$/.exec(key)?.[1]
+  return id !== undefined && isBackupId(id) ? id : undefined
+}
+
+export function packPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}packs/`
+}
+
+export function attemptPrefix(cluster: string, attemptId: string): string {
+  return `${packPrefix(cluster)}${attemptId}/`
+}
+
+export function packKey(cluster: string, packId: string): string {
+  const attempt = packId.slice(0, ATTEMPT_ID_LENGTH)
+  return `${attemptPrefix(cluster, attempt)}${packId.slice(ATTEMPT_ID_LENGTH)}.pack`
+}
+
+/** The pack id in a pack's key, or undefined for another key. */
+export function parsePackKey(key: string): string | undefined {
+  const match = /\/packs\/([0-9a-f]{24})\/([0-9a-f]{8})\.pack$/.exec(key)
+  return match === null ? undefined : `${match[1]}${match[2]}`
+}
+
+export function formatPackId(attemptId: string, sequence: number): string {
+  return attemptId + sequence.toString(16).padStart(8, '0')
+}
+
+export function holdPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}holds/`
+}
+
+export function holdKey(cluster: string, backupId: string): string {
+  return `${holdPrefix(cluster)}${backupId}.hold`
+}

@@ -1,0 +1,92 @@
+/**
+ * Reads packs: the index once, then frames by ordinal. Every byte handed out was proved
+ * by the hashes of the index, and the index by the trailer.
+ */
+import type { Storage } from '../storage/storage.ts'
+import { damagedObject, missingObject } from './envelope.ts'
+import { decodeFrame } from './frame-codec.ts'
+import { packKey } from './keys.ts'
+import {
+  type FrameEntry,
+  PACK_HEADER_BYTES,
+  PACK_TRAILER_BYTES,
+  parsePackIndex,
+  parsePackTrailer,
+} from './pack-format.ts'
+
+export interface PackReader {
+  readonly key: string
+  readonly packId: string
+  readonly sizeBytes: number
+  readonly frames: readonly FrameEntry[]
+  /** One frame, proved and decompressed. */
+  readFrame(ordinal: number): Promise<Uint8Array>
+  /**
+   * The stored bytes of frames [first, first + count), in one ranged read. Hand them to
+   * decodeStoredFrame() one by one: so a caller decides how much is in memory.
+   */
+  readStored(first: number, count: number): Promise<Uint8Array>
+  /** Proves and decompresses frame `ordinal` out of readStored(first, …). */
+  decodeStored(ordinal: number, first: number, stored: Uint8Array): Uint8Array
+}
+
+/** Opens a pack and proves its index; TM1602 when it is missing, TM1601 when damaged. */
+export async function openPack(
+  storage: Storage,
+  cluster: string,
+  packId: string,
+  neededBy = 'a backup',
+): Promise<PackReader> {
+  const key = packKey(cluster, packId)
+  const sizeBytes = await storage.size(key)
+  if (sizeBytes === undefined) throw missingObject(key, neededBy)
+  if (sizeBytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES) {
+    throw damagedObject(key, `it has only ${sizeBytes} bytes`)
+  }
+  const read = async (offset: number, length: number): Promise<Uint8Array> => {
+    const bytes = await storage.readRange(key, offset, length)
+    if (bytes === undefined) throw missingObject(key, neededBy)
+    if (bytes.length !== length) throw damagedObject(key, 'it has been cut short')
+    return bytes
+  }
+  const trailerBytes = await read(sizeBytes - PACK_TRAILER_BYTES, PACK_TRAILER_BYTES)
+  const trailer = parsePackTrailer(key, trailerBytes, sizeBytes)
+  const header = await read(0, PACK_HEADER_BYTES)
+  const index = await read(trailer.indexOffset, trailer.indexStoredLength)
+  const frames = parsePackIndex(key, packId, header, index, trailerBytes)
+  return makeReader(key, packId, sizeBytes, frames, read)
+}
+
+function makeReader(
+  key: string,
+  packId: string,
+  sizeBytes: number,
+  frames: readonly FrameEntry[],
+  read: (offset: number, length: number) => Promise<Uint8Array>,
+): PackReader {
+  const entryAt = (ordinal: number): FrameEntry => {
+    const entry = frames[ordinal]
+    if (entry === undefined) throw damagedObject(key, `it has no frame ${ordinal}`)
+    return entry
+  }
+  return {
+    key,
+    packId,
+    sizeBytes,
+    frames,
+    async readFrame(ordinal) {
+      const entry = entryAt(ordinal)
+      return decodeFrame(key, ordinal, entry, await read(entry.offset, entry.storedLength))
+    },
+    async readStored(first, count) {
+      const from = entryAt(first)
+      const last = entryAt(first + count - 1)
+      return await read(from.offset, last.offset + last.storedLength - from.offset)
+    },
+    decodeStored(ordinal, first, stored) {
+      const entry = entryAt(ordinal)
+      const start = entry.offset - entryAt(first).offset
+      return decodeFrame(key, ordinal, entry, stored.subarray(start, start + entry.storedLength))
+    },
+  }
+}
