@@ -1,0 +1,180 @@
+/**
+ * `wal get`: brings one file out of the archive.
+ *
+ * Invariants: bytes that are handed out have passed both hashes; `absent` is answered only
+ * when every storage has proved it, since PostgreSQL takes it for the end of WAL and
+ * promotes. Everything else is a failure (docs/design/wal-archive.md, section 4).
+ */
+import { Failure } from '../base/failure.ts'
+import { unknownSystem, findSystemIdentity } from '../repository/system-identity.ts'
+import type { Storage } from '../storage/storage.ts'
+import { findSegmentAfter } from './list-segments.ts'
+import {
+  parseWalFileName,
+  partialPrefix,
+  type WalFileName,
+  walKey,
+} from './wal-file-name.ts'
+import { decodeWalObject, type WalObject } from './wal-object.ts'
+import { writeDestination } from './write-destination.ts'
+
+export interface FetchWalOptions {
+  /** Asked in this order; the first whole copy is taken. */
+  readonly storages: readonly Storage[]
+  readonly cluster: string
+  /** Decimal. */
+  readonly systemIdentifier: string
+  readonly name: string
+  readonly destination: string
+  /**
+   * What a missing segment is when later ones of its timeline are archived: `fail`
+   * (TM1408) for a recovery, `absent` for a standby that can stream it instead.
+   */
+  readonly holes?: 'fail' | 'absent'
+  /** Fsync file and directory; PostgreSQL does it itself for what it restores. */
+  readonly durable?: boolean
+  /** Hears of a damaged or unreachable copy that another storage made good. */
+  readonly onWarning?: (failure: Failure) => void
+}
+
+export type FetchOutcome = 'fetched' | 'absent'
+
+export async function fetchWalFile(options: FetchWalOptions): Promise<FetchOutcome> {
+  const found = await findWalFile(options)
+  if (found === undefined) return 'absent'
+  await writeDestination(options.destination, found.content, options.durable === true)
+  return 'fetched'
+}
+
+/** The verified file; undefined only when every storage proved that it is absent. */
+export async function findWalFile(
+  options: Omit<FetchWalOptions, 'destination' | 'durable'>,
+): Promise<WalObject | undefined> {
+  const request = requireRequest(options.name)
+  const failures: unknown[] = []
+  if (options.storages.length === 0) throw new Error('no storage to fetch from')
+  for (const storage of options.storages) {
+    try {
+      const found = await findInStorage(storage, options, request)
+      if (found !== undefined) {
+        warn(options, failures)
+        return found
+      }
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  if (failures.length === 0) return undefined
+  const first = failures.find((failure) => !isHole(failure)) ?? failures[0]
+  warn(options, failures.filter((failure) => failure !== first))
+  throw first
+}
+
+function isHole(error: unknown): boolean {
+  return error instanceof Failure && error.code === 'TM1408'
+}
+
+function warn(options: Pick<FetchWalOptions, 'onWarning'>, failures: readonly unknown[]): void {
+  for (const failure of failures) {
+    if (failure instanceof Failure) options.onWarning?.(failure)
+  }
+}
+
+/** A partial may be asked for by name alone, or by name and hash. */
+interface Request {
+  readonly file: WalFileName
+  readonly hash: string | undefined
+}
+
+function requireRequest(name: string): Request {
+  const match = /^(.*\.partial)-([0-9a-f]{16})$/.exec(name)
+  const file = parseWalFileName(match?.[1] ?? name)
+  if (file !== undefined) return { file, hash: match?.[2] }
+  throw new Failure('TM1401', {
+    message: `'${name}' is not the name of a WAL file`,
+    because: 'PostgreSQL asks for segments (24 hexadecimal digits), .history and .backup files',
+    fix: 'check restore_command: it must pass %f as the name',
+    details: { name },
+  })
+}
+
+async function findInStorage(
+  storage: Storage,
+  options: Omit<FetchWalOptions, 'destination'>,
+  request: Request,
+): Promise<WalObject | undefined> {
+  const key = await findKey(storage, options, request)
+  const bytes = key === undefined ? undefined : await storage.read(key)
+  if (key === undefined || bytes === undefined) {
+    await proveAbsence(storage, options, request)
+    return undefined
+  }
+  const { systemIdentifier } = options
+  return decodeWalObject(key, bytes, { systemIdentifier, name: request.file.name })
+}
+
+/** Undefined: no partial of that name. */
+async function findKey(
+  storage: Storage,
+  options: Omit<FetchWalOptions, 'destination'>,
+  request: Request,
+): Promise<string | undefined> {
+  const { cluster, systemIdentifier } = options
+  if (request.file.kind !== 'partial' || request.hash !== undefined) {
+    return walKey(cluster, systemIdentifier, request.file, request.hash ?? '')
+  }
+  const keys: string[] = []
+  const prefix = partialPrefix(cluster, systemIdentifier, request.file.name)
+  for await (const object of storage.list(prefix)) keys.push(object.key)
+  if (keys.length <= 1) return keys[0]
+  throw new Failure('TM1402', {
+    message: `${keys.length} files with the name ${request.file.name} are archived`,
+    because: 'several servers or promotions left this segment unfinished, each its own way',
+    fix: `name one of them: ${keys.map((key) => key.slice(key.lastIndexOf('/') + 1)).join(', ')}`,
+    details: { keys },
+  })
+}
+
+/**
+ * The read found nothing. It is absent if a listing agrees, if the repository still proves
+ * to be the one that knows this server, and if it is not a hole among later segments.
+ */
+async function proveAbsence(
+  storage: Storage,
+  options: Omit<FetchWalOptions, 'destination'>,
+  request: Request,
+): Promise<void> {
+  const { cluster, systemIdentifier } = options
+  const { file } = request
+  const key = walKey(cluster, systemIdentifier, file, request.hash ?? '')
+  for await (const object of storage.list(key)) {
+    const ofPartial = file.kind === 'partial' && request.hash === undefined
+    if (object.key === key || ofPartial) throw inconsistent(storage, object.key)
+  }
+  if (file.kind === 'segment' && options.holes !== 'absent') {
+    const later = await findSegmentAfter(storage, cluster, systemIdentifier, file.name)
+    if (later !== undefined) throw hole(storage, file.name, later)
+  }
+  const identity = await findSystemIdentity(storage, cluster, systemIdentifier)
+  if (identity === undefined) throw unknownSystem(storage, cluster, systemIdentifier)
+}
+
+export function hole(storage: Storage, name: string, later: string): Failure {
+  return new Failure('TM1408', {
+    message: `the WAL segment ${name} is missing from the archive`,
+    because: `${storage.url} holds ${later} after it, so this is a hole and not the end of WAL`,
+    fix:
+      `bring it from the pg_wal of the server or of a standby: tidemark wal push FILE; ` +
+      'or recover to a moment before it (--to end-of:gap)',
+    details: { name, later, url: storage.url },
+  })
+}
+
+function inconsistent(storage: Storage, key: string): Failure {
+  return new Failure('TM1501', {
+    message: `${storage.url} lists ${key} but does not hand it out`,
+    because: 'its listing and its reads do not agree',
+    fix: 'try again; look at the storage when it stays so',
+    details: { key },
+  })
+}

@@ -1,0 +1,53 @@
+/**
+ * Listings of archived segments by their keys; nothing is read.
+ */
+import type { Timeline } from '../postgres/lsn.ts'
+import type { Storage } from '../storage/storage.ts'
+import { timelinePrefix } from './wal-file-name.ts'
+
+export interface ListedSegment {
+  readonly name: string
+  readonly key: string
+  readonly sizeBytes: number
+}
+
+const SEGMENT_KEY = /\/([0-9A-F]{8})\/([0-9A-F]{8})\/([0-9A-F]{24})\.wal$/
+
+/** The segment that a key names, or undefined for any other key. */
+export function parseSegmentKey(key: string): string | undefined {
+  const match = SEGMENT_KEY.exec(key)
+  const name = match?.[3]
+  if (match === null || name === undefined) return undefined
+  return name.startsWith(`${match[1]}${match[2]}`) ? name : undefined
+}
+
+/** The segments of one timeline in their order. */
+export async function* listSegments(
+  storage: Storage,
+  cluster: string,
+  systemIdentifier: string,
+  timeline: Timeline,
+): AsyncGenerator<ListedSegment> {
+  const prefix = timelinePrefix(cluster, systemIdentifier, timeline)
+  for await (const { key, sizeBytes } of storage.list(prefix)) {
+    const name = parseSegmentKey(key)
+    if (name !== undefined) yield { name, key, sizeBytes }
+  }
+}
+
+/**
+ * The first archived segment after `name` on its timeline, or undefined. Names of one
+ * timeline sort as their numbers do.
+ */
+export async function findSegmentAfter(
+  storage: Storage,
+  cluster: string,
+  systemIdentifier: string,
+  name: string,
+): Promise<string | undefined> {
+  const timeline = Number.parseInt(name.slice(0, 8), 16)
+  for await (const segment of listSegments(storage, cluster, systemIdentifier, timeline)) {
+    if (segment.name > name) return segment.name
+  }
+  return undefined
+}

@@ -1,0 +1,159 @@
+/**
+ * What the WAL archive of one server holds, by timeline. Keys are listed and histories
+ * read; no segment is opened (that is check-wal.ts and scan-wal.ts).
+ */
+import { Failure } from '../base/failure.ts'
+import { parseHistoryFileName, type TimelineHistory } from '../postgres/history-file.ts'
+import { parseSegmentName, type Timeline } from '../postgres/lsn.ts'
+import { readSystemIdentity } from '../repository/system-identity.ts'
+import type { Storage, StoredObject } from '../storage/storage.ts'
+import { findGaps, findRanges, type SegmentRange } from './find-gaps.ts'
+import { findArchivedHistory } from './find-history.ts'
+import { parseSegmentKey } from './list-segments.ts'
+import { walPrefix } from './wal-file-name.ts'
+
+export interface WalListing {
+  readonly systemIdentifier: string
+  readonly walSegmentSizeBytes: number
+  /** Ascending. */
+  readonly timelines: readonly WalTimeline[]
+  readonly labels: readonly KeptWalFile[]
+  readonly partials: readonly KeptWalFile[]
+  readonly quarantine: readonly KeptWalFile[]
+  /** Keys that the format does not know. */
+  readonly strangers: readonly string[]
+  /** Stored bytes of everything. */
+  readonly bytes: number
+}
+
+export interface WalTimeline {
+  readonly timeline: Timeline
+  /** Undefined: none is archived (normal for timeline 1). */
+  readonly history: TimelineHistory | undefined
+  /** Why the archived history cannot be used. */
+  readonly historyFailure: Failure | undefined
+  readonly ranges: readonly SegmentRange[]
+  readonly gaps: readonly SegmentRange[]
+  readonly segments: number
+  readonly bytes: number
+}
+
+export interface KeptWalFile {
+  /** The last part of the key: file name, for partials and quarantine with the hash. */
+  readonly name: string
+  readonly key: string
+  readonly sizeBytes: number
+}
+
+/** TM1407 when the repository does not know the server. */
+export async function listWal(
+  storage: Storage,
+  cluster: string,
+  systemIdentifier: string,
+): Promise<WalListing> {
+  const identity = await readSystemIdentity(storage, cluster, systemIdentifier)
+  const collected = newCollection()
+  const prefix = walPrefix(cluster, systemIdentifier)
+  for await (const object of storage.list(prefix)) {
+    collect(collected, object, object.key.slice(prefix.length), identity.walSegmentSizeBytes)
+  }
+  const timelines: WalTimeline[] = []
+  for (const timeline of [...collected.timelines.keys()].sort((a, b) => a - b)) {
+    const found = collected.timelines.get(timeline) as CollectedTimeline
+    const history = found.hasHistory
+      ? await readHistory(storage, cluster, systemIdentifier, timeline)
+      : { history: undefined, historyFailure: undefined }
+    timelines.push({ timeline, ...history, ...summarize(found) })
+  }
+  const { labels, partials, quarantine, strangers, bytes } = collected
+  const { walSegmentSizeBytes } = identity
+  const kept = { labels, partials, quarantine, strangers, bytes }
+  return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
+}
+
+interface CollectedTimeline {
+  hasHistory: boolean
+  readonly segments: bigint[]
+  bytes: number
+}
+
+interface Collection {
+  readonly timelines: Map<Timeline, CollectedTimeline>
+  readonly labels: KeptWalFile[]
+  readonly partials: KeptWalFile[]
+  readonly quarantine: KeptWalFile[]
+  readonly strangers: string[]
+  bytes: number
+}
+
+function newCollection(): Collection {
+  const timelines = new Map<Timeline, CollectedTimeline>()
+  return { timelines, labels: [], partials: [], quarantine: [], strangers: [], bytes: 0 }
+}
+
+/** `path`: the key below the prefix of this server's WAL. */
+function collect(
+  into: Collection,
+  object: StoredObject,
+  path: string,
+  walSegmentSizeBytes: number,
+): void {
+  into.bytes += object.sizeBytes
+  const historyTimeline = parseHistoryFileName(path)
+  if (historyTimeline !== undefined) {
+    timelineOf(into, historyTimeline).hasHistory = true
+    return
+  }
+  const segmentName = parseSegmentKey(object.key)
+  const segment =
+    segmentName === undefined ? undefined : parseSegmentName(segmentName, walSegmentSizeBytes)
+  if (segment !== undefined) {
+    const timeline = timelineOf(into, segment.timeline)
+    timeline.segments.push(segment.segment)
+    timeline.bytes += object.sizeBytes
+    return
+  }
+  const folder = folderOf(into, path)
+  if (folder === undefined) into.strangers.push(object.key)
+  else folder.push({ name: path.slice(path.indexOf('/') + 1), ...object })
+}
+
+function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
+  if (path.startsWith('labels/')) return into.labels
+  if (path.startsWith('partial/')) return into.partials
+  if (path.startsWith('quarantine/')) return into.quarantine
+  return undefined
+}
+
+function timelineOf(into: Collection, timeline: Timeline): CollectedTimeline {
+  const known = into.timelines.get(timeline)
+  if (known !== undefined) return known
+  const created: CollectedTimeline = { hasHistory: false, segments: [], bytes: 0 }
+  into.timelines.set(timeline, created)
+  return created
+}
+
+function summarize(
+  found: CollectedTimeline,
+): Pick<WalTimeline, 'ranges' | 'gaps' | 'segments' | 'bytes'> {
+  const ascending = found.segments.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  const ranges = findRanges(ascending)
+  return { ranges, gaps: findGaps(ranges), segments: ascending.length, bytes: found.bytes }
+}
+
+/** A damaged history is shown, not thrown: the list is what one looks at then. */
+async function readHistory(
+  storage: Storage,
+  cluster: string,
+  systemIdentifier: string,
+  timeline: Timeline,
+): Promise<Pick<WalTimeline, 'history' | 'historyFailure'>> {
+  try {
+    const history = await findArchivedHistory(storage, cluster, systemIdentifier, timeline)
+    return { history, historyFailure: undefined }
+  } catch (error) {
+    const shown = error instanceof Failure && ['TM1601', 'TM1410'].includes(error.code)
+    if (!shown) throw error
+    return { history: undefined, historyFailure: error }
+  }
+}

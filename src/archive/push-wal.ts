@@ -1,0 +1,270 @@
+/**
+ * `wal push`: takes one file of a server into the archive of every repository.
+ *
+ * Invariant: it returns only when every storage holds the file under its name, durable and
+ * verified. What is refused although its server is known is in quarantine before the
+ * failure is thrown. Order, races and crash windows: docs/design/wal-archive.md. This
+ * module is started for every segment: it imports nothing that is slow to load.
+ */
+import { basename, dirname, resolve } from 'node:path'
+import { Failure } from '../base/failure.ts'
+import { parseHistoryFile, sameAncestors, type TimelineHistory } from '../postgres/history-file.ts'
+import type { Timeline } from '../postgres/lsn.ts'
+import {
+  listSystemIdentities,
+  readSystemIdentity,
+  type SystemIdentity,
+  unknownSystem,
+} from '../repository/system-identity.ts'
+import type { Storage } from '../storage/storage.ts'
+import { badHistory, findArchivedHistory, findLocalHistory } from './find-history.ts'
+import { type FirstPage, judgeLength, judgeSegment, parseFirstPage } from './judge-segment.ts'
+import { findSystemIdentifier, notWhole, readWalFile } from './read-wal-file.ts'
+import { refuseRestoredCopy } from './restored-marker.ts'
+import { quarantineWal, type StoreOutcome, storeWal, type WalToStore } from './store-wal.ts'
+import { parseWalFileName, type WalFileKind, type WalFileName } from './wal-file-name.ts'
+import { encodeWalObject, hashContent } from './wal-object.ts'
+
+export interface PushWalOptions {
+  /** All of them must take the file. */
+  readonly storages: readonly Storage[]
+  readonly cluster: string
+  /** As PostgreSQL hands it over (%p), or any file of that name. */
+  readonly path: string
+  /** Where the file comes from; the parent of the file's directory when not given. */
+  readonly dataDirectory?: string
+  /** Needed only for history and label files that lie in no data directory. */
+  readonly systemIdentifier?: string
+  /** Hears of failures of further storages, when one has failed already. */
+  readonly onWarning?: (failure: Failure) => void
+}
+
+export interface PushWalResult {
+  readonly name: string
+  readonly kind: WalFileKind
+  readonly systemIdentifier: string
+  readonly bytes: number
+  readonly storedBytes: number
+  readonly outcomes: readonly { readonly url: string; readonly outcome: StoreOutcome }[]
+}
+
+export async function pushWalFile(options: PushWalOptions): Promise<PushWalResult> {
+  const file = requireWalFileName(options.path)
+  const dataDirectory = options.dataDirectory ?? resolve(options.path, '..', '..')
+  await refuseRestoredCopy(dataDirectory)
+  const source = await readSource(options, file, dataDirectory)
+  const wal = encodeOnce(options.cluster, source)
+  const results = await Promise.allSettled(
+    options.storages.map((storage) => pushToStorage(storage, options, source, wal)),
+  )
+  reportFailures(results, options)
+  return {
+    name: file.name,
+    kind: file.kind,
+    systemIdentifier: source.systemIdentifier,
+    bytes: source.content.length,
+    storedBytes: wal.bytes().length,
+    outcomes: results.flatMap((result, index) => {
+      const url = (options.storages[index] as Storage).url
+      return result.status === 'fulfilled' ? [{ url, outcome: result.value }] : []
+    }),
+  }
+}
+
+interface Source {
+  readonly file: WalFileName
+  readonly path: string
+  readonly content: Buffer
+  readonly contentHash: string
+  readonly systemIdentifier: string
+  /** Of segments, and of partials that have one. */
+  readonly page: FirstPage | undefined
+}
+
+function requireWalFileName(path: string): WalFileName {
+  const name = basename(path)
+  const file = parseWalFileName(name)
+  if (file !== undefined) return file
+  throw new Failure('TM1401', {
+    message: `'${name}' is not the name of a WAL file`,
+    because: 'PostgreSQL archives segments (24 hexadecimal digits), .partial, .history and .backup',
+    fix: 'check archive_command: it must pass %p as the path',
+    details: { path },
+  })
+}
+
+async function readSource(
+  options: PushWalOptions,
+  file: WalFileName,
+  dataDirectory: string,
+): Promise<Source> {
+  const { path } = options
+  const content = await readWalFile(path)
+  const page = hasPages(file) ? parseFirstPage(content) : undefined
+  if (file.kind === 'segment') requireWholeSegment(path, content, page)
+  const found = await findSystemIdentifier(dataDirectory)
+  const stated = options.systemIdentifier ?? found
+  const written = page?.long.systemIdentifier.toString()
+  if (written !== undefined && stated !== undefined && written !== stated) {
+    throw foreignWal(path, written, `the server here is ${stated}`)
+  }
+  const systemIdentifier = written ?? stated ?? (await onlyIdentity(options))
+  return { file, path, content, contentHash: hashContent(content), systemIdentifier, page }
+}
+
+function hasPages(file: WalFileName): boolean {
+  return file.kind === 'segment' || file.kind === 'partial'
+}
+
+function requireWholeSegment(path: string, content: Buffer, page: FirstPage | undefined): void {
+  if (page === undefined) {
+    throw notWhole(path, 'it does not begin with a WAL page of PostgreSQL 13 to 18')
+  }
+  const problem = judgeLength(content, page)
+  if (problem !== undefined) throw notWhole(path, problem)
+}
+
+/** Of a history or label file that lies in no data directory. */
+async function onlyIdentity(options: PushWalOptions): Promise<string> {
+  const storage = options.storages[0] as Storage
+  const identities = await listSystemIdentities(storage, options.cluster)
+  const only = identities[0]
+  if (identities.length === 1 && only !== undefined) return only.systemIdentifier
+  throw new Failure('TM1407', {
+    message: `cannot tell which server ${options.path} belongs to`,
+    because: `there is no control file beside it, and ${options.cluster} has ${identities.length} servers in ${storage.url}`,
+    fix: 'push it from the pg_wal of its data directory, or name the system identifier',
+  })
+}
+
+function foreignWal(path: string, systemIdentifier: string, because: string): Failure {
+  return new Failure('TM1403', {
+    message: `the WAL file ${path} was written by another server (${systemIdentifier})`,
+    because,
+    fix: 'archive it under the name of its own cluster; it was not stored here',
+    details: { path, systemIdentifier },
+  })
+}
+
+/** Encodes when first asked, once for all storages. */
+function encodeOnce(cluster: string, source: Source): WalToStore {
+  let encoded: Uint8Array | undefined
+  const { file, contentHash, systemIdentifier } = source
+  const headerTimeline: Timeline = source.page?.timeline ?? 0
+  const bytes = (): Uint8Array => {
+    const object = { systemIdentifier, name: file.name, headerTimeline, content: source.content }
+    encoded ??= encodeWalObject(object, contentHash)
+    return encoded
+  }
+  return { cluster, systemIdentifier, file, contentHash, bytes }
+}
+
+async function pushToStorage(
+  storage: Storage,
+  options: PushWalOptions,
+  source: Source,
+  wal: WalToStore,
+): Promise<StoreOutcome> {
+  const identity = await requireIdentity(storage, options.cluster, source)
+  const refusal = await judgeSource(storage, options, source, identity)
+  if (refusal !== undefined) {
+    await quarantineWal(storage, wal)
+    throw refusal
+  }
+  return await storeWal(storage, wal)
+}
+
+async function requireIdentity(
+  storage: Storage,
+  cluster: string,
+  source: Source,
+): Promise<SystemIdentity> {
+  try {
+    return await readSystemIdentity(storage, cluster, source.systemIdentifier)
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'TM1407') throw error
+    const others = await listSystemIdentities(storage, cluster)
+    if (others.length === 0) throw unknownSystem(storage, cluster, source.systemIdentifier)
+    const known = others.map((other) => other.systemIdentifier).join(', ')
+    const because = `${storage.url} knows ${cluster} as ${known}`
+    throw foreignWal(source.path, source.systemIdentifier, because)
+  }
+}
+
+/** The failure to throw after quarantine; undefined: accepted. */
+async function judgeSource(
+  storage: Storage,
+  options: PushWalOptions,
+  source: Source,
+  identity: SystemIdentity,
+): Promise<Failure | undefined> {
+  const { file, content, page } = source
+  if (file.kind === 'history') return await judgeHistory(storage, options, source)
+  if (file.kind !== 'segment' || page === undefined) return undefined
+  const history =
+    page.timeline === file.timeline ? undefined : await findHistory(storage, options, source)
+  const because = judgeSegment(file.name, content, page, identity, history)
+  if (because === undefined) return undefined
+  return new Failure('TM1404', {
+    message: `the WAL segment ${file.name} is refused`,
+    because,
+    fix: `check where ${source.path} comes from; its bytes are in quarantine in ${storage.url}`,
+    details: { name: file.name, url: storage.url },
+  })
+}
+
+async function findHistory(
+  storage: Storage,
+  options: PushWalOptions,
+  source: Source,
+): Promise<TimelineHistory | undefined> {
+  const { file, systemIdentifier } = source
+  const archived = await findArchivedHistory(
+    storage,
+    options.cluster,
+    systemIdentifier,
+    file.timeline,
+  )
+  return archived ?? (await findLocalHistory(dirname(options.path), file.timeline))
+}
+
+/** A history must agree with the archived history of its parent (writeTimeLineHistory). */
+async function judgeHistory(
+  storage: Storage,
+  options: PushWalOptions,
+  source: Source,
+): Promise<Failure | undefined> {
+  const { file, content, systemIdentifier } = source
+  const parsed = parseHistoryFile(file.timeline, content)
+  if (!parsed.ok) return badHistory(file.name, `line ${parsed.error.line}: ${parsed.error.problem}`)
+  const parent = parsed.history.ancestors.at(-1)
+  if (parent === undefined) return badHistory(file.name, 'it names no ancestor')
+  const known = await findArchivedHistory(
+    storage,
+    options.cluster,
+    systemIdentifier,
+    parent.timeline,
+  )
+  if (known === undefined) return undefined
+  if (sameAncestors(known.ancestors, parsed.history.ancestors.slice(0, -1))) return undefined
+  return badHistory(
+    file.name,
+    `it tells another past of timeline ${parent.timeline} than the archived history of it`,
+  )
+}
+
+/** Throws the first failure, a conflict before others; the others are warnings. */
+function reportFailures(
+  results: readonly PromiseSettledResult<StoreOutcome>[],
+  options: PushWalOptions,
+): void {
+  const reasons = results.flatMap((result) =>
+    result.status === 'rejected' ? [result.reason as unknown] : [],
+  )
+  const first =
+    reasons.find((reason) => reason instanceof Failure && reason.code === 'TM1402') ?? reasons[0]
+  for (const reason of reasons) {
+    if (reason !== first && reason instanceof Failure) options.onWarning?.(reason)
+  }
+  if (first !== undefined) throw first
+}

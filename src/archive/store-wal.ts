@@ -1,0 +1,112 @@
+/**
+ * Stores one encoded WAL object in one repository, once.
+ *
+ * Invariant: of two that store one name with different content exactly one creates the
+ * object; the bytes of the other are in quarantine before it fails.
+ */
+import { Failure } from '../base/failure.ts'
+import type { Storage } from '../storage/storage.ts'
+import { quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
+import { decodeWalObject, hashContent } from './wal-object.ts'
+
+/** `found`: it was there and is whole. `replaced`: what was there was damaged. */
+export type StoreOutcome = 'stored' | 'found' | 'replaced'
+
+export interface WalToStore {
+  readonly cluster: string
+  readonly systemIdentifier: string
+  readonly file: WalFileName
+  /** SHA-256 of the raw content in hex. */
+  readonly contentHash: string
+  /** The WAL object. */
+  readonly bytes: () => Uint8Array
+}
+
+export async function storeWal(storage: Storage, wal: WalToStore): Promise<StoreOutcome> {
+  const key = walKey(wal.cluster, wal.systemIdentifier, wal.file, wal.contentHash)
+  if (await create(storage, key, wal.bytes())) return 'stored'
+  const existing = await storage.read(key)
+  if (existing === undefined) throw vanished(storage, key)
+  const archivedHash = hashIfWhole(key, existing, wal)
+  if (archivedHash === undefined) return await replaceDamaged(storage, key, existing, wal)
+  if (archivedHash === wal.contentHash) return 'found'
+  await quarantineWal(storage, wal)
+  throw conflict(storage, wal, archivedHash)
+}
+
+/** Keeps refused bytes under name and content hash; durable when fulfilled. */
+export async function quarantineWal(storage: Storage, wal: WalToStore): Promise<void> {
+  const { cluster, systemIdentifier, file, contentHash } = wal
+  const key = quarantineKey(cluster, systemIdentifier, file.name, contentHash)
+  if (await create(storage, key, wal.bytes())) return
+  const existing = await storage.read(key)
+  if (existing !== undefined && hashIfWhole(key, existing, wal) === contentHash) return
+  await storage.write(key, wal.bytes())
+}
+
+/** True when this call has created the object, false when the key was taken. */
+async function create(storage: Storage, key: string, bytes: Uint8Array): Promise<boolean> {
+  try {
+    await storage.write(key, bytes, { createOnly: true })
+    return true
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'TM1502') return false
+    throw error
+  }
+}
+
+function hashIfWhole(key: string, bytes: Uint8Array, wal: WalToStore): string | undefined {
+  try {
+    const expected = { systemIdentifier: wal.systemIdentifier, name: wal.file.name }
+    return decodeWalObject(key, bytes, expected).contentHash
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'TM1601') return undefined
+    throw error
+  }
+}
+
+/**
+ * The stored bytes are not those that anyone wrote, and the pushed file has passed every
+ * check: it takes their place, after they were kept. A crash in between leaves the damaged
+ * object as it was. What was written is read back, in case another replaced it too.
+ */
+async function replaceDamaged(
+  storage: Storage,
+  key: string,
+  damaged: Uint8Array,
+  wal: WalToStore,
+): Promise<StoreOutcome> {
+  const { cluster, systemIdentifier, file } = wal
+  const kept = quarantineKey(cluster, systemIdentifier, file.name, hashContent(damaged))
+  await create(storage, `${kept}.damaged`, damaged)
+  await storage.write(key, wal.bytes())
+  const written = await storage.read(key)
+  if (written === undefined) throw vanished(storage, key)
+  const archivedHash = decodeWalObject(key, written).contentHash
+  if (archivedHash === wal.contentHash) return 'replaced'
+  await quarantineWal(storage, wal)
+  throw conflict(storage, wal, archivedHash)
+}
+
+function conflict(storage: Storage, wal: WalToStore, archivedHash: string): Failure {
+  const { file, contentHash } = wal
+  return new Failure('TM1402', {
+    message: `${file.name} is in the archive with other content`,
+    because:
+      `${storage.url} holds ${archivedHash.slice(0, 16)}…, this file is ` +
+      `${contentHash.slice(0, 16)}…: two servers or two histories use one archive`,
+    fix:
+      'find out which server is the right one and stop archiving on the other; ' +
+      'the refused bytes are in quarantine (tidemark wal list)',
+    details: { name: file.name, url: storage.url, archivedHash, contentHash },
+  })
+}
+
+function vanished(storage: Storage, key: string): Failure {
+  return new Failure('TM1602', {
+    message: `the object ${key} vanished while it was compared`,
+    because: `something removes objects of ${storage.url}`,
+    fix: 'push the file again',
+    details: { key },
+  })
+}

@@ -1,0 +1,78 @@
+/**
+ * The names of files that PostgreSQL archives, and the keys of the objects that hold them
+ * (docs/design/wal-archive.md, section 1). PostgreSQL: access/xlog_internal.h
+ * (IsXLogFileName, IsPartialXLogFileName, IsTLHistoryFileName, IsBackupHistoryFileName).
+ */
+import { parseHistoryFileName } from '../postgres/history-file.ts'
+import { formatTimeline, type Timeline } from '../postgres/lsn.ts'
+import { clusterPrefix } from '../repository/keys.ts'
+
+export type WalFileKind = 'segment' | 'history' | 'label' | 'partial'
+
+export interface WalFileName {
+  readonly name: string
+  readonly kind: WalFileKind
+  readonly timeline: Timeline
+  /** The 24 digits of the segment that the file is or belongs to; none for a history. */
+  readonly segmentName: string | undefined
+}
+
+/** Undefined for a name that PostgreSQL never archives. */
+export function parseWalFileName(name: string): WalFileName | undefined {
+  const historyTimeline = parseHistoryFileName(name)
+  if (historyTimeline !== undefined) {
+    return { name, kind: 'history', timeline: historyTimeline, segmentName: undefined }
+  }
+  const match = /^([0-9A-F]{8}[0-9A-F]{16})(\.partial|\.[0-9A-F]{8}\.backup)?$/.exec(name)
+  if (match === null) return undefined
+  const segmentName = match[1] as string
+  const timeline = Number.parseInt(segmentName.slice(0, 8), 16)
+  if (timeline === 0) return undefined
+  return { name, kind: kindOf(match[2]), timeline, segmentName }
+}
+
+function kindOf(suffix: string | undefined): WalFileKind {
+  if (suffix === undefined) return 'segment'
+  return suffix === '.partial' ? 'partial' : 'label'
+}
+
+export function walPrefix(cluster: string, systemIdentifier: string): string {
+  return `${clusterPrefix(cluster)}wal/${systemIdentifier}/`
+}
+
+/** Prefix of all segments of one timeline. */
+export function timelinePrefix(
+  cluster: string,
+  systemIdentifier: string,
+  timeline: Timeline,
+): string {
+  return `${walPrefix(cluster, systemIdentifier)}${formatTimeline(timeline)}/`
+}
+
+/** `contentHash`: SHA-256 of the raw content in hex; part of a partial's key. */
+export function walKey(
+  cluster: string,
+  systemIdentifier: string,
+  file: WalFileName,
+  contentHash: string,
+): string {
+  const prefix = walPrefix(cluster, systemIdentifier)
+  if (file.kind === 'history') return `${prefix}${file.name}`
+  if (file.kind === 'label') return `${prefix}labels/${file.name}`
+  if (file.kind === 'partial') return `${prefix}partial/${file.name}-${contentHash.slice(0, 16)}`
+  const [timeline, middle] = [file.name.slice(0, 8), file.name.slice(8, 16)]
+  return `${prefix}${timeline}/${middle}/${file.name}.wal`
+}
+
+export function partialPrefix(cluster: string, systemIdentifier: string, name: string): string {
+  return `${walPrefix(cluster, systemIdentifier)}partial/${name}-`
+}
+
+export function quarantineKey(
+  cluster: string,
+  systemIdentifier: string,
+  name: string,
+  contentHash: string,
+): string {
+  return `${walPrefix(cluster, systemIdentifier)}quarantine/${name}-${contentHash.slice(0, 16)}`
+}
