@@ -3,9 +3,13 @@
  * named by keys (`a/b/c`: segments of [A-Za-z0-9._-], no empty one, none that starts
  * with a dot). A key appears whole or not at all, and only when its bytes are durable.
  *
- * Failures: TM1501 (refused for good), TM1506 (full), TM1502 (`createOnly` met another).
+ * Failures: TM1501 (refused for good), TM1506 (full), TM1502 (`createOnly` met another),
+ * TM1507 (the repository itself is not there, for example unmounted).
  * A missing object is `undefined`, never an exception; anything else that keeps a driver
  * from knowing is a failure, so `undefined` always means a proved absence.
+ *
+ * The object `tidemark.repository` comes first: drivers that can lose their root refuse
+ * every other write, and every answer "absent", while it is not there.
  */
 export interface Storage {
   /** For people: `file:///var/lib/tidemark`. Never holds a secret. */
@@ -31,6 +35,13 @@ export interface Storage {
 
   /** Begins a large object that is written in pieces and appears on commit(). */
   openWriter(key: string): Promise<ObjectWriter>
+
+  /**
+   * Makes sure that objects seen here, which another process may be writing, would survive
+   * a crash now. Whoever acknowledges something because an object *is already there* calls
+   * this first, or has met TM1502 on it, which says the same.
+   */
+  confirmDurable(keys: readonly string[]): Promise<void>
 
   /** Idempotent: removing what is not there is no failure. Durable when fulfilled. */
   remove(key: string): Promise<void>

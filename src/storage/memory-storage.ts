@@ -1,0 +1,105 @@
+/**
+ * Objects in memory, for tests and simulations. As strict about keys as the others; it has
+ * no root that could vanish, so it asks for no marker.
+ */
+import { Failure } from '../base/failure.ts'
+import { assertStorageKey, assertStoragePrefix, compareKeys } from './storage-key.ts'
+import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+
+/** Two storages opened over the same map see the same objects, as two processes would. */
+export function openMemoryStorage(objects = new Map<string, Uint8Array>()): Storage {
+  return new MemoryStorage(objects)
+}
+
+class MemoryStorage implements Storage {
+  readonly url = 'memory:///'
+  readonly #objects: Map<string, Uint8Array>
+
+  constructor(objects: Map<string, Uint8Array>) {
+    this.#objects = objects
+  }
+
+  async read(key: string): Promise<Uint8Array | undefined> {
+    assertStorageKey(key)
+    return this.#objects.get(key)?.slice()
+  }
+
+  async readRange(key: string, offset: number, length: number): Promise<Uint8Array | undefined> {
+    assertStorageKey(key)
+    if (offset < 0 || length < 0) throw new Error(`not a range: ${offset}, ${length}`)
+    return this.#objects.get(key)?.slice(offset, offset + length)
+  }
+
+  async size(key: string): Promise<number | undefined> {
+    assertStorageKey(key)
+    return this.#objects.get(key)?.length
+  }
+
+  list(prefix: string): AsyncIterable<StoredObject> {
+    assertStoragePrefix(prefix)
+    return this.#list(prefix)
+  }
+
+  async *#list(prefix: string): AsyncGenerator<StoredObject> {
+    const keys = [...this.#objects.keys()].filter((key) => key.startsWith(prefix))
+    for (const key of keys.sort(compareKeys)) {
+      const object = this.#objects.get(key)
+      if (object !== undefined) yield { key, sizeBytes: object.length }
+    }
+  }
+
+  async write(key: string, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
+    assertStorageKey(key)
+    if (options.createOnly === true && this.#objects.has(key)) {
+      throw new Failure('TM1502', {
+        message: `${key} exists already in ${this.url}`,
+        because: 'another run created it first; it was not overwritten',
+        fix: 'compare the two runs; when both did the same work, nothing is to be done',
+        details: { key },
+      })
+    }
+    this.#objects.set(key, bytes.slice())
+  }
+
+  async openWriter(key: string): Promise<ObjectWriter> {
+    assertStorageKey(key)
+    const pieces: Uint8Array[] = []
+    let open = true
+    const assertOpen = () => {
+      if (!open) throw new Error(`the writer of ${key} is finished`)
+    }
+    return {
+      append: (more) => {
+        assertOpen()
+        pieces.push(...more.map((piece) => piece.slice()))
+      },
+      commit: async () => {
+        assertOpen()
+        open = false
+        this.#objects.set(key, new Uint8Array(Buffer.concat(pieces)))
+      },
+      abort: async () => {
+        open = false
+      },
+    }
+  }
+
+  async confirmDurable(keys: readonly string[]): Promise<void> {
+    keys.forEach(assertStorageKey)
+  }
+
+  async remove(key: string): Promise<void> {
+    assertStorageKey(key)
+    this.#objects.delete(key)
+  }
+
+  async removeLeftovers(): Promise<number> {
+    return 0
+  }
+
+  async freeBytes(): Promise<number | undefined> {
+    return undefined
+  }
+
+  async close(): Promise<void> {}
+}
