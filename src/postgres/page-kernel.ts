@@ -92,6 +92,14 @@ interface KernelExports {
   foldCrc32c(state: number, at: number, blocks: number, tables: number): void
 }
 
+/** The little of the WebAssembly API that is used: Node's types do not have it. */
+interface WebAssemblyApi {
+  readonly Memory: new (limits: { initial: number }) => { readonly buffer: ArrayBuffer }
+  readonly Module: new (bytes: Uint8Array) => object
+  readonly Instance: new (module: object, imports: object) => { readonly exports: KernelExports }
+}
+
+const WASM = (globalThis as unknown as { readonly WebAssembly: WebAssemblyApi }).WebAssembly
 const WASM_PAGE_BYTES = 65536
 /** Within the first 64 KiB, well above what the module itself may keep there. */
 const CRC_TABLES = 32768
@@ -99,10 +107,9 @@ const CRC_STATE = CRC_TABLES + 512
 
 export function createPageKernel(options: PageKernelOptions): PageKernel {
   const layout = layOutMemory(options.readBufferBytes)
-  const memory = new WebAssembly.Memory({ initial: layout.end / WASM_PAGE_BYTES })
-  const module = new WebAssembly.Module(readModule())
-  const imports = { env: { memory } }
-  const kernel = new WebAssembly.Instance(module, imports).exports as unknown as KernelExports
+  const memory = new WASM.Memory({ initial: layout.end / WASM_PAGE_BYTES })
+  const module = new WASM.Module(readModule())
+  const kernel = new WASM.Instance(module, { env: { memory } }).exports
   const bytes = new Uint8Array(memory.buffer)
   bytes.set(buildFoldTables(), CRC_TABLES)
   return buildKernel(kernel, bytes, layout)
