@@ -1,0 +1,68 @@
+/**
+ * Open files of one worker, the last used ones only. Files come into being on first use,
+ * at their full size: a page that is never written is a zero page.
+ */
+import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, openSync } from 'node:fs'
+import { join } from 'node:path'
+import { describeSystemError, Failure } from '../../base/failure.ts'
+import type { BatchFile, Owner } from './messages.ts'
+
+const KEPT = 64
+const CREATE = constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW
+const PRIVATE_MODE = 0o600
+
+export class FileHandles {
+  readonly #dataDirectory: string
+  readonly #owner: Owner | undefined
+  readonly #open = new Map<string, number>()
+
+  constructor(dataDirectory: string, owner: Owner | undefined) {
+    this.#dataDirectory = dataDirectory
+    this.#owner = owner
+  }
+
+  /** Two workers may open one file: every step here may be done twice. */
+  handle(file: BatchFile): number {
+    const known = this.#open.get(file.path)
+    if (known !== undefined) return known
+    const fd = this.#create(file)
+    this.#open.set(file.path, fd)
+    if (this.#open.size > KEPT) {
+      const [path, oldest] = this.#open.entries().next().value as [string, number]
+      this.#open.delete(path)
+      closeSync(oldest)
+    }
+    return fd
+  }
+
+  closeAll(): void {
+    for (const fd of this.#open.values()) closeSync(fd)
+    this.#open.clear()
+  }
+
+  #create(file: BatchFile): number {
+    const path = join(this.#dataDirectory, file.path)
+    try {
+      const fd = openSync(path, CREATE, PRIVATE_MODE)
+      if (this.#owner !== undefined) fchownSync(fd, this.#owner.uid, this.#owner.gid)
+      if (file.mode !== PRIVATE_MODE) fchmodSync(fd, file.mode)
+      if (file.size > 0) ftruncateSync(fd, file.size)
+      return fd
+    } catch (error) {
+      throw cannotWrite(path, error)
+    }
+  }
+}
+
+export function cannotWrite(path: string, error: unknown): Failure {
+  const full = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '')
+  return new Failure('TM1217', {
+    message: `cannot write ${path}`,
+    because: describeSystemError(error),
+    fix: full
+      ? 'make room on that file system, then run the same restore again'
+      : 'mend what the reason names, then run the same restore again',
+    details: { path },
+    cause: error,
+  })
+}

@@ -1,0 +1,125 @@
+/**
+ * The workers of a file restore and the queue before them. The first failure ends all.
+ */
+import { Worker } from 'node:worker_threads'
+import { Failure, fromFailureMessage } from '../../base/failure.ts'
+import type { Batch } from './batch.ts'
+import type { FromWorker, ToWorker, WorkerSettings } from './messages.ts'
+
+export type TaskResult = Extract<FromWorker, { kind: 'done' }>
+
+/** Tasks that a worker holds: one that it works on, one that waits for it. */
+const HELD_TASKS = 2
+/** A worker needs some MB of heap; what it holds of packs and frames is outside of it. */
+const WORKER_HEAP_MB = 96
+
+export class WorkerPool {
+  readonly #workers: Worker[] = []
+  #failure: Error | undefined
+  #wake: (() => void) | undefined
+  #onResult: (result: TaskResult) => void = () => {}
+  readonly #held = new Map<Worker, number>()
+  #ended = 0
+
+  constructor(settings: WorkerSettings, count: number) {
+    const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
+    const url = new URL(`./worker${extension}`, import.meta.url)
+    for (let number = 0; number < count; number++) {
+      const worker = new Worker(url, {
+        workerData: settings,
+        resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MB },
+      })
+      worker.on('message', (message: FromWorker) => {
+        this.#take(worker, message)
+      })
+      worker.on('error', (error) => {
+        this.fail(error instanceof Error ? error : new Error(String(error)))
+      })
+      this.#workers.push(worker)
+    }
+  }
+
+  /** Runs all tasks of a batch; fulfilled when every file of it was handed to the kernel. */
+  async run(batch: Batch, onResult: (result: TaskResult) => void): Promise<void> {
+    this.#onResult = onResult
+    this.#ended = 0
+    for (const worker of this.#workers) {
+      const { files, fingerprints } = batch
+      this.#send(worker, { kind: 'batch', files, fingerprints })
+      this.#held.set(worker, 0)
+    }
+    for (const task of batch.tasks) {
+      let worker = this.#idlest()
+      while (worker === undefined) {
+        await this.#change()
+        worker = this.#idlest()
+      }
+      this.#held.set(worker, (this.#held.get(worker) ?? 0) + 1)
+      this.#send(worker, task)
+    }
+    for (const worker of this.#workers) this.#send(worker, { kind: 'end' })
+    while (this.#ended < this.#workers.length) await this.#change()
+  }
+
+  /** Makes run() fail with `error`, unless something failed before. */
+  fail(error: Error): void {
+    this.#failure ??= error
+    this.#wake?.()
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#workers.map(async (worker) => await worker.terminate()))
+  }
+
+  #send(worker: Worker, message: ToWorker): void {
+    worker.postMessage(message)
+  }
+
+  #idlest(): Worker | undefined {
+    let best: Worker | undefined
+    let least = HELD_TASKS
+    for (const [worker, held] of this.#held) {
+      if (held < least) {
+        best = worker
+        least = held
+      }
+    }
+    return best
+  }
+
+  async #change(): Promise<void> {
+    if (this.#failure === undefined) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
+  #take(worker: Worker, message: FromWorker): void {
+    switch (message.kind) {
+      case 'done':
+        this.#held.set(worker, (this.#held.get(worker) ?? 1) - 1)
+        this.#onResult(message)
+        break
+      case 'ended':
+        this.#ended++
+        break
+      case 'failed':
+        this.fail(fromFailureMessage(message.failure))
+        return
+      case 'crashed':
+        this.fail(new Error(message.error))
+        return
+    }
+    this.#wake?.()
+  }
+}
+
+/** What ends a restore that the user interrupts. */
+export function interrupted(): Failure {
+  return new Failure('TM1217', {
+    message: 'the restore was interrupted',
+    fix: 'run the same restore again: it clears what this one wrote',
+  })
+}
