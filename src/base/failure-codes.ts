@@ -38,6 +38,24 @@ export const FAILURE_CODES = entry({
     manual: 'The command names a cluster that the configuration does not have. Nothing was done.',
     exitStatus: 2,
   },
+  TM1005: {
+    title: 'secret cannot be read',
+    manual:
+      'The configuration refers to an environment variable that is not set, or to a file that cannot be read. Commands that PostgreSQL starts (archive_command) have the environment of the server. Nothing was done.',
+    exitStatus: 2,
+  },
+  TM1006: {
+    title: 'configuration cannot be written',
+    manual:
+      'The configuration file could not be created, or one that is there says something else. What was there is as it was.',
+    exitStatus: 2,
+  },
+  TM1007: {
+    title: 'another server has this name',
+    manual:
+      'A cluster of that name is in the configuration or in the repository already, for a server with another system identifier. Two servers under one name would mix their backups. Choose another name with `--name`. Nothing was changed.',
+    exitStatus: 2,
+  },
   // 11xx server and connection
   // 12xx recovery
   TM1201: {
@@ -306,6 +324,12 @@ export const FAILURE_CODES = entry({
   },
   // 17xx checks
   // 18xx demo and set-up
+  TM1801: {
+    title: 'this installation is not complete',
+    manual:
+      'A file that Tidemark needs to run, and that set-up builds or the package brings, is not there. Nothing was done.',
+    exitStatus: 1,
+  },
 })
 
 export type FailureCode = keyof typeof FAILURE_CODES
