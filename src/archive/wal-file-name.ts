@@ -60,8 +60,13 @@ export function walKey(
   if (file.kind === 'history') return `${prefix}${file.name}`
   if (file.kind === 'label') return `${prefix}labels/${file.name}`
   if (file.kind === 'partial') return `${prefix}partial/${file.name}-${contentHash.slice(0, 16)}`
-  const [timeline, middle] = [file.name.slice(0, 8), file.name.slice(8, 16)]
-  return `${prefix}${timeline}/${middle}/${file.name}.wal`
+  return segmentKey(cluster, systemIdentifier, file.name)
+}
+
+/** `name`: the 24 digits of a segment. */
+export function segmentKey(cluster: string, systemIdentifier: string, name: string): string {
+  const [timeline, middle] = [name.slice(0, 8), name.slice(8, 16)]
+  return `${walPrefix(cluster, systemIdentifier)}${timeline}/${middle}/${name}.wal`
 }
 
 export function partialPrefix(cluster: string, systemIdentifier: string, name: string): string {
