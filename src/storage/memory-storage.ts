@@ -21,13 +21,13 @@ class MemoryStorage implements Storage {
 
   async read(key: string): Promise<Uint8Array | undefined> {
     assertStorageKey(key)
-    return this.#objects.get(key)?.slice()
+    return copyOf(this.#objects.get(key))
   }
 
   async readRange(key: string, offset: number, length: number): Promise<Uint8Array | undefined> {
     assertStorageKey(key)
     if (offset < 0 || length < 0) throw new Error(`not a range: ${offset}, ${length}`)
-    return this.#objects.get(key)?.slice(offset, offset + length)
+    return copyOf(this.#objects.get(key)?.subarray(offset, offset + length))
   }
 
   async size(key: string): Promise<number | undefined> {
@@ -58,7 +58,7 @@ class MemoryStorage implements Storage {
         details: { key },
       })
     }
-    this.#objects.set(key, bytes.slice())
+    this.#objects.set(key, new Uint8Array(bytes))
   }
 
   async openWriter(key: string): Promise<ObjectWriter> {
@@ -71,7 +71,7 @@ class MemoryStorage implements Storage {
     return {
       append: (more) => {
         assertOpen()
-        pieces.push(...more.map((piece) => piece.slice()))
+        for (const piece of more) pieces.push(new Uint8Array(piece))
       },
       commit: async () => {
         assertOpen()
@@ -102,4 +102,9 @@ class MemoryStorage implements Storage {
   }
 
   async close(): Promise<void> {}
+}
+
+/** slice() would not do: a Buffer's shares its memory. */
+function copyOf(bytes: Uint8Array | undefined): Uint8Array | undefined {
+  return bytes === undefined ? undefined : new Uint8Array(bytes)
 }

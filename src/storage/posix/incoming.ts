@@ -50,7 +50,6 @@ export function parseIncomingName(name: string): ProcessIdentity | undefined {
 }
 
 export async function createIncomingFile(tree: RepositoryTree): Promise<IncomingFile> {
-  await tree.ensureDirectory(INCOMING)
   const path = tree.path(`${INCOMING}/${incomingName(ownIdentity(), randomHex(8))}`)
   const fd = await openNew(tree, path)
   try {
@@ -68,12 +67,12 @@ export async function createIncomingFile(tree: RepositoryTree): Promise<Incoming
 async function openNew(tree: RepositoryTree, path: string): Promise<number> {
   const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
   try {
+    await tree.ensureDirectory(INCOMING)
     return await openFile(path, flags, 0o600)
   } catch (error) {
     if (!isAbsence(error)) throw error
   }
   tree.forgetDirectories()
-  await tree.proveRoot()
   await tree.ensureDirectory(INCOMING)
   return await openFile(path, flags, 0o600)
 }

@@ -72,6 +72,7 @@ async function readEntries(tree: RepositoryTree, directory: string): Promise<Dir
       return await readdir(tree.path(directory), { withFileTypes: true })
     } catch (error) {
       if (!isAbsence(error)) throw error
+      tree.forgetDirectories()
       if (!(await tree.findDirectory(directory))) return []
       if (attempt === READ_ATTEMPTS) throw error
     }

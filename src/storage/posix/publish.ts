@@ -19,16 +19,17 @@ export async function publish(
   createOnly: boolean,
 ): Promise<void> {
   const directory = parentOf(key)
-  await tree.ensureDirectory(directory)
-  const give = createOnly ? linkOnce : renameOver
+  const giveName = async () => {
+    await tree.ensureDirectory(directory)
+    await (createOnly ? linkOnce : renameOver)(tree, temporaryPath, key)
+  }
   try {
-    await give(tree, temporaryPath, key)
+    await giveName()
   } catch (error) {
     if (!isAbsence(error)) throw error
     tree.forgetDirectories()
     await tree.proveRoot()
-    await tree.ensureDirectory(directory)
-    await give(tree, temporaryPath, key)
+    await giveName()
   }
   await tree.syncDirectory(tree.path(directory))
   if (key !== MARKER_KEY) await tree.proveRoot()

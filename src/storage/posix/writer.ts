@@ -76,7 +76,7 @@ export class PosixObjectWriter implements ObjectWriter {
     const neededBytes = pieces?.reduce((sum, piece) => sum + piece.length, 0)
     return translateSystemError(error, {
       doing: `write ${this.#key}`,
-      path: this.#file.path,
+      path: (error as NodeJS.ErrnoException).path ?? this.#file.path,
       root: this.#tree.root,
       url: this.#tree.url,
       ...(neededBytes === undefined ? {} : { neededBytes }),
