@@ -13,3 +13,13 @@ export function monotonicMs(): number {
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   await delay(ms, undefined, signal === undefined ? {} : { signal })
 }
+
+/** Blocks this thread, for worker threads whose work is synchronous. */
+export function pauseThread(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+}
+
+/** Nanoseconds since 1970, to compare with the times of files. */
+export function readEpochNs(): bigint {
+  return BigInt(Date.now()) * 1_000_000n
+}

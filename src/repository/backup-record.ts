@@ -55,7 +55,7 @@ export interface BackupRecord {
   readonly tablespaces: readonly BackupTablespace[]
   /** Settings that a restored server needs or that a person wants to compare. */
   readonly settings: Readonly<Record<string, string>>
-  /** Configuration files outside the data directory, stored as content under `config/`. */
+  /** Configuration files outside the data directory, stored as content under `@config/`. */
   readonly configurationFiles: readonly { readonly location: string; readonly path: string }[]
   readonly labels: Readonly<Record<string, string>>
   readonly pinned: boolean
@@ -66,8 +66,8 @@ export interface BackupRecord {
     readonly contentHash: string
   }
   readonly relationNames?: FrameReference
-  /** Every pack that this backup needs, with how many of its frames it uses. */
-  readonly packs: readonly { readonly id: string; readonly liveFrames: number }[]
+  /** Every pack that this backup needs, in order of their ids. */
+  readonly packs: readonly { readonly id: string }[]
   readonly damage: readonly DamagedPages[]
   /** The backup that pages were compared with; information only. */
   readonly comparedWith?: string
@@ -122,6 +122,10 @@ export interface PagesEntry extends EntryBase {
   readonly kind: 'pages'
   readonly size: number
   readonly leaves: readonly LeafReference[]
+  /** Hex SHA-256 over the SHA-256 of each leaf's fingerprints: the content, not its place. */
+  readonly digest: string
+  /** Packs that the pages of the file lie in. */
+  readonly packs: readonly string[]
   readonly seen: FileStatus
 }
 

@@ -30,6 +30,8 @@ interface StoredEntry {
   leaves?: number[]
   chunks?: number[]
   sha256?: string
+  digest?: string
+  packs?: number[]
   target?: string
   seen?: [string, string, string, string, 0 | 1]
 }
@@ -62,7 +64,9 @@ function storeEntry(entry: FileEntry, numberOf: (pack: string) => number): Store
     }
     case 'pages': {
       const leaves = entry.leaves.flatMap(({ pack, frame, slot }) => [numberOf(pack), frame, slot])
-      return { ...base, size: entry.size, leaves, seen: storeStatus(entry.seen) }
+      const packs = entry.packs.map(numberOf)
+      const { size, digest } = entry
+      return { ...base, size, leaves, digest, packs, seen: storeStatus(entry.seen) }
     }
   }
 }
@@ -114,6 +118,8 @@ function loadEntry(stored: StoredEntry, packs: readonly string[]): FileEntry {
         mode,
         size,
         leaves: loadLeaves(stored.leaves ?? [], packs),
+        digest: stored.digest ?? '',
+        packs: (stored.packs ?? []).map((number) => packAt(packs, number)),
         seen: loadStatus(stored.seen ?? ['0', '0', '0', '0', 0]),
       }
     default:

@@ -13,11 +13,10 @@ import { attemptPrefix, backupKey, holdKey, holdPrefix } from './keys.ts'
 export interface Hold {
   readonly backupId: string
   readonly attemptId: string
+  /** For people. */
   readonly host: string
-  readonly bootId: string
-  readonly processId: number
-  /** Start of the process in clock ticks since boot: tells a reused process id apart. */
-  readonly processStart: string
+  /** formatProcessIdentity() of the writer: tells a reused process id apart. */
+  readonly writer: string
   readonly startedAt: string
   /** Backups whose packs the new one may refer to. */
   readonly comparedWith: readonly string[]

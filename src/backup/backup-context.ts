@@ -1,0 +1,75 @@
+/**
+ * What the phases of a backup share: options, session, facts. Made once, in take-backup.ts.
+ */
+import type { Progress } from '../base/progress.ts'
+import type { ControlFile } from '../postgres/control-file.ts'
+import type { ServerSession } from '../postgres/server-session.ts'
+import type { PostgresVersion } from '../postgres/versions.ts'
+import type { BackupRecord } from '../repository/backup-record.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { ChosenBase } from './choose-base.ts'
+import type { ServerFacts } from './server-facts.ts'
+
+export interface TakeBackupOptions {
+  readonly storage: Storage
+  readonly cluster: string
+  /** A PostgreSQL URL; the server must run on this host. */
+  readonly connection: string
+  /** Read every page; nothing is taken over by the status of its file. */
+  readonly full?: boolean
+  readonly labels?: Readonly<Record<string, string>>
+  readonly pinned?: boolean
+  readonly workers: number
+  /** zstd level of the frames. */
+  readonly compressionLevel?: number
+  /** False: accept that the backup can only be restored to its own end. */
+  readonly archiveCheck?: boolean
+  /** The archive_command that a failure tells the user to set. */
+  readonly archiveCommand: string
+  readonly waitLimitMs?: number
+  readonly tidemarkVersion: string
+  /** Accept a newer major than the version table knows. */
+  readonly forceVersion?: boolean
+}
+
+export interface BackupResult {
+  readonly record: BackupRecord
+  /** Sentences for the person: links not followed, leftovers removed, damage. */
+  readonly notes: readonly string[]
+}
+
+/** Everything that the phases share; in the order in which it becomes known. */
+export interface BackupContext {
+  readonly options: TakeBackupOptions
+  readonly session: ServerSession
+  readonly version: PostgresVersion
+  readonly facts: ServerFacts
+  readonly control: ControlFile
+  readonly base: ChosenBase | undefined
+  readonly backupId: string
+  readonly attemptId: string
+  readonly progress: Progress
+  readonly signal: AbortSignal
+  readonly notes: string[]
+  readonly beganAt: Date
+}
+
+const DEFAULT_COMPRESSION_LEVEL = 1
+const DEFAULT_WAIT_LIMIT_MS = 60_000
+
+export function sizesOf(control: ControlFile): BackupRecord['sizes'] {
+  return {
+    blockSizeBytes: control.blockSizeBytes,
+    relationSegmentBlocks: control.relationSegmentBlocks,
+    walBlockSizeBytes: control.walBlockSizeBytes,
+    walSegmentSizeBytes: control.walSegmentSizeBytes,
+  }
+}
+
+export function compressionLevelOf(options: TakeBackupOptions): number {
+  return options.compressionLevel ?? DEFAULT_COMPRESSION_LEVEL
+}
+
+export function waitLimitOf(options: TakeBackupOptions): number {
+  return options.waitLimitMs ?? DEFAULT_WAIT_LIMIT_MS
+}

@@ -1,0 +1,112 @@
+/**
+ * The low-level backup API: start and stop on one session.
+ *
+ * Invariant: a backup is good only when stop() returned on the session that started it; a
+ * session that dies has ended the backup mode, whatever was copied.
+ */
+import { Failure, isFailure } from '../base/failure.ts'
+import { type Lsn, parseLsn } from '../postgres/lsn.ts'
+import type { ServerSession } from '../postgres/server-session.ts'
+import type { PostgresVersion } from '../postgres/versions.ts'
+
+export interface StartedBackup {
+  readonly startLsn: Lsn
+  /** The server's clock. */
+  readonly startedAt: Date
+}
+
+export interface StoppedBackup {
+  readonly stopLsn: Lsn
+  readonly stoppedAt: Date
+  readonly backupLabel: string
+  readonly tablespaceMap: string
+}
+
+/** Any fixed number: two backups of one server must meet on it. */
+const ADVISORY_LOCK = '7308324466020151907'
+
+/**
+ * Takes the server's own lock for backups: it goes when the session goes, so it needs no
+ * cleaning and no clock. TM1301 when another backup holds it.
+ */
+export async function lockBackups(session: ServerSession, cluster: string): Promise<void> {
+  const [row] = await session.query(`SELECT pg_try_advisory_lock(${ADVISORY_LOCK}) AS locked`)
+  if (row?.['locked'] === true) return
+  const [other] = await session
+    .query(
+      `SELECT a.pid, a.backend_start, a.client_hostname, a.client_addr::text AS client
+         FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid()
+          AND (l.classid::int8 << 32 | l.objid::int8) = ${ADVISORY_LOCK}`,
+    )
+    .catch(() => [])
+  const since = other?.['backend_start']
+  throw new Failure('TM1301', {
+    message: `another backup of ${cluster} is under way`,
+    because:
+      since instanceof Date
+        ? `it runs since ${since.toISOString()} (server process ${other?.['pid']}, client ` +
+          `${other?.['client'] ?? 'on this host'})`
+        : 'it holds the lock that backups of this server share',
+    fix: 'wait until it is done, then run the backup again',
+  })
+}
+
+export async function startBackup(
+  session: ServerSession,
+  version: PostgresVersion,
+  label: string,
+): Promise<StartedBackup> {
+  const call = version.major >= 15 ? 'pg_backup_start($1, true)' : 'pg_start_backup($1, true, false)'
+  const [row] = await session
+    .query(`SELECT ${call}::text AS lsn, clock_timestamp() AS at`, [label])
+    .catch((error: unknown) => {
+      throw refusedStart(error)
+    })
+  const startLsn = parseLsn(String(row?.['lsn']))
+  if (startLsn === undefined || !(row?.['at'] instanceof Date)) throw new Error('no start LSN')
+  return { startLsn, startedAt: row['at'] }
+}
+
+function refusedStart(error: unknown): Failure {
+  if (isFailure(error)) return error
+  return new Failure('TM1308', {
+    message: 'the server refused to start a backup',
+    because: error instanceof Error ? error.message : String(error),
+    fix: 'the role needs EXECUTE on the backup functions (superuser, or GRANT … TO the role), and wal_level must be replica or logical',
+    cause: error,
+  })
+}
+
+export async function stopBackup(
+  session: ServerSession,
+  version: PostgresVersion,
+): Promise<StoppedBackup> {
+  const call = version.major >= 15 ? 'pg_backup_stop(false)' : 'pg_stop_backup(false, false)'
+  const [row] = await session
+    .query(
+      `SELECT lsn::text AS lsn, labelfile, spcmapfile, clock_timestamp() AS at FROM ${call}`,
+    )
+    .catch((error: unknown) => {
+      throw lostSession(error)
+    })
+  const stopLsn = parseLsn(String(row?.['lsn']))
+  if (row === undefined || stopLsn === undefined || !(row['at'] instanceof Date)) {
+    throw new Error('no stop LSN')
+  }
+  return {
+    stopLsn,
+    stoppedAt: row['at'],
+    backupLabel: String(row['labelfile']),
+    tablespaceMap: String(row['spcmapfile'] ?? ''),
+  }
+}
+
+function lostSession(error: unknown): Failure {
+  return new Failure('TM1309', {
+    message: 'the server did not confirm the end of the backup',
+    because: error instanceof Error ? error.message : String(error),
+    fix: 'nothing of this backup is kept; run it again when the server is back',
+    cause: error,
+  })
+}

@@ -1,0 +1,60 @@
+/**
+ * Chooses the backup whose pages are compared with, and says how far it is trusted. Pure.
+ *
+ * Comparing by content needs no lineage: any earlier backup of the same system identifier
+ * and sizes will do, and cannot be wrong. Leaving files unread by their status is trusted
+ * within one boot of one host only, and never for longer than a week.
+ */
+import type { BackupRecord } from '../repository/backup-record.ts'
+
+export interface BaseCriteria {
+  readonly systemIdentifier: string
+  readonly sizes: BackupRecord['sizes']
+  readonly dataChecksumVersion: number
+  readonly dataDirectory: string
+  readonly bootId: string
+  /** The server's clock. */
+  readonly now: Date
+  /** Read every page, and compare. */
+  readonly full: boolean
+}
+
+export interface ChosenBase {
+  readonly backup: BackupRecord
+  readonly trustStatus: boolean
+}
+
+const FULL_READ_EVERY_MS = 7 * 24 * 3600 * 1000
+
+export function chooseBase(
+  oldestFirst: readonly BackupRecord[],
+  criteria: BaseCriteria,
+): ChosenBase | undefined {
+  const backup = oldestFirst.findLast(
+    ({ systemIdentifier, sizes }) =>
+      systemIdentifier === criteria.systemIdentifier && equalSizes(sizes, criteria.sizes),
+  )
+  if (backup === undefined) return undefined
+  return { backup, trustStatus: mayTrustStatus(backup, criteria) }
+}
+
+function mayTrustStatus(backup: BackupRecord, criteria: BaseCriteria): boolean {
+  const sinceFullRead = criteria.now.getTime() - Date.parse(backup.lastFullReadAt)
+  return (
+    !criteria.full &&
+    backup.bootId === criteria.bootId &&
+    backup.server.dataDirectory === criteria.dataDirectory &&
+    backup.dataChecksumVersion === criteria.dataChecksumVersion &&
+    sinceFullRead >= 0 &&
+    sinceFullRead < FULL_READ_EVERY_MS
+  )
+}
+
+function equalSizes(a: BackupRecord['sizes'], b: BackupRecord['sizes']): boolean {
+  return (
+    a.blockSizeBytes === b.blockSizeBytes &&
+    a.relationSegmentBlocks === b.relationSegmentBlocks &&
+    a.walBlockSizeBytes === b.walBlockSizeBytes &&
+    a.walSegmentSizeBytes === b.walSegmentSizeBytes
+  )
+}

@@ -1,0 +1,64 @@
+/**
+ * Decides what of a data directory belongs into a base backup. Pure.
+ *
+ * Sources: basebackup.c (excludeDirContents, excludeFiles, sendDir), reinit.c (unlogged
+ * relations). A relation's forks are left out as unlogged only when its init fork stands in
+ * the same reading of the directory; anything uncertain is taken.
+ */
+import { isTemporaryRelationName, parseRelationPath } from '../postgres/relation-path.ts'
+
+export interface BaseBackupExclusions {
+  /** Directories below the data directory whose contents are left out. */
+  readonly directoryContents: readonly string[]
+  /** Names of files that are left out in the data directory itself. */
+  readonly files: readonly string[]
+  /** Names that are left out by their beginning, wherever they are. */
+  readonly prefixes: readonly string[]
+  /** `PG_15_202209061`. */
+  readonly tablespaceVersionDirectory: string
+}
+
+export type Inclusion = 'take' | 'directory-only' | 'leave-out'
+
+/** Our own marks in a data directory; they describe that directory, not the cluster. */
+const OWN_FILES = ['tidemark.restored', 'tidemark.restoring']
+/** Taken by itself, after all other files: global/pg_control. */
+const CONTROL_FILE = 'global/pg_control'
+
+export function decideInclusion(
+  path: string,
+  siblings: ReadonlySet<string>,
+  exclusions: BaseBackupExclusions,
+): Inclusion {
+  const slash = path.lastIndexOf('/')
+  const directory = slash < 0 ? '' : path.slice(0, slash)
+  const name = path.slice(slash + 1)
+  if (path === CONTROL_FILE || name === 'lost+found') return 'leave-out'
+  if (directory === '' && (exclusions.files.includes(name) || OWN_FILES.includes(name))) {
+    return 'leave-out'
+  }
+  if (exclusions.prefixes.some((prefix) => name.startsWith(prefix))) return 'leave-out'
+  if (exclusions.directoryContents.includes(directory)) return 'leave-out'
+  if (exclusions.directoryContents.includes(path)) return 'directory-only'
+  if (directory === 'pg_wal') {
+    return name === 'archive_status' || name === 'summaries' ? 'directory-only' : 'leave-out'
+  }
+  if (directory.startsWith('pg_wal/')) return 'leave-out'
+  return decideRelation(path, directory, name, siblings)
+}
+
+function decideRelation(
+  path: string,
+  directory: string,
+  name: string,
+  siblings: ReadonlySet<string>,
+): Inclusion {
+  if (isDatabaseDirectory(directory) && isTemporaryRelationName(name)) return 'leave-out'
+  const relation = parseRelationPath(path)
+  if (relation === undefined || relation.fork === 'init') return 'take'
+  return siblings.has(`${relation.filenode}_init`) ? 'leave-out' : 'take'
+}
+
+function isDatabaseDirectory(directory: string): boolean {
+  return /^base\/\d+$|^pg_tblspc\/\d+\/[^/]+\/\d+$/.test(directory)
+}

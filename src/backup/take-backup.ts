@@ -1,0 +1,170 @@
+/**
+ * Takes a physical backup with the local source: the story in order.
+ *
+ * Order (docs/design/repository-format.md, section 7): hold, packs, pg_backup_stop, WAL,
+ * record. Nothing is visible before the record; what an interrupted run leaves is removed
+ * by itself where it can, else by the next run.
+ */
+import { hostname } from 'node:os'
+import { now } from '../base/clock.ts'
+import { Failure } from '../base/failure.ts'
+import type { Progress } from '../base/progress.ts'
+import { randomHex } from '../base/random.ts'
+import type { ControlFile } from '../postgres/control-file.ts'
+import { requireSupportedSizes } from '../postgres/control-file.ts'
+import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
+import { describeVersion } from '../postgres/versions.ts'
+import { type Hold, removeDeadAttempt, removeHold, writeHold } from '../repository/holds.ts'
+import { listBackups } from '../repository/read-backups.ts'
+import { ensureSystemIdentity } from '../repository/system-identity.ts'
+import { formatProcessIdentity, readProcessIdentity } from '../storage/process-identity.ts'
+import {
+  type BackupContext,
+  type BackupResult,
+  sizesOf,
+  type TakeBackupOptions,
+} from './backup-context.ts'
+import { lockBackups, startBackup } from './backup-mode.ts'
+import { type ChosenBase, chooseBase } from './choose-base.ts'
+import { cleanUpDeadAttempts } from './clean-up.ts'
+import { copyCluster } from './copy-cluster.ts'
+import { judgeArchiving } from './judge-archiving.ts'
+import { publish } from './publish.ts'
+import { readServerFacts, requireLocalServer, type ServerFacts } from './server-facts.ts'
+
+export async function takeBackup(
+  options: TakeBackupOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<BackupResult> {
+  progress.phase('connecting')
+  const session = await openServerSession({
+    connection: options.connection,
+    applicationName: 'tidemark backup',
+  })
+  try {
+    return await backUpServer(session, options, progress, signal)
+  } finally {
+    await session.close()
+  }
+}
+
+async function backUpServer(
+  session: ServerSession,
+  options: TakeBackupOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<BackupResult> {
+  const context = await prepare(session, options, progress, signal)
+  const hold = describeHold(context)
+  await writeHold(options.storage, options.cluster, hold)
+  try {
+    progress.phase('waiting for the checkpoint')
+    const started = await startBackup(session, context.version, `tidemark ${context.backupId}`)
+    const copy = await copyCluster(context, started)
+    const record = await publish(context, started, copy)
+    await removeHold(options.storage, options.cluster, hold.backupId)
+    return { record, notes: context.notes }
+  } catch (error) {
+    await removeOwnAttempt(options, hold)
+    throw error
+  }
+}
+
+async function prepare(
+  session: ServerSession,
+  options: TakeBackupOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<BackupContext> {
+  const { storage, cluster } = options
+  const version = describeVersion(session.versionNum, { force: options.forceVersion ?? false })
+  const facts = await readServerFacts(session)
+  const control = await requireLocalServer(session, facts.dataDirectory)
+  requireSupportedSizes(control)
+  const notes: string[] = []
+  if (options.archiveCheck !== false) requireArchiving(options, facts)
+  await lockBackups(session, cluster)
+  await ensureSystemIdentity(storage, cluster, {
+    systemIdentifier: String(control.systemIdentifier),
+    major: version.major,
+    walSegmentSizeBytes: control.walSegmentSizeBytes,
+    createdAt: now().toISOString(),
+  })
+  notes.push(...(await cleanUpDeadAttempts(storage, cluster)))
+  const beganAt = now()
+  return {
+    options,
+    session,
+    version,
+    facts,
+    control,
+    base: await findBase(options, facts, control, beganAt),
+    backupId: makeBackupId(beganAt),
+    attemptId: randomHex(12),
+    progress,
+    signal,
+    notes,
+    beganAt,
+  }
+}
+
+function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void {
+  const { settings } = facts
+  const failure = judgeArchiving(
+    {
+      archiveMode: settings['archive_mode'] ?? 'off',
+      archiveCommand: settings['archive_command'] ?? '',
+      archiveLibrary: settings['archive_library'] ?? '',
+      walLevel: settings['wal_level'] ?? '',
+    },
+    options.cluster,
+    options.archiveCommand,
+  )
+  if (failure !== undefined) throw failure
+}
+
+async function findBase(
+  options: TakeBackupOptions,
+  facts: ServerFacts,
+  control: ControlFile,
+  at: Date,
+): Promise<ChosenBase | undefined> {
+  const { backups } = await listBackups(options.storage, options.cluster)
+  return chooseBase(backups, {
+    systemIdentifier: String(control.systemIdentifier),
+    sizes: sizesOf(control),
+    dataChecksumVersion: control.dataChecksumVersion,
+    dataDirectory: facts.dataDirectory,
+    bootId: facts.bootId,
+    now: at,
+    full: options.full ?? false,
+  })
+}
+
+function describeHold(context: BackupContext): Hold {
+  return {
+    backupId: context.backupId,
+    attemptId: context.attemptId,
+    host: hostname(),
+    writer: formatProcessIdentity(readProcessIdentity()),
+    startedAt: context.beganAt.toISOString(),
+    comparedWith: context.base === undefined ? [] : [context.base.backup.id],
+  }
+}
+
+/** `20261121-140311-k3f9`: a name, never a sort key. */
+export function makeBackupId(at: Date): string {
+  const digits = at.toISOString().replaceAll(/[-:]/g, '')
+  const random = BigInt(`0x${randomHex(6)}`).toString(36).padStart(4, '0').slice(-4)
+  return `${digits.slice(0, 8)}-${digits.slice(9, 15)}-${random}`
+}
+
+/** What cannot be removed now is removed by the next run: its hold stays until then. */
+async function removeOwnAttempt(options: TakeBackupOptions, hold: Hold): Promise<void> {
+  try {
+    await removeDeadAttempt(options.storage, options.cluster, hold)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+  }
+}

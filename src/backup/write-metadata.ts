@@ -1,0 +1,132 @@
+/**
+ * Writes what describes a backup: the pieces of its file list, the relation names, and the
+ * record as the last frame (docs/design/repository-format.md, sections 5 and 6).
+ *
+ * Invariant: a piece or a set of names that equals the one of the backup compared with is
+ * not written again; it is judged by its bytes, never by its name alone.
+ */
+import { createHash, hash } from 'node:crypto'
+import type {
+  BackupRecord,
+  FileEntry,
+  FileListPieceReference,
+  FrameReference,
+} from '../repository/backup-record.ts'
+import { encodePiece, endsPiece, makePackCache } from '../repository/file-list.ts'
+import { FRAME_KINDS, type FrameKind } from '../repository/pack-format.ts'
+import type { PackWriter } from '../repository/pack-writer.ts'
+import type { Storage } from '../storage/storage.ts'
+
+export interface WrittenFileList {
+  readonly pieces: readonly FileListPieceReference[]
+  readonly entries: number
+  readonly bytes: number
+  readonly contentHash: string
+  /** Packs that entries and pieces refer to. */
+  readonly packs: ReadonlySet<string>
+}
+
+export async function writeFileList(
+  entries: readonly FileEntry[],
+  packs: PackWriter,
+  basePieces: BasePieces,
+): Promise<WrittenFileList> {
+  const pieces: FileListPieceReference[] = []
+  const used = new Set<string>()
+  const content = createHash('sha256')
+  let bytes = 0
+  let from = 0
+  for (let at = 0; at < entries.length; at++) {
+    const entry = entries[at] as FileEntry
+    content.update(describeContent(entry))
+    for (const pack of packsOf(entry)) used.add(pack)
+    if (entry.kind === 'pages' || entry.kind === 'content') bytes += entry.size
+    if (at + 1 < entries.length && !endsPiece(entry.path, at + 1 - from)) continue
+    const piece = await writePiece(entries.slice(from, at + 1), packs, basePieces)
+    used.add(piece.pack)
+    pieces.push(piece)
+    from = at + 1
+  }
+  const contentHash = content.digest('hex')
+  return { pieces, entries: entries.length, bytes, contentHash, packs: used }
+}
+
+/** One line per entry: what it holds, not where. */
+function describeContent(entry: FileEntry): string {
+  const head = `${entry.path}\0${entry.kind}\0${entry.mode}`
+  switch (entry.kind) {
+    case 'pages':
+      return `${head}\0${entry.size}\0${entry.digest}\n`
+    case 'content':
+      return `${head}\0${entry.size}\0${entry.sha256}\n`
+    case 'link':
+      return `${head}\0${entry.target}\n`
+    case 'directory':
+    case 'empty':
+      return `${head}\n`
+  }
+}
+
+function* packsOf(entry: FileEntry): Generator<string> {
+  if (entry.kind === 'content') for (const { pack } of entry.chunks) yield pack
+  if (entry.kind !== 'pages') return
+  yield* entry.packs
+  for (const { pack } of entry.leaves) yield pack
+}
+
+async function writePiece(
+  entries: readonly FileEntry[],
+  packs: PackWriter,
+  basePieces: BasePieces,
+): Promise<FileListPieceReference> {
+  const raw = encodePiece(entries)
+  const firstPath = entries[0]?.path ?? ''
+  const head = { firstPath, entries: entries.length }
+  const known = basePieces.get(hash('sha256', raw, 'hex'))
+  if (known !== undefined) return { ...head, ...known }
+  return { ...head, ...(await addFrame(packs, FRAME_KINDS.fileList, raw)) }
+}
+
+/** Where the pieces of the backup compared with lie, by the SHA-256 of their bytes. */
+export type BasePieces = ReadonlyMap<string, FrameReference>
+
+/** Reads the base's pieces once; gives the references by content, and the raw pieces. */
+export async function readBasePieces(
+  storage: Storage,
+  record: BackupRecord,
+): Promise<{ references: BasePieces; raw: { key: string; bytes: Uint8Array }[] }> {
+  const references = new Map<string, FrameReference>()
+  const raw: { key: string; bytes: Uint8Array }[] = []
+  const pack = makePackCache(storage, record.cluster, `backup ${record.id}`)
+  for (const piece of record.files.pieces) {
+    const reader = await pack(piece.pack)
+    const bytes = await reader.readFrame(piece.frame)
+    references.set(hash('sha256', bytes, 'hex'), { pack: piece.pack, frame: piece.frame })
+    raw.push({ key: reader.key, bytes })
+  }
+  return { references, raw }
+}
+
+export async function writeRelationNames(
+  raw: Uint8Array,
+  packs: PackWriter,
+  storage: Storage,
+  base: BackupRecord | undefined,
+): Promise<FrameReference> {
+  if (base?.relationNames !== undefined) {
+    const pack = makePackCache(storage, base.cluster, `backup ${base.id}`)
+    const { relationNames } = base
+    const known = await (await pack(relationNames.pack)).readFrame(relationNames.frame)
+    if (Buffer.from(raw).equals(known)) return relationNames
+  }
+  return await addFrame(packs, FRAME_KINDS.relationNames, raw)
+}
+
+export async function addFrame(
+  packs: PackWriter,
+  kind: FrameKind,
+  raw: Uint8Array,
+): Promise<FrameReference> {
+  if (packs.needsPack) await packs.begin()
+  return packs.add(kind, raw, 1, [])
+}
