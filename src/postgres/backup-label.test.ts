@@ -66,7 +66,10 @@ test('tablespace_map survives formatting and parsing', () => {
   const location = fc
     .array(fc.constantFrom('/', 'a', ' ', '\\', '\n', '\r', 'é'), { minLength: 1 })
     .map((characters) => `/${characters.join('')}x`)
-  const spaces = fc.array(fc.record({ oid: fc.integer({ min: 1, max: 99999 }), location }))
+  const spaces = fc.array(fc.record(
+    { oid: fc.integer({ min: 1, max: 99999 }), location },
+    { noNullPrototype: true },
+  ))
   fc.assert(
     fc.property(spaces, (tablespaces) => {
       const escaping = { mapEscapesBackslash: true }
