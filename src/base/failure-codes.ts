@@ -293,6 +293,12 @@ export const FAILURE_CODES = entry({
       'The backup comes from a PostgreSQL version or page layout that this version of Tidemark does not know. Nothing was written.',
     exitStatus: 1,
   },
+  TM1224: {
+    title: 'WAL without the content that recovery needs',
+    manual:
+      'The server ran with wal_level=minimal between the backup and the target: its WAL of that time does not hold all changes. Recovery up to that moment is possible. Nothing was written.',
+    exitStatus: 1,
+  },
   // 13xx backup
   TM1301: {
     title: 'another backup is under way',

@@ -5,9 +5,7 @@
  */
 import { Failure } from '../base/failure.ts'
 import { type Lsn, parseLsn } from '../postgres/lsn.ts'
-
-/** Microseconds since 1970-01-01T00:00:00Z, as PostgreSQL's timestamps resolve. */
-export type Microseconds = bigint
+import type { Microseconds } from '../postgres/wal-event.ts'
 
 export type Target =
   | { readonly kind: 'latest' }
