@@ -57,9 +57,11 @@ export async function startBackup(
   version: PostgresVersion,
   label: string,
 ): Promise<StartedBackup> {
-  const call = version.major >= 15 ? 'pg_backup_start($1, true)' : 'pg_start_backup($1, true, false)'
   const [row] = await session
-    .query(`SELECT ${call}::text AS lsn, clock_timestamp() AS at`, [label])
+    .query(`SELECT s.lsn, clock_timestamp() AS at FROM (${version.backupStatements.start}) s`, [
+      label,
+      true,
+    ])
     .catch((error: unknown) => {
       throw refusedStart(error)
     })
@@ -82,11 +84,10 @@ export async function stopBackup(
   session: ServerSession,
   version: PostgresVersion,
 ): Promise<StoppedBackup> {
-  const call = version.major >= 15 ? 'pg_backup_stop(false)' : 'pg_stop_backup(false, false)'
   const [row] = await session
-    .query(
-      `SELECT lsn::text AS lsn, labelfile, spcmapfile, clock_timestamp() AS at FROM ${call}`,
-    )
+    .query(`SELECT s.*, clock_timestamp() AS at FROM (${version.backupStatements.stop}) s`, [
+      false,
+    ])
     .catch((error: unknown) => {
       throw lostSession(error)
     })

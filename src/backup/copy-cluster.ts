@@ -3,13 +3,14 @@
  * copy, pg_control last.
  */
 import { hash } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { readEpochNs } from '../base/clock.ts'
 import { describeSystemError, Failure } from '../base/failure.ts'
-import { type ControlFile, parseControlFile, readControlFile } from '../postgres/control-file.ts'
+import { CONTROL_FILE_PATH, type ControlFile, readControlFile } from '../postgres/control-file.ts'
 import { formatLsn } from '../postgres/lsn.ts'
+import { versionDirectoryName } from '../postgres/versions.ts'
 import type { ContentEntry, FileEntry } from '../repository/backup-record.ts'
 import { decodePiece } from '../repository/file-list.ts'
 import { type PackSummary, PackWriter } from '../repository/pack-writer.ts'
@@ -45,7 +46,13 @@ export async function copyCluster(
   progress.phase('listing files')
   const baseFiles = await readBase(context)
   const listedAtNs = readEpochNs()
-  const listing = listDataDirectory(facts.dataDirectory, version.exclusions)
+  const listing = listDataDirectory(facts.dataDirectory, {
+    ...version.exclusions,
+    tablespaceVersionDirectory: versionDirectoryName(
+      version.major,
+      context.control.catalogVersion,
+    ),
+  })
   context.notes.push(...listing.notes)
   const plan = planCopy(listing.entries, baseFiles.entries, {
     trustStatus: base?.trustStatus ?? false,
@@ -82,13 +89,14 @@ function sumStoredPages(results: readonly CopyResult[]): number {
 
 /** The local pg_control must show the checkpoint that the backup began with, or a later one. */
 async function requireCheckpoint(context: BackupContext, started: StartedBackup): Promise<void> {
-  const control = await readControlFile(context.facts.dataDirectory)
-  if (control.redoLsn >= started.startLsn) return
+  const { control } = await readControlFile(context.facts.dataDirectory)
+  const { redoLsn } = control.checkpoint
+  if (redoLsn >= started.startLsn) return
   throw new Failure('TM1303', {
     message: `the files in ${context.facts.dataDirectory} are not those of the server that answers`,
     because:
       `the backup starts at ${formatLsn(started.startLsn)}, ` +
-      `pg_control here knows no checkpoint after ${formatLsn(control.redoLsn)}`,
+      `pg_control here knows no checkpoint after ${formatLsn(redoLsn)}`,
     fix: 'let the connection of the cluster go to the server on this host, by its Unix socket',
   })
 }
@@ -164,19 +172,9 @@ async function copyConfiguration(context: BackupContext, packs: PackWriter) {
 /** After all other files, so that on a standby its minRecoveryPoint covers them. */
 async function copyControlFile(context: BackupContext, packs: PackWriter) {
   const { dataDirectory } = context.facts
-  await readControlFile(dataDirectory)
-  const location = join(dataDirectory, 'global/pg_control')
-  const mode = statSync(location).mode & 0o7777
-  for (let attempt = 0; ; attempt++) {
-    const bytes = readFileSync(location)
-    try {
-      const control = parseControlFile(bytes)
-      const entry = await storeBytes(context, 'global/pg_control', bytes, mode, packs)
-      return { control, entry }
-    } catch (error) {
-      if (!(error instanceof Failure) || attempt >= 100) throw error
-    }
-  }
+  const { control, bytes } = await readControlFile(dataDirectory)
+  const mode = statSync(join(dataDirectory, CONTROL_FILE_PATH)).mode & 0o7777
+  return { control, entry: await storeBytes(context, CONTROL_FILE_PATH, bytes, mode, packs) }
 }
 
 async function storeBytes(

@@ -89,12 +89,16 @@ function runWorker(
       finishing = true
       send({ type: 'abort' })
     }
+    let ending = false
     const end = (settle: () => void): void => {
+      ending = true
       signal.removeEventListener('abort', abort)
       void worker.terminate().then(settle, settle)
     }
     worker.on('error', (error) => end(() => reject(error)))
-    worker.on('exit', () => reject(new Error('a copy worker ended early')))
+    worker.on('exit', () => {
+      if (!ending) reject(new Error('a copy worker ended early'))
+    })
     worker.on('message', (message: FromWorker) => {
       switch (message.type) {
         case 'copied':

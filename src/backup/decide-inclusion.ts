@@ -6,14 +6,9 @@
  * the same reading of the directory; anything uncertain is taken.
  */
 import { isTemporaryRelationName, parseRelationPath } from '../postgres/relation-path.ts'
+import type { Exclusions } from '../postgres/versions.ts'
 
-export interface BaseBackupExclusions {
-  /** Directories below the data directory whose contents are left out. */
-  readonly directoryContents: readonly string[]
-  /** Names of files that are left out in the data directory itself. */
-  readonly files: readonly string[]
-  /** Names that are left out by their beginning, wherever they are. */
-  readonly prefixes: readonly string[]
+export interface BaseBackupExclusions extends Exclusions {
   /** `PG_15_202209061`. */
   readonly tablespaceVersionDirectory: string
 }
@@ -34,14 +29,13 @@ export function decideInclusion(
   const directory = slash < 0 ? '' : path.slice(0, slash)
   const name = path.slice(slash + 1)
   if (path === CONTROL_FILE || name === 'lost+found') return 'leave-out'
-  if (directory === '' && (exclusions.files.includes(name) || OWN_FILES.includes(name))) {
-    return 'leave-out'
-  }
+  if (exclusions.files.includes(name)) return 'leave-out'
+  if (directory === '' && OWN_FILES.includes(name)) return 'leave-out'
   if (exclusions.prefixes.some((prefix) => name.startsWith(prefix))) return 'leave-out'
   if (exclusions.directoryContents.includes(directory)) return 'leave-out'
   if (exclusions.directoryContents.includes(path)) return 'directory-only'
   if (directory === 'pg_wal') {
-    return name === 'archive_status' || name === 'summaries' ? 'directory-only' : 'leave-out'
+    return exclusions.walDirectories.includes(name) ? 'directory-only' : 'leave-out'
   }
   if (directory.startsWith('pg_wal/')) return 'leave-out'
   return decideRelation(path, directory, name, siblings)

@@ -121,7 +121,7 @@ function describeBackup(
   const { options, session, control, base, beganAt } = context
   const { started, stopped, segments } = facts
   const { pieces, entries, bytes, contentHash } = files
-  const own = [...copy.workerPacks, ...copy.packs.packs]
+  const own = copy.workerPacks
   const ids = new Set([...files.packs, relationNames.pack, ...own.map(({ id }) => id)])
   const packs = [...ids].sort().map((id) => ({ id }))
   const wantsFullRead = base === undefined || !base.trustStatus
@@ -163,7 +163,8 @@ function describeBackup(
       filesUnchangedByStatus: copy.plan.unchanged.length,
       bytesRead: copy.bytesRead,
       pagesStored: copy.storedPages,
-      bytesStored: own.reduce((sum, pack) => sum + pack.bytes, 0),
+      bytesStored:
+        copy.workerPacks.reduce((sum, { bytes }) => sum + bytes, 0) + copy.packs.bytesWritten,
       durationMs: now().getTime() - beganAt.getTime(),
     },
   }

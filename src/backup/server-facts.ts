@@ -105,7 +105,7 @@ export async function requireLocalServer(
   session: ServerSession,
   dataDirectory: string,
 ): Promise<ControlFile> {
-  const control = await readControlFile(dataDirectory)
+  const { control } = await readControlFile(dataDirectory)
   if (control.systemIdentifier !== session.systemIdentifier) {
     throw otherServer(
       dataDirectory,

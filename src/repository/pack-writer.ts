@@ -66,6 +66,11 @@ export class PackWriter {
     return this.#open === undefined
   }
 
+  /** Bytes of all packs so far; the one that is open counts without its index. */
+  get bytesWritten(): number {
+    return this.packs.reduce((sum, { bytes }) => sum + bytes, this.#open?.offset ?? 0)
+  }
+
   /** Opens the next pack, waiting for the fsync of earlier ones where too many pend. */
   async begin(): Promise<void> {
     while (this.#pending.size >= MAX_PENDING_COMMITS) await Promise.race(this.#pending)
