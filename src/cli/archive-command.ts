@@ -1,0 +1,33 @@
+/**
+ * The archive_command that makes PostgreSQL hand its WAL to us. Pure, but for the paths of
+ * this installation.
+ */
+import { fileURLToPath } from 'node:url'
+
+/** Of the checkout and of the npm package alike. */
+export const TIDEMARK_PROGRAM = fileURLToPath(new URL('../../bin/tidemark', import.meta.url))
+
+export interface ArchiveCommandOptions {
+  /** Absolute path of bin/tidemark. */
+  readonly program: string
+  /** Absolute path of tidemark.yaml. */
+  readonly configuration: string
+  readonly cluster: string
+}
+
+/** All paths absolute: the archiver runs in the data directory, with a bare environment. */
+export function formatArchiveCommand(options: ArchiveCommandOptions): string {
+  const { program, configuration, cluster } = options
+  const words = [program, '--config', configuration, 'wal', 'push', '--cluster', cluster]
+  return `${words.map((word) => quoteWord(word.replaceAll('%', '%%'))).join(' ')} "%p"`
+}
+
+/** For a POSIX shell; PostgreSQL replaces %p, %f and %% before the shell sees them. */
+export function quoteWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+}
+
+/** Does the command call our `wal push`? Where and with what is another question. */
+export function isOurArchiveCommand(command: string): boolean {
+  return /tidemark/.test(command) && /\bwal\s+push\b/.test(command)
+}

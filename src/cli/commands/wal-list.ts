@@ -1,0 +1,153 @@
+/** `wal list`: what is archived, by server and timeline, with the gaps. */
+import { countSegments, type SegmentRange } from '../../archive/find-gaps.ts'
+import { listWal, type WalListing, type WalTimeline } from '../../archive/list-wal.ts'
+import { formatLsn, formatSegmentName } from '../../postgres/lsn.ts'
+import { listSystemIdentities } from '../../repository/system-identity.ts'
+import { type CommandContext, openCluster } from '../command-context.ts'
+import { type Column, formatTable } from '../format-table.ts'
+import { formatBytes, formatCount } from '../format-units.ts'
+import type { Colours } from '../terminal.ts'
+
+export async function runWalList(
+  context: CommandContext,
+  clusterName: string | undefined,
+  options: { repository?: string },
+): Promise<number> {
+  const { cluster, repository, storage } = await openCluster(
+    context,
+    clusterName,
+    options.repository,
+  )
+  const identities = await listSystemIdentities(storage, cluster.name)
+  const listings: WalListing[] = []
+  for (const { systemIdentifier } of identities) {
+    listings.push(await listWal(storage, cluster.name, systemIdentifier))
+  }
+  const { terminal } = context
+  if (context.json) {
+    terminal.printJson({
+      cluster: cluster.name,
+      repository: repository.name,
+      servers: listings.map(listingJson),
+    })
+    return 0
+  }
+  if (listings.length === 0) terminal.print(`no server is known as ${cluster.name}: tidemark init`)
+  for (const [at, listing] of listings.entries()) {
+    if (at > 0) terminal.print()
+    for (const line of formatListing(listing, terminal.colours)) terminal.print(line)
+  }
+  return 0
+}
+
+export interface NamedRange {
+  readonly first: string
+  readonly last: string
+  readonly segments: number
+}
+
+export function nameRange(
+  range: SegmentRange,
+  timeline: number,
+  walSegmentSizeBytes: number,
+): NamedRange {
+  return {
+    first: formatSegmentName(timeline, range.first, walSegmentSizeBytes),
+    last: formatSegmentName(timeline, range.last, walSegmentSizeBytes),
+    segments: countSegments(range),
+  }
+}
+
+function listingJson(listing: WalListing): Record<string, unknown> {
+  const { walSegmentSizeBytes } = listing
+  return {
+    systemIdentifier: listing.systemIdentifier,
+    walSegmentSizeBytes,
+    bytes: listing.bytes,
+    timelines: listing.timelines.map((timeline) => ({
+      timeline: timeline.timeline,
+      parent: parentOf(timeline)?.timeline ?? null,
+      forkLsn: parentOf(timeline)?.lsn ?? null,
+      historyArchived: timeline.history !== undefined || timeline.historyFailure !== undefined,
+      historyDamage: timeline.historyFailure?.because ?? null,
+      segments: timeline.segments,
+      bytes: timeline.bytes,
+      ranges: timeline.ranges.map((range) =>
+        nameRange(range, timeline.timeline, walSegmentSizeBytes),
+      ),
+      gaps: timeline.gaps.map((gap) => nameRange(gap, timeline.timeline, walSegmentSizeBytes)),
+    })),
+    partials: listing.partials,
+    labels: listing.labels.map(({ name }) => name),
+    quarantine: listing.quarantine,
+    strangers: listing.strangers,
+  }
+}
+
+function parentOf(timeline: WalTimeline): { timeline: number; lsn: string } | undefined {
+  const parent = timeline.history?.ancestors.at(-1)
+  return parent === undefined
+    ? undefined
+    : { timeline: parent.timeline, lsn: formatLsn(parent.endLsn) }
+}
+
+const COLUMNS: readonly Column[] = [
+  { title: 'TIMELINE' },
+  { title: 'FIRST' },
+  { title: 'LAST' },
+  { title: 'SEGMENTS', align: 'right' },
+  { title: '' },
+]
+
+function formatListing(listing: WalListing, colours: Colours): string[] {
+  const rows = listing.timelines.flatMap((timeline) =>
+    timelineRows(timeline, listing.walSegmentSizeBytes, colours),
+  )
+  const title = `server ${listing.systemIdentifier}: ${formatBytes(listing.bytes)} of WAL`
+  const [head, ...body] = formatTable(COLUMNS, rows)
+  const table = rows.length === 0 ? ['nothing is archived yet'] : [colours.dim(head ?? ''), ...body]
+  return [colours.bold(title), ...table, ...formatOthers(listing, colours)]
+}
+
+/** Ranges and the gaps between them, in order. */
+function timelineRows(
+  timeline: WalTimeline,
+  walSegmentSizeBytes: number,
+  colours: Colours,
+): string[][] {
+  const parent = parentOf(timeline)
+  const head = parent === undefined ? '' : `from ${parent.timeline} at ${parent.lsn}`
+  const name = (range: SegmentRange): NamedRange =>
+    nameRange(range, timeline.timeline, walSegmentSizeBytes)
+  const rows = timeline.ranges.flatMap((range, at) => {
+    const { first, last, segments } = name(range)
+    const row = ['', first, last, String(segments), '']
+    const gap = timeline.gaps[at]
+    if (gap === undefined) return [row]
+    const hole = name(gap)
+    const red = [hole.first, hole.last, String(hole.segments), 'MISSING']
+    return [row, ['', ...red.map((cell) => colours.red(cell))]]
+  })
+  const first = rows[0] ?? ['', '-', '-', '0', '']
+  first[0] = `${timeline.timeline}${head === '' ? '' : ` (${head})`}`
+  const damage = timeline.historyFailure
+  if (damage !== undefined) first[4] = colours.red(`history damaged: ${damage.because ?? ''}`)
+  return rows.length === 0 ? [first] : rows
+}
+
+function formatOthers(listing: WalListing, colours: Colours): string[] {
+  const { partials, quarantine, strangers } = listing
+  const named = (files: WalListing['partials']): string[] =>
+    files.map(({ name, sizeBytes }) => `  ${name}  ${formatBytes(sizeBytes)}`)
+  const lines: string[] = []
+  if (partials.length > 0) lines.push(formatCount(partials.length, 'partial segment'), ...named(partials))
+  if (quarantine.length > 0) {
+    lines.push(colours.yellow(`${formatCount(quarantine.length, 'file')} in quarantine (refused, kept)`))
+    lines.push(...named(quarantine))
+  }
+  if (strangers.length > 0) {
+    lines.push(colours.yellow(`${formatCount(strangers.length, 'object')} that the format does not know`))
+    lines.push(...strangers.map((key) => `  ${key}`))
+  }
+  return lines
+}

@@ -1,0 +1,297 @@
+/**
+ * The table of commands and options. Help, manual and the reading of the command line are
+ * made from it; what a command does is in commands/, loaded when it runs.
+ */
+import { Command, Option } from 'commander'
+import { didYouMean } from '../config/nearest-name.ts'
+import { Failure } from '../base/failure.ts'
+import type { CommandContext, GlobalOptions } from './command-context.ts'
+
+/** An action of a command: gives the exit status. */
+export type Action = (context: CommandContext) => Promise<number>
+
+/** Runs an action with the global options that stand anywhere on the command line. */
+export type RunAction = (globals: GlobalOptions, action: Action) => Promise<void>
+
+/** Commander with our failures in place of its own messages. */
+export class CommandWithFailures extends Command {
+  override createCommand(name?: string): CommandWithFailures {
+    return new CommandWithFailures(name)
+  }
+
+  /** Called by commander for `--opton`. */
+  unknownOption(flag: string): never {
+    const known = this.#knownFlags()
+    throw wrongUsage(
+      `unknown option '${flag}'${didYouMean(flag, known)}`,
+      `${this.#path()} has the options ${known.join(', ')}`,
+      `${this.#path()} --help`,
+    )
+  }
+
+  /** Called by commander for `bakup`. */
+  unknownCommand(): never {
+    const word = this.args[0] ?? ''
+    const known = this.commands.map((command) => command.name())
+    throw wrongUsage(
+      `unknown command '${word}'${didYouMean(word, known)}`,
+      `${this.#path()} has the commands ${known.join(', ')}`,
+      `${this.#path()} --help`,
+    )
+  }
+
+  #knownFlags(): string[] {
+    const options = [...this.options]
+    for (let at = this.parent; at !== null; at = at.parent) options.push(...at.options)
+    return options.map((option) => option.long ?? option.short ?? '')
+  }
+
+  #path(): string {
+    const names = [this.name()]
+    for (let at = this.parent; at !== null; at = at.parent) names.unshift(at.name())
+    return names.join(' ')
+  }
+}
+
+export function wrongUsage(message: string, because: string | undefined, fix: string): Failure {
+  return new Failure('TM1001', { message, ...(because === undefined ? {} : { because }), fix })
+}
+
+export function buildProgram(version: string, run: RunAction): CommandWithFailures {
+  const program = new CommandWithFailures('tidemark')
+  program
+    .description('PostgreSQL backup, point-in-time recovery and disaster recovery, with proof.')
+    .version(version, '-V, --version', 'print the version')
+    .option('--config <file>', 'the configuration (default: TIDEMARK_CONFIG, ./tidemark.yaml, /etc/tidemark/tidemark.yaml)')
+    .option('--json', 'print one JSON document on standard output')
+    .option('-q, --quiet', 'no remarks and no progress')
+    .option('-v, --verbose', 'more detail; stack traces of failures')
+    .addOption(new Option('--progress', 'show progress where there is no terminal too'))
+    .addOption(new Option('--no-progress', 'show no progress'))
+    .helpOption('-h, --help', 'explain a command')
+    .configureHelp({ showGlobalOptions: true })
+  addSetUpCommands(program, run)
+  addBackupCommands(program, run)
+  addWalCommands(program, run)
+  addRecoveryCommands(program, run)
+  return program
+}
+
+const CLUSTER = 'cluster of the configuration; may be left out when there is only one'
+const REPOSITORY = 'repository of the cluster (default: its first)'
+
+function addSetUpCommands(program: Command, run: RunAction): void {
+  program
+    .command('demo')
+    .summary('the whole story on a throw-away PostgreSQL in one minute')
+    .description(
+      'Starts a throw-away PostgreSQL, protects it, drops a table by accident while load goes on, recovers to the moment before, proves it, and cleans up.',
+    )
+    .action(async (_options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runDemo } = await import('./demo.ts')
+        return await runDemo(context)
+      })
+    })
+  program
+    .command('init')
+    .summary('detect the server, write tidemark.yaml, create the repository')
+    .description(
+      'Detects the server, writes tidemark.yaml and creates the repository. Server settings are only changed with --configure; without it, the statements to run are printed. Run again, it changes nothing.',
+    )
+    .option('--connection <url>', 'how to reach the server')
+    .option('--repository <url>', 'where backups and WAL shall be kept: file:///path')
+    .option('--name <name>', 'name of the cluster (default: main)')
+    .option('--configure', 'set the server up for archiving (ALTER SYSTEM, reload)')
+    .option('-y, --yes', 'ask nothing')
+    .action(async (_options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runInit } = await import('./commands/init.ts')
+        return await runInit(context, command.opts())
+      })
+    })
+  program
+    .command('doctor')
+    .summary('check server, archiving and repository, end to end')
+    .description(
+      'Checks server settings, permissions, archiving, repository, clock and archive, says how to mend what is wrong, and ends with a proof: a segment switch, and the segment read back from the repository. Exit status 3 when a check found a problem.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--fix', 'mend what can be mended')
+    .option('--no-proof', 'leave out the segment switch at the end')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runDoctor } = await import('./commands/doctor.ts')
+        return await runDoctor(context, cluster, command.opts())
+      })
+    })
+}
+
+function addBackupCommands(program: Command, run: RunAction): void {
+  program
+    .command('backup')
+    .summary('take a physical backup')
+    .description(
+      'Takes a physical backup. The first one stores everything, later ones only pages that changed; every one is complete in itself.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .addOption(
+      new Option('--source <source>', 'how the files are read')
+        .choices(['auto', 'local'])
+        .default('auto'),
+    )
+    .option('--full', 'read every page, whatever the state of its file')
+    .option('--label <key=value>', 'note something down with the backup (repeatable)', collect, [])
+    .option('--pin', 'keep this backup until it is unpinned')
+    .option('--repository <name>', 'only into this repository (default: all of the cluster)')
+    .option('--workers <count>', 'files read at once (default: one per processor, at most 4)')
+    .option('--no-archive-check', 'accept that it can only be restored to its own end')
+    .option('--force-version', 'accept a PostgreSQL version that this Tidemark does not know')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runBackup } = await import('./commands/backup.ts')
+        return await runBackup(context, cluster, command.opts())
+      })
+    })
+  program
+    .command('list')
+    .summary('list backups')
+    .description('Lists the backups of a cluster, oldest first by the time of the server.')
+    .argument('[cluster]', CLUSTER)
+    .option('--repository <name>', REPOSITORY)
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runList } = await import('./commands/list.ts')
+        return await runList(context, cluster, command.opts())
+      })
+    })
+  program
+    .command('show')
+    .summary('show one backup in detail')
+    .description('Shows one backup in detail: server, WAL range, tablespaces, sizes, damage.')
+    .argument('<backup>', 'id of a backup, or latest')
+    .option('--cluster <name>', CLUSTER)
+    .option('--repository <name>', REPOSITORY)
+    .action(async (backup: string, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runShow } = await import('./commands/show.ts')
+        return await runShow(context, backup, command.opts())
+      })
+    })
+}
+
+function addWalCommands(program: Command, run: RunAction): void {
+  const wal = program
+    .command('wal')
+    .summary('the WAL archive: push, get, list')
+    .description('The WAL archive. push and get are what PostgreSQL calls.')
+  addPushAndGet(wal, run)
+  wal
+    .command('list')
+    .summary('list what is archived')
+    .description('Lists what is archived, by timeline, with the gaps.')
+    .argument('[cluster]', CLUSTER)
+    .option('--repository <name>', REPOSITORY)
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runWalList } = await import('./commands/wal-list.ts')
+        return await runWalList(context, cluster, command.opts())
+      })
+    })
+}
+
+const SYSTEM = 'system identifier of the server, where the files do not tell'
+
+function addPushAndGet(wal: Command, run: RunAction): void {
+  wal
+    .command('push')
+    .summary('archive a WAL file (archive_command)')
+    .description(
+      'Takes one WAL file into every repository of the cluster: archive_command = \'… wal push "%p"\'. Returns when it is durable everywhere. The same file again is fine; other content under the same name goes to quarantine and fails.',
+    )
+    .argument('<path>', 'the file (%p)')
+    .option('--cluster <name>', CLUSTER)
+    .option('--system-identifier <number>', SYSTEM)
+    .action(async (path: string, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runWalCommand } = await import('./run-wal-command.ts')
+        return await runWalCommand(walArguments(context, 'push', [path], command.opts()))
+      })
+    })
+  wal
+    .command('get')
+    .summary('bring a WAL file back (restore_command)')
+    .description(
+      'Brings one WAL file out of the archive. Exit status 0: fetched; 44: proved absent in every repository; 255: anything else. PostgreSQL takes 1 to 125 for the end of WAL, so the restore_command that Tidemark writes maps 44 to 1 and everything else to 255.',
+    )
+    .argument('<name>', 'the file that is wanted (%f)')
+    .argument('<path>', 'where to write it (%p)')
+    .option('--cluster <name>', CLUSTER)
+    .option('--system-identifier <number>', SYSTEM)
+    .addOption(
+      new Option('--holes <answer>', 'a segment that is missing while later ones are there')
+        .choices(['fail', 'absent'])
+        .default('fail'),
+    )
+    .action(async (name: string, path: string, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runWalCommand } = await import('./run-wal-command.ts')
+        return await runWalCommand(walArguments(context, 'get', [name, path], command.opts()))
+      })
+    })
+}
+
+function walArguments(
+  context: CommandContext,
+  command: 'push' | 'get',
+  words: readonly string[],
+  options: { cluster?: string; systemIdentifier?: string; holes?: 'fail' | 'absent' },
+) {
+  return {
+    command,
+    words,
+    config: context.configOption,
+    cluster: options.cluster,
+    systemIdentifier: options.systemIdentifier,
+    holes: options.holes ?? 'fail',
+    json: context.json,
+    quiet: context.quiet,
+    verbose: context.verbose,
+  } as const
+}
+
+function addRecoveryCommands(program: Command, run: RunAction): void {
+  program
+    .command('window')
+    .summary('the moments that can be recovered')
+    .description(
+      'Shows the intervals in which every moment can be recovered, and the gaps between them with the segments that are missing.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--repository <name>', REPOSITORY)
+    .option('--check', 'exit status 3 when there is a gap, or nothing can be recovered')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runWindow } = await import('./commands/window.ts')
+        return await runWindow(context, cluster, command.opts())
+      })
+    })
+  program
+    .command('status')
+    .summary('how well the cluster is protected now')
+    .description(
+      'Shows what would be lost now (RPO), the last backup, the window, gaps, and failures of the archiver. Works without the server too.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--check', 'exit status 3 when something is wrong')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runStatus } = await import('./commands/status.ts')
+        return await runStatus(context, cluster, command.opts())
+      })
+    })
+}
+
+function collect(value: string, before: readonly string[]): string[] {
+  return [...before, value]
+}

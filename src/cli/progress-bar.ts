@@ -1,0 +1,135 @@
+/**
+ * Draws Progress on standard error: a bar with rate and time left on a terminal, an
+ * occasional line elsewhere when it was asked for (--progress), else nothing.
+ */
+import type { WriteStream } from 'node:tty'
+import cliProgress from 'cli-progress'
+import { monotonicMs } from '../base/clock.ts'
+import { type Progress, type ProgressState, SILENT } from '../base/progress.ts'
+import { formatBytes, formatDuration } from './format-units.ts'
+
+export interface ProgressOptions {
+  readonly stream: WriteStream
+  /** --progress, --no-progress, or neither. */
+  readonly asked: boolean | undefined
+  readonly quiet: boolean
+}
+
+export interface ShownProgress extends Progress {
+  end(): void
+}
+
+export function openProgress(options: ProgressOptions): ShownProgress {
+  const shown = options.asked ?? (options.stream.isTTY === true && !options.quiet)
+  if (!shown) return { ...SILENT, note: writeNote(options), end() {} }
+  return options.stream.isTTY === true ? new BarProgress(options.stream) : lines(options.stream)
+}
+
+function writeNote(options: ProgressOptions): (text: string) => void {
+  return (text) => {
+    if (!options.quiet) options.stream.write(`${text}\n`)
+  }
+}
+
+/** Between two lines on what is no terminal. */
+const LINE_INTERVAL_MS = 5000
+
+function lines(stream: WriteStream): ShownProgress {
+  let state: Phase = newPhase('')
+  let lastLineAt = monotonicMs()
+  return {
+    phase(name, total, unit) {
+      state = newPhase(name, total, unit)
+      stream.write(`${name}\n`)
+      lastLineAt = monotonicMs()
+    },
+    advance(units) {
+      state = { ...state, done: state.done + units }
+      if (monotonicMs() - lastLineAt < LINE_INTERVAL_MS) return
+      lastLineAt = monotonicMs()
+      stream.write(`${describePhase(state, monotonicMs())}\n`)
+    },
+    note(text) {
+      stream.write(`${text}\n`)
+    },
+    end() {},
+  }
+}
+
+interface Phase extends ProgressState {
+  readonly startedAtMs: number
+}
+
+function newPhase(name: string, total?: number, unit: ProgressState['unit'] = 'bytes'): Phase {
+  return { phase: name, done: 0, total, unit, startedAtMs: monotonicMs() }
+}
+
+/** `reading data files: 1.2 GiB of 4.0 GiB, 512 MiB/s, 6.0 s left`. */
+export function describePhase(phase: Phase, atMs: number): string {
+  const amount = (units: number): string =>
+    phase.unit === 'bytes' ? formatBytes(units) : `${units} ${phase.unit}`
+  const elapsedMs = atMs - phase.startedAtMs
+  const parts = [
+    phase.total === undefined
+      ? amount(phase.done)
+      : `${amount(phase.done)} of ${amount(phase.total)}`,
+  ]
+  if (elapsedMs > 0 && phase.done > 0) {
+    const perSecond = (phase.done * 1000) / elapsedMs
+    if (phase.unit === 'bytes') parts.push(`${formatBytes(perSecond)}/s`)
+    const left = phase.total === undefined ? 0 : phase.total - phase.done
+    if (left > 0) parts.push(`${formatDuration((left / perSecond) * 1000)} left`)
+  }
+  return `${phase.phase}: ${parts.join(', ')}`
+}
+
+const BAR_WIDTH = 24
+const REDRAWS_PER_SECOND = 8
+
+class BarProgress implements ShownProgress {
+  readonly #stream: WriteStream
+  #bar: cliProgress.SingleBar | undefined
+  #phase: Phase = newPhase('')
+
+  constructor(stream: WriteStream) {
+    this.#stream = stream
+  }
+
+  phase(name: string, total?: number, unit?: ProgressState['unit']): void {
+    this.end()
+    this.#phase = newPhase(name, total, unit)
+    this.#bar = new cliProgress.SingleBar({
+      stream: this.#stream,
+      barsize: BAR_WIDTH,
+      fps: REDRAWS_PER_SECOND,
+      hideCursor: null,
+      clearOnComplete: true,
+      format: (options, params) => this.#draw(options, params.progress),
+    })
+    this.#bar.start(Math.max(total ?? 1, 1), 0)
+  }
+
+  advance(units: number): void {
+    this.#phase = { ...this.#phase, done: this.#phase.done + units }
+    if (this.#phase.total !== undefined) this.#bar?.update(this.#phase.done)
+  }
+
+  note(text: string): void {
+    this.end()
+    this.#stream.write(`${text}\n`)
+  }
+
+  end(): void {
+    this.#bar?.stop()
+    this.#bar = undefined
+  }
+
+  #draw(options: cliProgress.Options, progress: number): string {
+    const text = describePhase(this.#phase, monotonicMs())
+    if (this.#phase.total === undefined) return text
+    const filled = Math.round(Math.min(progress, 1) * BAR_WIDTH)
+    const full = (options.barCompleteString ?? '').slice(0, filled)
+    const rest = (options.barIncompleteString ?? '').slice(0, BAR_WIDTH - filled)
+    return `${full}${rest} ${text}`
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * `wal push PATH` and `wal get NAME PATH`: archive_command and restore_command.
+ *
+ * Invariant: 44, "proved absent", is given only for the outcome `absent` of fetchWalFile();
+ * every other end of `wal get` but success is 255. Nothing slow is imported here.
+ */
+import { resolve } from 'node:path'
+import { environment } from '../config/environment.ts'
+import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
+import { openStorage } from '../storage/open-storage.ts'
+import type { Storage } from '../storage/storage.ts'
+import { reportFailure, reportWarning } from './report-failure.ts'
+import type { WalArguments } from './wal-arguments.ts'
+
+export const EXIT_ABSENT = 44
+export const EXIT_GET_FAILED = 255
+
+export async function runWalCommand(options: WalArguments): Promise<number> {
+  try {
+    const cluster = await findCluster(options)
+    const storages = await Promise.all(
+      cluster.repositories.map(({ url }) => openStorage({ url })),
+    )
+    return options.command === 'push'
+      ? await push(options, cluster, storages)
+      : await get(options, cluster, storages)
+  } catch (error) {
+    const status = reportFailure(error, options)
+    return options.command === 'get' ? EXIT_GET_FAILED : status
+  }
+}
+
+async function findCluster(options: WalArguments): Promise<WalCluster> {
+  const configuration = await loadWalConfiguration(options.config, environment())
+  const [only] = configuration.clusters.values()
+  const named = options.cluster
+  const found = named === undefined ? undefined : configuration.clusters.get(named)
+  if (found !== undefined) return found
+  if (named === undefined && configuration.clusters.size === 1 && only !== undefined) return only
+  const { chooseCluster } = await import('../config/configuration.ts')
+  return chooseCluster(configuration, named)
+}
+
+async function push(
+  options: WalArguments,
+  cluster: WalCluster,
+  storages: readonly Storage[],
+): Promise<number> {
+  const { pushWalFile } = await import('../archive/push-wal.ts')
+  const { systemIdentifier } = options
+  const result = await pushWalFile({
+    storages,
+    cluster: cluster.name,
+    path: resolve(options.words[0] as string),
+    ...(systemIdentifier === undefined ? {} : { systemIdentifier }),
+    onWarning: reportWarning,
+  })
+  if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`)
+  return 0
+}
+
+async function get(
+  options: WalArguments,
+  cluster: WalCluster,
+  storages: readonly Storage[],
+): Promise<number> {
+  const { fetchWalFile } = await import('../archive/fetch-wal.ts')
+  const [name, destination] = options.words as [string, string]
+  const systemIdentifier =
+    options.systemIdentifier ?? (await findSystem(cluster.name, storages, destination))
+  const outcome = await fetchWalFile({
+    storages,
+    cluster: cluster.name,
+    systemIdentifier,
+    name,
+    destination: resolve(destination),
+    holes: options.holes,
+    onWarning: reportWarning,
+  })
+  if (options.json) process.stdout.write(`${JSON.stringify({ name, outcome })}\n`)
+  return outcome === 'fetched' ? 0 : EXIT_ABSENT
+}
+
+/**
+ * Whose WAL is wanted: that of the data directory which the destination lies in
+ * (`pg_wal/RECOVERYXLOG`), of the working directory (PostgreSQL runs restore_command in its
+ * data directory), or of the only server that the repository knows under this name.
+ */
+async function findSystem(
+  cluster: string,
+  storages: readonly Storage[],
+  destination: string,
+): Promise<string> {
+  const { findSystemIdentifier } = await import('../archive/read-wal-file.ts')
+  const directories = [resolve(destination, '..', '..'), process.cwd()]
+  for (const directory of directories) {
+    const found = await findSystemIdentifier(directory)
+    if (found !== undefined) return found
+  }
+  const { onlySystemIdentifier } = await import('./only-system.ts')
+  return await onlySystemIdentifier(cluster, storages[0] as Storage)
+}
+

@@ -1,0 +1,54 @@
+/**
+ * Where text goes: results to standard output, everything else to standard error.
+ * Colours only on a terminal and without NO_COLOR (no-color.org).
+ */
+import type { WriteStream } from 'node:tty'
+import pico from 'picocolors'
+import type { Environment } from '../config/environment.ts'
+
+export type Colours = ReturnType<typeof pico.createColors>
+
+export interface Terminal {
+  /** A line of the result. */
+  print(line?: string): void
+  /** The one JSON document of --json. */
+  printJson(value: unknown): void
+  /** A remark; silent with --quiet. */
+  remark(line: string): void
+  /** For the result. */
+  readonly colours: Colours
+  /** Is somebody there who can be asked? */
+  readonly isInteractive: boolean
+  readonly progressStream: WriteStream
+}
+
+export interface TerminalOptions {
+  readonly quiet: boolean
+  readonly env: Environment
+}
+
+export function openTerminal(options: TerminalOptions): Terminal {
+  const { stdout, stderr, stdin } = process
+  const plain = (options.env['NO_COLOR'] ?? '') !== '' || options.env['TERM'] === 'dumb'
+  return {
+    print(line = '') {
+      stdout.write(`${line}\n`)
+    },
+    printJson(value) {
+      stdout.write(`${formatJson(value)}\n`)
+    },
+    remark(line) {
+      if (!options.quiet) stderr.write(`${line}\n`)
+    },
+    colours: pico.createColors(stdout.isTTY === true && !plain),
+    isInteractive: stdin.isTTY === true && stderr.isTTY === true && stdout.isTTY === true,
+    progressStream: stderr,
+  }
+}
+
+/** Big integers as decimal texts; dates as ISO 8601 UTC by their own toJSON. */
+export function formatJson(value: unknown): string {
+  const replace = (_key: string, item: unknown): unknown =>
+    typeof item === 'bigint' ? item.toString() : item
+  return JSON.stringify(value, replace, 2)
+}

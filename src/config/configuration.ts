@@ -1,0 +1,107 @@
+/**
+ * The configuration as the command line uses it: names resolved, secrets not yet read.
+ */
+import { Failure } from '../base/failure.ts'
+import type { ConfigurationFile } from './configuration-schema.ts'
+import { didYouMean } from './nearest-name.ts'
+
+export interface Configuration {
+  /** Absolute path of the file. */
+  readonly path: string
+  readonly repositories: ReadonlyMap<string, RepositoryConfiguration>
+  readonly clusters: ReadonlyMap<string, ClusterConfiguration>
+}
+
+export interface RepositoryConfiguration {
+  readonly name: string
+  readonly url: string
+}
+
+export interface ClusterConfiguration {
+  readonly name: string
+  /** As the file says it, references not replaced: see resolve-connection.ts. */
+  readonly connection: string
+  readonly password: string | undefined
+  readonly repositories: readonly RepositoryConfiguration[]
+  readonly walSource: 'archive_command'
+}
+
+export function buildConfiguration(path: string, file: ConfigurationFile): Configuration {
+  const repositories = new Map(
+    Object.entries(file.repositories).map(([name, { url }]) => [name, { name, url }]),
+  )
+  const clusters = new Map<string, ClusterConfiguration>()
+  for (const [name, cluster] of Object.entries(file.clusters)) {
+    const names = cluster.repositories ?? [...repositories.keys()]
+    clusters.set(name, {
+      name,
+      connection: cluster.connection,
+      password: cluster.password,
+      repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
+      walSource: cluster.wal?.source ?? 'archive_command',
+    })
+  }
+  return { path, repositories, clusters }
+}
+
+/** The parser has refused unknown names already, with their place in the file. */
+function isKnown<T>(value: T | undefined): value is T {
+  return value !== undefined
+}
+
+/** What choosing by name needs; the lean path of `wal push` has no more than this. */
+interface NamedClusters<T> {
+  readonly path: string
+  readonly clusters: ReadonlyMap<string, T>
+}
+
+/** The cluster of that name, or the only one when no name is given; else TM1004. */
+export function chooseCluster<T>(configuration: NamedClusters<T>, name: string | undefined): T {
+  const { clusters, path } = configuration
+  const names = [...clusters.keys()]
+  const [only] = clusters.values()
+  if (name === undefined && only !== undefined && clusters.size === 1) return only
+  if (name === undefined) throw noClusterNamed(path, names)
+  const found = clusters.get(name)
+  if (found !== undefined) return found
+  throw new Failure('TM1004', {
+    message: `no cluster '${name}'${didYouMean(name, names)}`,
+    because: `${path} has ${names.length === 0 ? 'no clusters' : `the clusters ${names.join(', ')}`}`,
+    fix: 'name one of them, or add the cluster with: tidemark init --name NAME',
+    details: { cluster: name, clusters: names },
+  })
+}
+
+function noClusterNamed(path: string, names: readonly string[]): Failure {
+  if (names.length === 0) {
+    return new Failure('TM1004', {
+      message: `${path} has no clusters`,
+      because: 'nothing is listed under `clusters`',
+      fix: 'add one: tidemark init',
+    })
+  }
+  return new Failure('TM1004', {
+    message: 'which cluster is meant?',
+    because: `${path} has ${names.length} of them: ${names.join(', ')}`,
+    fix: 'name one of them on the command line',
+    details: { clusters: names },
+  })
+}
+
+/** The repository of that name among those of the cluster, or the first. */
+export function chooseRepository(
+  cluster: ClusterConfiguration,
+  name: string | undefined,
+): RepositoryConfiguration {
+  const names = cluster.repositories.map((repository) => repository.name)
+  const found =
+    name === undefined
+      ? cluster.repositories[0]
+      : cluster.repositories.find((repository) => repository.name === name)
+  if (found !== undefined) return found
+  throw new Failure('TM1001', {
+    message: `no repository '${name}' of cluster ${cluster.name}${didYouMean(name ?? '', names)}`,
+    because: `the configuration gives it ${names.join(', ')}`,
+    fix: 'name one of them',
+  })
+}

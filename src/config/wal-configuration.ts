@@ -1,0 +1,75 @@
+/**
+ * The little that `wal push` and `wal get` need of the configuration, without loading the
+ * YAML parser and the schema (45 ms) for every segment.
+ *
+ * Invariant: what is given is what parseConfiguration() made of exactly these bytes. It is
+ * remembered under the SHA-256 of the file's text, so a changed file is parsed anew; it
+ * holds no connection and no secret, and a memory that cannot be used is no failure.
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { randomHex } from '../base/random.ts'
+import type { RepositoryConfiguration } from './configuration.ts'
+import type { Environment } from './environment.ts'
+import { readConfigurationText } from './find-configuration.ts'
+import { findPrivateDirectory } from './private-directory.ts'
+
+/** Raised when the schema or the shape below changes its meaning. */
+const MEMORY_FORMAT = 1
+
+export interface WalConfiguration {
+  readonly path: string
+  readonly clusters: ReadonlyMap<string, WalCluster>
+}
+
+export interface WalCluster {
+  readonly name: string
+  readonly repositories: readonly RepositoryConfiguration[]
+}
+
+export async function loadWalConfiguration(
+  option: string | undefined,
+  env: Environment,
+): Promise<WalConfiguration> {
+  const { path, text } = readConfigurationText(option, env)
+  const memory = memoryPath(text)
+  const known = memory === undefined ? undefined : recall(memory)
+  if (known !== undefined) return { path, clusters: byName(known) }
+  const { parseConfiguration } = await import('./parse-configuration.ts')
+  const clusters = [...parseConfiguration(path, text).clusters.values()].map(
+    ({ name, repositories }) => ({ name, repositories }),
+  )
+  if (memory !== undefined) remember(memory, clusters)
+  return { path, clusters: byName(clusters) }
+}
+
+function byName(clusters: readonly WalCluster[]): Map<string, WalCluster> {
+  return new Map(clusters.map((cluster) => [cluster.name, cluster]))
+}
+
+function memoryPath(text: string): string | undefined {
+  const directory = findPrivateDirectory()
+  if (directory === undefined) return undefined
+  const hash = createHash('sha256').update(`${MEMORY_FORMAT}\n${text}`).digest('hex')
+  return join(directory, `configuration-${hash}.json`)
+}
+
+/** The file appears whole, by rename, in a directory that only this user writes to. */
+function recall(path: string): readonly WalCluster[] | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as readonly WalCluster[]
+  } catch {
+    return undefined
+  }
+}
+
+function remember(path: string, clusters: readonly WalCluster[]): void {
+  try {
+    const unfinished = `${path}.${randomHex(6)}`
+    writeFileSync(unfinished, JSON.stringify(clusters), { mode: 0o600, flag: 'wx' })
+    renameSync(unfinished, path)
+  } catch {
+    // Only time is lost.
+  }
+}
