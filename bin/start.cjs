@@ -12,9 +12,17 @@ var version = process.versions.node
 
 if (parseInt(version, 10) < OLDEST) {
   process.stderr.write(
-    'error TM1801: Tidemark needs Node.js ' + OLDEST + ' or later\n' +
-      '  because: ' + process.execPath + ' is Node.js ' + version + '\n' +
-      '  fix: install Node.js ' + OLDEST + ' or later, or set TIDEMARK_NODE to the path of one\n'
+    'error TM1801: Tidemark needs Node.js ' +
+      OLDEST +
+      ' or later\n' +
+      '  because: ' +
+      process.execPath +
+      ' is Node.js ' +
+      version +
+      '\n' +
+      '  fix: install Node.js ' +
+      OLDEST +
+      ' or later, or set TIDEMARK_NODE to the path of one\n'
   )
   process.exit((' ' + process.argv.slice(2).join(' ') + ' ').indexOf(' wal get ') < 0 ? 2 : 255)
 } else {

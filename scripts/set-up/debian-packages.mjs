@@ -1,0 +1,91 @@
+/**
+ * Debian's packages for tests and bench. Root installs them, and who may use sudo without
+ * a password; everybody else is told what is left out.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { SetUpError, TOOLS, hashOf, lastLines, readText, run, say } from './step.mjs'
+import { writeFileSync } from 'node:fs'
+
+/** A program that proves a package, and what is lost without it. */
+const PACKAGES = {
+  postgresql: {
+    isInstalled: () => debianServers().length > 0,
+    apt: () => [newestKnown(), 'postgresql-contrib'],
+    lost: 'the tests that need PostgreSQL’s client tools (pg_dump, pg_amcheck …) are skipped',
+  },
+  pgbackrest: {
+    isInstalled: () => existsSync('/usr/bin/pgbackrest'),
+    apt: () => ['pgbackrest'],
+    lost: 'there is nothing to compare with',
+  },
+}
+
+/** Told once per machine and set of packages, so that set-up does not try again each time. */
+const TOLD = join(TOOLS, 'debian-packages.told')
+
+function debianServers() {
+  const home = '/usr/lib/postgresql'
+  if (!existsSync(home)) return []
+  return readdirSync(home).filter((major) => existsSync(join(home, major, 'bin/pg_dump')))
+}
+
+/** Debian 12 has 15, which is what figures and versions in the documents refer to. */
+function newestKnown() {
+  const found = spawnSync('apt-cache', ['show', 'postgresql-15'], { stdio: 'ignore' })
+  return found.status === 0 ? 'postgresql-15' : 'postgresql'
+}
+
+/** @returns {string[] | undefined} the words before apt-get, or undefined: not allowed */
+function privilege() {
+  if (!existsSync('/usr/bin/apt-get')) return undefined
+  if (process.getuid?.() === 0) return []
+  const sudo = spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' })
+  return sudo.status === 0 ? ['sudo', '-n'] : undefined
+}
+
+/**
+ * @param {(keyof typeof PACKAGES)[]} names
+ * @returns {import('./step.mjs').Step}
+ */
+export function debianPackages(names) {
+  const missing = () => names.filter((name) => !PACKAGES[name].isInstalled())
+  const mark = () => hashOf(String(process.getuid?.()), ...missing())
+  return {
+    title: `Debian's packages (${names.join(', ')})`,
+    optional: true,
+    isReady: () => missing().length === 0 || readText(TOLD) === mark(),
+    async install() {
+      const words = privilege()
+      if (words === undefined) {
+        for (const name of missing()) say(`without ${name}: ${PACKAGES[name].lost}`)
+        say('an ordinary user cannot install them (no apt-get, or no sudo without a password)')
+      } else {
+        await aptInstall(words, missing())
+      }
+      if (missing().length > 0) writeFileSync(TOLD, mark())
+    },
+  }
+}
+
+async function aptInstall(words, names) {
+  const apt = async (args) => {
+    const [program, ...rest] = [
+      ...words,
+      'env',
+      'DEBIAN_FRONTEND=noninteractive',
+      'apt-get',
+      ...args,
+    ]
+    return await run(program, rest)
+  }
+  const packages = () => names.flatMap((name) => PACKAGES[name].apt())
+  const install = ['install', '-y', '-q', '--no-install-recommends']
+  await apt(['update', '-q'])
+  const { status, output } = await apt([...install, ...packages()])
+  if (status !== 0) {
+    const fix = `apt-get install ${packages().join(' ')}`
+    throw new SetUpError('apt-get could not install packages', lastLines(output), fix)
+  }
+}
