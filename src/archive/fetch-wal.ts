@@ -105,12 +105,37 @@ async function findInStorage(
 ): Promise<WalObject | undefined> {
   const key = await findKey(storage, options, request)
   const bytes = key === undefined ? undefined : await storage.read(key)
-  if (key === undefined || bytes === undefined) {
-    await proveAbsence(storage, options, request)
-    return undefined
+  if (key !== undefined && bytes !== undefined) return decode(key, bytes, options, request)
+  const later = await findLater(storage, options, request)
+  if (later !== undefined && key !== undefined) {
+    // Segments are archived in order: seen after a later one, it was no hole.
+    const again = await storage.read(key)
+    if (again !== undefined) return decode(key, again, options, request)
+    throw hole(storage, request.file.name, later)
   }
+  await proveAbsence(storage, options, request)
+  return undefined
+}
+
+function decode(
+  key: string,
+  bytes: Uint8Array,
+  options: Omit<FetchWalOptions, 'destination'>,
+  request: Request,
+): WalObject {
   const { systemIdentifier } = options
   return decodeWalObject(key, bytes, { systemIdentifier, name: request.file.name })
+}
+
+/** A later segment of the same timeline, where that makes its absence a hole. */
+async function findLater(
+  storage: Storage,
+  options: Omit<FetchWalOptions, 'destination'>,
+  request: Request,
+): Promise<string | undefined> {
+  if (request.file.kind !== 'segment' || options.holes === 'absent') return undefined
+  const { cluster, systemIdentifier } = options
+  return await findSegmentAfter(storage, cluster, systemIdentifier, request.file.name)
 }
 
 /** Undefined: no partial of that name. */
@@ -136,8 +161,8 @@ async function findKey(
 }
 
 /**
- * The read found nothing. It is absent if a listing agrees, if the repository still proves
- * to be the one that knows this server, and if it is not a hole among later segments.
+ * The read found nothing. It is absent if a listing agrees, and if the repository still
+ * proves to be the one that knows this server.
  */
 async function proveAbsence(
   storage: Storage,
@@ -150,10 +175,6 @@ async function proveAbsence(
   for await (const object of storage.list(key)) {
     const ofPartial = file.kind === 'partial' && request.hash === undefined
     if (object.key === key || ofPartial) throw inconsistent(storage, object.key)
-  }
-  if (file.kind === 'segment' && options.holes !== 'absent') {
-    const later = await findSegmentAfter(storage, cluster, systemIdentifier, file.name)
-    if (later !== undefined) throw hole(storage, file.name, later)
   }
   const identity = await findSystemIdentity(storage, cluster, systemIdentifier)
   if (identity === undefined) throw unknownSystem(storage, cluster, systemIdentifier)

@@ -1,19 +1,21 @@
 /**
  * The marker of a restored copy: a file in its data directory that forbids archiving
- * until take-over. Restore writes it, `wal push` honours it.
+ * until take-over. Restore writes it, `wal push` honours it. Its content is JSON; only
+ * `"takeOver": true` in it lifts the ban, so that an empty or torn marker forbids.
  */
-import { stat } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import { isAbsence } from './read-wal-file.ts'
 
 export const RESTORED_MARKER = 'tidemark.restored'
 
-/** TM1405 when the marker is there, TM1406 when that cannot be known. */
+/** TM1405 when the marker forbids it, TM1406 when that cannot be known. */
 export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
   const marker = join(dataDirectory, RESTORED_MARKER)
+  let content: string
   try {
-    await stat(marker)
+    content = await readFile(marker, 'utf8')
   } catch (error) {
     if (isAbsence(error)) return
     throw new Failure('TM1406', {
@@ -23,6 +25,7 @@ export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
       cause: error,
     })
   }
+  if (hasTakenOver(content)) return
   throw new Failure('TM1405', {
     message: `${dataDirectory} is a restored copy and must not archive`,
     because: `it holds the file ${RESTORED_MARKER}, and the original may still be running`,
@@ -31,4 +34,13 @@ export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
       'when the copy is to replace the original',
     details: { dataDirectory },
   })
+}
+
+export function hasTakenOver(markerContent: string): boolean {
+  try {
+    const value: unknown = JSON.parse(markerContent)
+    return typeof value === 'object' && value !== null && 'takeOver' in value && value.takeOver === true
+  } catch {
+    return false
+  }
 }
