@@ -39,21 +39,17 @@ export async function publish(
 
 /** The session that started is the one that stopped; on a standby no promotion between. */
 async function requireSameServer(context: BackupContext): Promise<number> {
-  const [row] = await context.session.query(
-    `SELECT pg_postmaster_start_time() AS started, pg_is_in_recovery() AS standby,
-            (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline`,
-  )
-  const started = row?.['started']
-  const same =
-    started instanceof Date &&
-    started.getTime() === context.session.postmasterStartTime.getTime() &&
-    row?.['standby'] === context.session.inRecovery
-  if (same) return Number(row?.['timeline'])
-  throw new Failure('TM1309', {
-    message: 'the server changed while the backup ran',
-    because: 'it was restarted or promoted between start and stop of the backup',
-    fix: 'nothing of this backup is kept; run it again',
-  })
+  const { session } = context
+  const { isInRecovery } = await session.checkSameServer()
+  if (isInRecovery !== session.facts.isInRecovery) {
+    throw new Failure('TM1309', {
+      message: 'the server changed while the backup ran',
+      because: 'it was promoted between start and stop of the backup',
+      fix: 'nothing of this backup is kept; run it again',
+    })
+  }
+  const [row] = await session.query('SELECT timeline_id FROM pg_control_checkpoint()')
+  return Number(row?.['timeline_id'])
 }
 
 function walOptions(
@@ -72,7 +68,7 @@ function walOptions(
     walSegmentSizeBytes: control.walSegmentSizeBytes,
     startLsn: started.startLsn,
     stopLsn: stopped.stopLsn,
-    isStandby: session.inRecovery,
+    isStandby: session.facts.isInRecovery,
     waitLimitMs: waitLimitOf(options),
   }
 }
@@ -141,7 +137,7 @@ function describeBackup(
     startLsn: formatLsn(started.startLsn),
     checkpointLsn: formatLsn(copy.control.checkpointLsn),
     stopLsn: formatLsn(stopped.stopLsn),
-    ...(session.inRecovery ? { minRecoveryLsn: formatLsn(copy.control.minRecoveryLsn) } : {}),
+    ...(session.facts.isInRecovery ? { minRecoveryLsn: formatLsn(copy.control.minRecoveryLsn) } : {}),
     walFirst: segments[0] ?? firstSegment(context, facts),
     walLast: segments.at(-1) ?? firstSegment(context, facts),
     backupLabel: stopped.backupLabel,
@@ -179,10 +175,10 @@ function firstSegment(context: BackupContext, { started, timeline }: BackupFacts
 function describeServer(context: BackupContext, copy: ClusterCopy): BackupRecord['server'] {
   return {
     major: context.version.major,
-    version: context.session.versionText,
+    version: context.session.facts.versionText,
     controlFileVersion: copy.control.controlFileVersion,
     catalogVersion: copy.control.catalogVersion,
-    isStandby: context.session.inRecovery,
+    isStandby: context.session.facts.isInRecovery,
     dataDirectory: context.facts.dataDirectory,
     dataDirectoryMode: context.facts.dataDirectoryMode,
   }

@@ -106,16 +106,16 @@ export async function requireLocalServer(
   dataDirectory: string,
 ): Promise<ControlFile> {
   const { control } = await readControlFile(dataDirectory)
-  if (control.systemIdentifier !== session.systemIdentifier) {
+  if (control.systemIdentifier !== session.facts.systemIdentifier) {
     throw otherServer(
       dataDirectory,
       `its files have system identifier ${control.systemIdentifier}, the server that answers ` +
-        `has ${session.systemIdentifier}`,
+        `has ${session.facts.systemIdentifier}`,
     )
   }
   const lines = readPostmasterFile(dataDirectory)
   const startedAt = Number(lines[2])
-  const answered = Math.floor(session.postmasterStartTime.getTime() / 1000)
+  const answered = Math.floor(session.facts.postmasterStartedAt.getTime() / 1000)
   // The file holds the second in which the postmaster began, the server the moment a bit later.
   if (!Number.isFinite(startedAt) || Math.abs(answered - startedAt) > 2) {
     throw otherServer(

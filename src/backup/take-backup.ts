@@ -13,7 +13,6 @@ import { randomHex } from '../base/random.ts'
 import type { ControlFile } from '../postgres/control-file.ts'
 import { requireSupportedSizes } from '../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
-import { describeVersion } from '../postgres/versions.ts'
 import { type Hold, removeDeadAttempt, removeHold, writeHold } from '../repository/holds.ts'
 import { listBackups } from '../repository/read-backups.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
@@ -41,6 +40,7 @@ export async function takeBackup(
   const session = await openServerSession({
     connection: options.connection,
     applicationName: 'tidemark backup',
+    forceVersion: options.forceVersion ?? false,
   })
   try {
     return await backUpServer(session, options, progress, signal)
@@ -78,11 +78,11 @@ async function prepare(
   signal: AbortSignal,
 ): Promise<BackupContext> {
   const { storage, cluster } = options
-  const version = describeVersion(session.versionNum, { force: options.forceVersion ?? false })
+  const { version } = session.facts
   const facts = await readServerFacts(session)
   const control = await requireLocalServer(session, facts.dataDirectory)
   requireSupportedSizes(control)
-  const notes: string[] = []
+  const notes: string[] = version.caution === undefined ? [] : [version.caution]
   if (options.archiveCheck !== false) requireArchiving(options, facts)
   await lockBackups(session, cluster)
   await ensureSystemIdentity(storage, cluster, {

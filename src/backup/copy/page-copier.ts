@@ -56,7 +56,6 @@ export class PageCopier {
   readonly #leaves: LeafStore
   readonly #baseLeaves: LeafReader
   readonly #options: PageCopierOptions
-  storedPages = 0
 
   constructor(
     packs: PackWriter,
@@ -76,13 +75,12 @@ export class PageCopier {
     const leafDigests: string[] = []
     const usedPacks = new Set<string>()
     const damagedBlocks: number[] = []
-    const storedBefore = this.storedPages
     let pagesRead = 0
+    let storedPages = 0
     let waitingLeaves = 1
     const settle = () => {
       waitingLeaves--
       if (waitingLeaves > 0) return
-      const storedPages = this.storedPages - storedBefore
       const { file, firstPage } = piece
       done({
         form: 'pages',
@@ -105,6 +103,7 @@ export class PageCopier {
       const read = await this.#copyLeaf(piece, fd, leafStart, wanted, draft, damagedBlocks)
       pagesRead += read
       if (read > 0) leafDigests.push(draft.digest(read))
+      storedPages += draft.storedPages
       if (read > 0 && baseReference !== undefined && draft.equalsBase(read)) {
         references[number] = baseReference
         for (const pack of base?.packs ?? []) usedPacks.add(pack)
@@ -143,7 +142,6 @@ export class PageCopier {
     if (this.#packs.needsPack) await this.#packs.begin()
     const reference = this.#packs.add(FRAME_KINDS.pages, raw, slots, extents)
     this.#packs.closeIfFull()
-    this.storedPages += slots
     return reference
   }
 
@@ -246,6 +244,7 @@ export class PageCopier {
     if (this.#packs.needsPack) await this.#packs.begin()
     const extent = { path: piece.path, first: first + page, count: PAGES_PER_FRAME }
     const { pack, frame } = await this.#add(raw, PAGES_PER_FRAME, [extent])
+    draft.storedPages += PAGES_PER_FRAME
     for (let slot = 0; slot < PAGES_PER_FRAME; slot++) {
       draft.locate(pageInLeaf + page + slot, pack, frame, slot)
     }
@@ -310,6 +309,7 @@ class LeafDraft {
   readonly #slot = new Uint8Array(LEAF_PAGES)
   readonly #packs: string[] = []
   #kept = 0
+  storedPages = 0
   #waiting = 0
   #onComplete: ((leaf: DraftedLeaf) => void) | undefined
   #pageCount = 0
@@ -353,6 +353,7 @@ class LeafDraft {
   await(page: number): void {
     this.#pack[page] = FROM_FRAME
     this.#waiting++
+    this.storedPages++
   }
 
   locate(page: number, pack: string, frame: number, slot: number): void {
