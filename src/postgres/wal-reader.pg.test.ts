@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { chownSync, mkdirSync } from 'node:fs'
-import { readFile, readdir } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { findTool } from '../../test/harness/postgres-binaries.ts'
@@ -104,7 +104,7 @@ async function startArchiving(major: number, walSegmentSizeMb: number, embedded?
     walSegmentSizeMb,
     settings: {
       archive_mode: 'on',
-      archive_command: `cp %p ${directory}/%f`,
+      archive_command: `cp %p ${directory}/%f.tmp && mv ${directory}/%f.tmp ${directory}/%f`,
       max_prepared_transactions: '5',
       wal_level: 'replica',
       track_commit_timestamp: 'on',
@@ -125,17 +125,13 @@ async function archiveOf(
     `SELECT system_identifier::text AS id, pg_walfile_name(pg_switch_wal()) AS segment
        FROM pg_control_system()`,
   )
-  await waitForFile(server, directory, row?.segment ?? '')
+  await waitForFile(directory, row?.segment ?? '')
   const systemIdentifier = BigInt(row?.id ?? 0)
   return { directory, sizeBytes: walSegmentSizeMb * MB, systemIdentifier, from }
 }
 
-async function waitForFile(server: PostgresServer, directory: string, name: string) {
-  for (;;) {
-    const [row] = await server.sql<{ last: string | null }>(
-      'SELECT last_archived_wal AS last FROM pg_stat_archiver',
-    )
-    if ((row?.last ?? '') >= name && (await readdir(directory)).includes(name)) return
+async function waitForFile(directory: string, name: string): Promise<void> {
+  while (!(await readdir(directory)).includes(name)) {
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
@@ -196,8 +192,11 @@ async function doEverything(server: PostgresServer) {
   return { committed, aborted, prepared, restorePoint, tablespace, oid, copied, at }
 }
 
-function find<K extends WalEvent['kind']>(events: readonly WalEvent[], kind: K) {
-  return events.filter((event): event is Extract<WalEvent, { kind: K }> => event.kind === kind)
+/** Distributes over the kinds that a member of the union has. */
+type EventOf<K, E = WalEvent> = E extends { kind: infer Kinds } ? (K extends Kinds ? E : never) : never
+
+function find<K extends WalEvent['kind']>(events: readonly WalEvent[], kind: K): EventOf<K>[] {
+  return events.filter((event) => event.kind === kind) as EventOf<K>[]
 }
 
 for (const major of MAJORS) {
@@ -334,3 +333,27 @@ async function load(server: PostgresServer): Promise<void> {
     await server.sql(text)
   }
 }
+
+test('a record whose continuation was lost in a crash', async () => {
+  const { server, directory } = await startArchiving(15, 1)
+  await using _ = server
+  await server.sql('CREATE TABLE t (id int)')
+  const from = await currentLsn(server)
+  await server.sql('SELECT pg_switch_wal()')
+  await server.sql('INSERT INTO t VALUES (1)')
+  const left = `SELECT (1024 * 1024 - (pg_current_wal_insert_lsn() - '0/0') % (1024 * 1024))::int`
+  while (Number(await one(server, left)) > 2 * 8192) {
+    await server.sql(`SELECT pg_logical_emit_message(true, 'test', repeat('x', 1000))`)
+  }
+  await server.sql(`SELECT pg_logical_emit_message(false, 'test', repeat('lost', 10000))`)
+  const lost = await one(server, 'SELECT pg_walfile_name(pg_current_wal_insert_lsn())')
+  await server.kill()
+  await rm(join(server.dataDirectory, 'pg_wal', lost), { force: true })
+  await server.start()
+  await server.sql('INSERT INTO t VALUES (2)')
+  const archive = await archiveOf(server, directory, from, 1)
+  const { records, events, end } = await readArchive(archive)
+  assert.equal(end.kind, 'segment-needed')
+  assert.equal(find(events, 'overwritten-record').length, 1)
+  compareWithDump(records, await dump(15, archive))
+})

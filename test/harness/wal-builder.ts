@@ -45,6 +45,9 @@ export function segmentName(specification: SegmentSpecification = {}): string {
   return formatSegmentName(timeline, segment, sizeBytes)
 }
 
+/** XLOG_SWITCH, and its resource manager. */
+export const SWITCH = { info: 0x40, resourceManager: 0, mainData: new Uint8Array(0) }
+
 export interface RecordSpecification {
   readonly xid?: number
   readonly info: number
@@ -73,4 +76,116 @@ export function buildRecord(specification: RecordSpecification, previous: bigint
   header.writeUInt8(specification.resourceManager, 17)
   header.writeUInt32LE(crc32c(header.subarray(0, 20), crc32c(body)), 20)
   return Buffer.concat([header, body])
+}
+
+export interface SyntheticWalOptions {
+  readonly sizeBytes?: number
+  readonly timeline?: number
+  readonly firstSegment?: bigint
+}
+
+/** Writes records as a server does: across pages and segments, aligned, linked by xl_prev. */
+export class SyntheticWal {
+  readonly sizeBytes: number
+  readonly segments = new Map<bigint, Buffer>()
+  timeline: number
+  /** Where the next byte goes; never within a page header. */
+  position: bigint
+  /** Start of the last record; 0 before the first. */
+  last = 0n
+
+  constructor(options: SyntheticWalOptions = {}) {
+    this.sizeBytes = options.sizeBytes ?? MB
+    this.timeline = options.timeline ?? 1
+    this.position = (options.firstSegment ?? 1n) * BigInt(this.sizeBytes)
+  }
+
+  /** Returns the LSN of the record. */
+  append(specification: RecordSpecification): bigint {
+    this.#enterPage(0)
+    const start = this.position
+    this.#write(buildRecord(specification, this.last))
+    this.position = ((this.position + 7n) / 8n) * 8n
+    this.last = start
+    if (specification.info === SWITCH.info && specification.resourceManager === 0) {
+      this.#leaveSegment()
+    }
+    return start
+  }
+
+  /** Fills with records until `left` bytes remain of the page. */
+  fillPage(left: number): void {
+    this.#enterPage(0)
+    const room = PAGE - Number(this.position % BigInt(PAGE)) - left
+    const mainData = Buffer.alloc(room - 24 - (room - 26 > 255 ? 5 : 2), 0x5a)
+    this.append({ info: 0, resourceManager: 21, mainData })
+  }
+
+  /** Forgets what was written from `position` on, as a crash does with what was not flushed. */
+  cutAt(position: bigint): void {
+    const size = BigInt(this.sizeBytes)
+    for (const [number, bytes] of [...this.segments]) {
+      if (number * size >= position) this.segments.delete(number)
+      else if (number === position / size) bytes.fill(0, Number(position % size))
+    }
+    this.position = position
+  }
+
+  /** Begins the page at `position`, marked as replacing a continuation that was lost. */
+  overwriteContinuation(): void {
+    this.#enterPage(0, 8)
+  }
+
+  /** A copy of the segments up to `fork`, to go on with as another timeline. */
+  fork(timeline: number): SyntheticWal {
+    const copy = new SyntheticWal({ sizeBytes: this.sizeBytes, timeline })
+    for (const [number, bytes] of this.segments) copy.segments.set(number, Buffer.from(bytes))
+    copy.position = this.position
+    copy.last = this.last
+    return copy
+  }
+
+  #write(bytes: Buffer): void {
+    let written = 0
+    while (written < bytes.length) {
+      if (written > 0) this.#enterPage(bytes.length - written)
+      const segment = this.segments.get(this.position / BigInt(this.sizeBytes)) as Buffer
+      const offset = Number(this.position % BigInt(this.sizeBytes))
+      const length = Math.min(bytes.length - written, PAGE - (offset % PAGE))
+      bytes.copy(segment, offset, written, written + length)
+      written += length
+      this.position += BigInt(length)
+    }
+  }
+
+  /** At the start of a page: writes its header. */
+  #enterPage(remaining: number, flags = 0): void {
+    if (this.position % BigInt(PAGE) !== 0n) return
+    const number = this.position / BigInt(this.sizeBytes)
+    const offset = Number(this.position % BigInt(this.sizeBytes))
+    if (!this.segments.has(number)) this.segments.set(number, Buffer.alloc(this.sizeBytes))
+    const bytes = this.segments.get(number) as Buffer
+    bytes.writeUInt16LE(MAGIC_15, offset)
+    bytes.writeUInt16LE((remaining > 0 ? 1 : 0) | (offset === 0 ? 2 : 0) | flags, offset + 2)
+    bytes.writeUInt32LE(this.timeline, offset + 4)
+    bytes.writeBigUInt64LE(this.position, offset + 8)
+    bytes.writeUInt32LE(remaining, offset + 16)
+    if (offset === 0) {
+      bytes.writeBigUInt64LE(SYSTEM, 24)
+      bytes.writeUInt32LE(this.sizeBytes, 32)
+      bytes.writeUInt32LE(PAGE, 36)
+    }
+    this.position += offset === 0 ? 40n : 24n
+  }
+
+  /** The pages behind a switch have headers and nothing else (CopyXLogRecordToWAL). */
+  #leaveSegment(): void {
+    const size = BigInt(this.sizeBytes)
+    while (this.position % size !== 0n) {
+      const page = ((this.position + BigInt(PAGE) - 1n) / BigInt(PAGE)) * BigInt(PAGE)
+      this.position = page
+      if (page % size === 0n) return
+      this.#enterPage(0)
+    }
+  }
 }
