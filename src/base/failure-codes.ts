@@ -497,25 +497,25 @@ export const FAILURE_CODES = entry({
       'A file that Tidemark needs to run, and that set-up builds or the package brings, is not there. Nothing was done.',
     exitStatus: 1,
   },
-  TM1802: {
+  TM1811: {
     title: 'no PostgreSQL server for the demo',
     manual:
       'The demo starts a PostgreSQL server of its own and found no programs to start one with (postgres, initdb, pg_ctl of a supported version), or no user that may run it. Nothing was done.',
     exitStatus: 1,
   },
-  TM1803: {
+  TM1812: {
     title: 'the demo cannot be run from here',
     manual:
       'As root, the demo runs PostgreSQL as an ordinary user, and PostgreSQL runs Tidemark. That user may not read the place where Tidemark or its Node.js is installed. Nothing was left behind.',
     exitStatus: 1,
   },
-  TM1804: {
+  TM1813: {
     title: 'a command of the demo failed',
     manual:
       'One of the commands that the demo runs ended badly; the message repeats what it said. Everything that the demo had made was removed, unless `--keep` was given.',
     exitStatus: 1,
   },
-  TM1805: {
+  TM1814: {
     title: 'the demo did not prove what it promised',
     manual:
       'The recovered copy was not what the demo had claimed it would be. That is a defect of Tidemark; please report it with the output of `tidemark demo --keep`.',

@@ -97,10 +97,7 @@ class FaultInjector implements FaultyStorage {
     return this.#list(prefix, this.#inner.list(prefix))
   }
 
-  async *#list(
-    prefix: string,
-    found: AsyncIterable<StoredObject>,
-  ): AsyncGenerator<StoredObject> {
+  async *#list(prefix: string, found: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {
     const objects = await this.#call('list', prefix, async () => await collect(found))
     for (const object of objects) {
       if (this.#crash !== undefined) throw this.#crash
@@ -147,11 +144,7 @@ class FaultInjector implements FaultyStorage {
     await this.#inner.close()
   }
 
-  async #call<T>(
-    operation: StorageOperation,
-    key: string,
-    act: () => Promise<T>,
-  ): Promise<T> {
+  async #call<T>(operation: StorageOperation, key: string, act: () => Promise<T>): Promise<T> {
     const call = this.#enter(operation, key)
     const result = await act()
     this.#leave(call)

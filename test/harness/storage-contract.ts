@@ -197,7 +197,10 @@ function describeListing(storage: () => Storage): void {
       assert.deepEqual(await keysOf(storage(), prefix), expected, prefix)
     }
     const found = await collect(storage().list('a/b'))
-    assert.deepEqual(found.map(({ sizeBytes }) => sizeBytes), [7, 5])
+    assert.deepEqual(
+      found.map(({ sizeBytes }) => sizeBytes),
+      [7, 5],
+    )
   })
 
   test('any set of keys is listed in order for any prefix', async () => {
@@ -209,7 +212,8 @@ function describeListing(storage: () => Storage): void {
     })
     await fc.assert(
       fc.asyncProperty(keys, fc.nat(), async (parts, pick) => {
-        const place = `run${(run += 1)}/`
+        run += 1
+        const place = `run${run}/`
         const all = withoutNesting(parts.map((each) => place + each.join('/')))
         for (const key of all) await storage().write(key, text('x'))
         const some = (all[pick % Math.max(1, all.length)] ?? '').slice(place.length)
