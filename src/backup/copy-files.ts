@@ -58,6 +58,7 @@ function isAbort(error: unknown): boolean {
 function startWorker(number: number, { setup, workers }: CopyOptions): Worker {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   return new Worker(new URL(`./copy/copy-worker.${extension}`, import.meta.url), {
+    resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 512 },
     workerData: { ...setup, firstSequence: number, sequenceStep: sequenceStep(workers) },
   })
 }
