@@ -14,6 +14,7 @@
  * | 36 | 4 | xlp_xlog_blcksz |
  */
 import { type Lsn, lsn, type Timeline } from './lsn.ts'
+import { POSTGRES_VERSIONS } from './versions.ts'
 
 export const WAL_PAGE_BYTES = 8192
 export const SHORT_HEADER_BYTES = 24
@@ -24,15 +25,9 @@ const LONG_HEADER = 0x0002
 const FIRST_IS_OVERWRITE_CONTRECORD = 0x0008
 const ALL_FLAGS = 0x000f
 
-/** XLOG_PAGE_MAGIC of each supported major version. */
-const MAJOR_OF_MAGIC: ReadonlyMap<number, number> = new Map([
-  [0xd106, 13],
-  [0xd10d, 14],
-  [0xd110, 15],
-  [0xd113, 16],
-  [0xd116, 17],
-  [0xd118, 18],
-])
+const MAJOR_OF_MAGIC: ReadonlyMap<number, number> = new Map(
+  POSTGRES_VERSIONS.map((version) => [version.walPageMagic, version.major]),
+)
 
 export interface WalPageHeader {
   /** Major version of the server that wrote the page. */
