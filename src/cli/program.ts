@@ -87,10 +87,12 @@ function addSetUpCommands(program: Command, run: RunAction): void {
     .description(
       'Starts a throw-away PostgreSQL, protects it, drops a table by accident while load goes on, recovers to the moment before, proves it, and cleans up.',
     )
+    .option('--keep', 'leave the servers running and the directory in place')
+    .option('--server-programs <dir>', 'directory with postgres, initdb and pg_ctl')
     .action(async (_options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
         const { runDemo } = await import('./demo.ts')
-        return await runDemo(context)
+        return await runDemo(context, command.opts())
       })
     })
   program
@@ -260,7 +262,46 @@ function walArguments(
   } as const
 }
 
+const TARGET =
+  'latest, immediate, end-of:gap, an ISO 8601 time with its zone, lsn:X/Y, xid:N, name:NAME, backup:ID, before:xid:N or before:lsn:X/Y (default: latest)'
+
+function addRestore(program: Command, run: RunAction): void {
+  program
+    .command('restore')
+    .summary('recover to a target into a directory')
+    .description(
+      'Recovers a cluster to a target into an empty directory. The target, all WAL up to it and all packs are checked before a byte is written. What comes out is a copy that harms nobody: it does not archive, and has a configuration of its own; --take-over keeps those of the original.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--into <dir>', 'the directory to restore into: absent or empty')
+    .option('--to <target>', TARGET)
+    .addOption(
+      new Option('--action <action>', 'at the target')
+        .choices(['promote', 'pause', 'shutdown'])
+        .default('promote'),
+    )
+    .option('--tablespace <old=new>', 'another place for a tablespace, named by location, OID or name (repeatable)', collect, [])
+    .option('--plan', 'only show what would be done, and how long it would take')
+    .option('--start', 'start the server and wait until it has reached the target')
+    .option('--take-over', 'this replaces the original: keep its configuration and archiving')
+    .option('--timeline <number>', 'follow this timeline (default: the newest that descends from the newest backup)')
+    .option('--backup <id>', 'start from this backup (default: the newest that can reach the target)')
+    .option('--port <number>', 'port of a copy; it names its socket (default: 5432)')
+    .option('--pg-bin <dir>', 'where the PostgreSQL programs are, for --start')
+    .option('--owner <user>', 'who the files shall belong to, when run by root')
+    .option('--preload <libraries>', 'shared_preload_libraries that replay needs, in a copy')
+    .option('--repository <name>', REPOSITORY)
+    .option('--workers <count>', 'packs read at once (default: one per processor, at most 4)')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runRestore } = await import('./commands/restore.ts')
+        return await runRestore(context, cluster, command.opts())
+      })
+    })
+}
+
 function addRecoveryCommands(program: Command, run: RunAction): void {
+  addRestore(program, run)
   program
     .command('window')
     .summary('the moments that can be recovered')

@@ -1,0 +1,210 @@
+/**
+ * `init`: from a connection and a URL to a configuration, a repository that knows the
+ * server, and the statements that make it archive.
+ *
+ * Invariant: the same facts again change nothing; another server under a name that is
+ * taken is refused before anything is written.
+ */
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { chown } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { readServerFacts, requireLocalServer, type ServerFacts } from '../../backup/server-facts.ts'
+import { now } from '../../base/clock.ts'
+import { Failure } from '../../base/failure.ts'
+import { findConfigurationPath } from '../../config/find-configuration.ts'
+import {
+  planConfiguration,
+  readIfThere,
+  writeConfiguration,
+} from '../../config/write-configuration.ts'
+import type { ControlFile } from '../../postgres/control-file.ts'
+import { openServerSession, type ServerSession } from '../../postgres/server-session.ts'
+import { isClusterName } from '../../repository/keys.ts'
+import { createRepository } from '../../repository/repository.ts'
+import { ensureSystemIdentity, listSystemIdentities } from '../../repository/system-identity.ts'
+import { openStorage, parseFileUrl } from '../../storage/open-storage.ts'
+import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
+import {
+  executeSettings,
+  listPendingRestarts,
+
+  planArchiving,
+  readArchivingSettings,
+} from '../archiving-settings.ts'
+import type { CommandContext } from '../command-context.ts'
+import { areOnOneDevice, findObstacle, type Owner, ownerOf } from '../server-access.ts'
+import { type InitAnswers, type InitOptions, settleAnswers } from './init/ask.ts'
+import { type InitReport, printReport } from './init/report.ts'
+
+export async function runInit(context: CommandContext, options: InitOptions): Promise<number> {
+  const answers = await settleAnswers(context, options)
+  requireClusterName(answers.name)
+  const root = parseFileUrl(answers.repository)
+  const session = await openServerSession({
+    connection: answers.connection,
+    applicationName: 'tidemark init',
+  })
+  try {
+    const report = await introduce(context, session, answers, root)
+    if (context.json) context.terminal.printJson(report)
+    else printReport(context.terminal, report)
+    return 0
+  } finally {
+    await session.close()
+  }
+}
+
+async function introduce(
+  context: CommandContext,
+  session: ServerSession,
+  answers: InitAnswers,
+  root: string,
+): Promise<InitReport> {
+  const { version, versionText } = session.facts
+  const facts = await readServerFacts(session)
+  const control = await requireLocalServer(session, facts.dataDirectory)
+  const owner = ownerOf(facts.dataDirectory)
+  const path = findConfigurationPath(context.configOption, context.env) ?? resolve('tidemark.yaml')
+  const existing = readIfThere(path)
+  const url = `file://${root}`
+  const wanted = { cluster: answers.name, connection: answers.connection, repositoryUrl: url }
+  const change = planConfiguration(path, existing, wanted)
+  const repositoryExisted = await makeRepository(root, url, owner, answers.name, {
+    systemIdentifier: String(control.systemIdentifier),
+    major: version.major,
+    walSegmentSizeBytes: control.walSegmentSizeBytes,
+    createdAt: now().toISOString(),
+  })
+  if (change.changed) writeConfiguration(path, change.text, owner)
+  const archiveCommand = formatArchiveCommand({
+    program: TIDEMARK_PROGRAM,
+    configuration: path,
+    cluster: answers.name,
+  })
+  const setUp = await setUpArchiving(session, archiveCommand, answers.configure)
+  return {
+    cluster: answers.name,
+    systemIdentifier: String(control.systemIdentifier),
+    serverVersion: versionText,
+    dataDirectory: facts.dataDirectory,
+    walSegmentSizeBytes: control.walSegmentSizeBytes,
+    dataChecksums: control.dataChecksumVersion !== 0,
+    configuration: {
+      path,
+      outcome: change.changed ? (existing === undefined ? 'created' : 'changed') : 'unchanged',
+    },
+    repository: {
+      name: change.repository,
+      url,
+      outcome: repositoryExisted ? 'found' : 'created',
+    },
+    archiveCommand,
+    ...setUp,
+    warnings: findWarnings(facts, control, root, path, owner),
+  }
+}
+
+function requireClusterName(name: string): void {
+  if (isClusterName(name)) return
+  throw new Failure('TM1001', {
+    message: `'${name}' is not a cluster name`,
+    because: 'a name has 1 to 63 of a-z, 0-9, _ and -, and begins with a letter',
+    fix: 'choose another one: --name main',
+  })
+}
+
+/** Gives whether the repository was there. Refuses before it creates. */
+async function makeRepository(
+  root: string,
+  url: string,
+  owner: Owner,
+  cluster: string,
+  identity: Parameters<typeof ensureSystemIdentity>[2],
+): Promise<boolean> {
+  const existed = existsSync(`${root}/tidemark.repository`)
+  if (!existed) await prepareRoot(root, owner)
+  const storage = await openStorage({ url, owner })
+  await createRepository(storage, now())
+  const known = await listSystemIdentities(storage, cluster)
+  const other = known.find(({ systemIdentifier }) => systemIdentifier !== identity.systemIdentifier)
+  const same = known.some(({ systemIdentifier }) => systemIdentifier === identity.systemIdentifier)
+  if (other !== undefined && !same) {
+    throw new Failure('TM1007', {
+      message: `${url} knows another server as '${cluster}'`,
+      because: `that one is system ${other.systemIdentifier} (PostgreSQL ${other.major}), this one is ${identity.systemIdentifier} (PostgreSQL ${identity.major})`,
+      fix: 'give this server a name of its own: tidemark init --name NAME',
+      details: { url, cluster, systemIdentifier: identity.systemIdentifier },
+    })
+  }
+  await ensureSystemIdentity(storage, cluster, identity)
+  return existed
+}
+
+/** archive_command runs as the owner of the data directory and must get through. */
+async function prepareRoot(root: string, owner: Owner): Promise<void> {
+  const isRoot = process.geteuid?.() === 0
+  try {
+    mkdirSync(dirname(root), { recursive: true, mode: 0o755 })
+    if (isRoot && existsSync(root) && readdirSync(root).length === 0) {
+      await chown(root, owner.uid, owner.gid)
+    }
+  } catch {
+    // The driver meets the same obstacle and names it.
+  }
+}
+
+async function setUpArchiving(
+  session: ServerSession,
+  archiveCommand: string,
+  configure: boolean,
+): Promise<Pick<InitReport, 'settings' | 'configured' | 'restartNeeded' | 'overridden'>> {
+  const before = await readArchivingSettings(session)
+  const settings = planArchiving(before, archiveCommand)
+  const pending = listPendingRestarts(before)
+  if (!configure) {
+    const later = settings.filter(({ needsRestart }) => needsRestart).map(({ name }) => name)
+    const restartNeeded = [...new Set([...pending, ...later])]
+    return { settings, configured: false, restartNeeded, overridden: [] }
+  }
+  const { restartNeeded, overridden } = await executeSettings(session, settings)
+  const all = [...new Set([...pending, ...restartNeeded])]
+  return { settings, configured: true, restartNeeded: all, overridden }
+}
+
+function findWarnings(
+  facts: ServerFacts,
+  control: ControlFile,
+  root: string,
+  configuration: string,
+  owner: Owner,
+): string[] {
+  const warnings: string[] = []
+  if (areOnOneDevice(root, facts.dataDirectory)) {
+    warnings.push(
+      `the repository is on the disk of the data directory: when it fails, both are lost; add a second one elsewhere`,
+    )
+  }
+  const closed = findObstacle(root, owner, 'write')
+  if (closed !== undefined) {
+    warnings.push(
+      `the server's user (uid ${owner.uid}) cannot write to ${closed}, so archive_command will fail: chown ${owner.uid}:${owner.gid} ${closed}`,
+    )
+  }
+  const unreadable = findObstacle(configuration, owner, 'read')
+  if (unreadable !== undefined) {
+    warnings.push(
+      `the server's user (uid ${owner.uid}) cannot read ${unreadable}, so archive_command will not find its configuration: put it where that user can (tidemark --config /etc/tidemark/tidemark.yaml init …)`,
+    )
+  }
+  const program = findObstacle(TIDEMARK_PROGRAM, owner, 'read')
+  if (program !== undefined) {
+    warnings.push(
+      `the server's user (uid ${owner.uid}) cannot reach ${program}, so archive_command cannot start tidemark: install it where every user can read it`,
+    )
+  }
+  if (control.dataChecksumVersion === 0) {
+    warnings.push('data checksums are off: a page that the disk changed is not noticed')
+  }
+  return warnings
+}
+

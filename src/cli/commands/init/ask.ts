@@ -1,0 +1,89 @@
+/** Where the answers of `init` come from: options, else questions on a terminal. */
+import { isAbsolute } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { Failure } from '../../../base/failure.ts'
+import { defaultSocketDirectory, findLocalServers } from '../../../postgres/local-servers.ts'
+import type { CommandContext } from '../../command-context.ts'
+
+export interface InitOptions {
+  readonly connection?: string
+  readonly repository?: string
+  readonly name?: string
+  readonly configure?: boolean
+  readonly yes?: boolean
+}
+
+export interface InitAnswers {
+  readonly connection: string
+  readonly repository: string
+  readonly name: string
+  readonly configure: boolean
+}
+
+const DEFAULT_NAME = 'main'
+const DEFAULT_REPOSITORY = 'file:///var/lib/tidemark'
+
+export async function settleAnswers(
+  context: CommandContext,
+  options: InitOptions,
+): Promise<InitAnswers> {
+  const { connection, repository, name = DEFAULT_NAME, configure = false } = options
+  const isComplete = connection !== undefined && repository !== undefined
+  const canAsk = context.terminal.isInteractive && options.yes !== true && !context.json
+  if (canAsk && !isComplete) return await ask(options)
+  if (connection === undefined || repository === undefined) throw missing(options)
+  return { connection, repository: asUrl(repository), name, configure }
+}
+
+/** A path is as good as its URL. */
+function asUrl(repository: string): string {
+  return isAbsolute(repository) ? pathToFileURL(repository).href : repository
+}
+
+function missing(options: InitOptions): Failure {
+  const names = [
+    ...(options.connection === undefined ? ['--connection'] : []),
+    ...(options.repository === undefined ? ['--repository'] : []),
+  ]
+  return new Failure('TM1001', {
+    message: `init needs ${names.join(' and ')}`,
+    because: 'there is no terminal to ask on, or --yes forbids to ask',
+    fix: `for example:
+      tidemark init --yes --connection '${suggestConnection()}' --repository ${DEFAULT_REPOSITORY}`,
+  })
+}
+
+/** Of the first server that runs on this machine. */
+function suggestConnection(): string {
+  const [found] = findLocalServers()
+  const port = found?.port ?? 5432
+  const directory = found?.socketDirectory ?? defaultSocketDirectory(port)
+  return `postgresql:///postgres?host=${directory}&port=${port}`
+}
+
+async function ask(options: InitOptions): Promise<InitAnswers> {
+  const { confirm, intro, isCancel, outro, text } = await import('@clack/prompts')
+  const settle = <T>(answer: T | symbol): Exclude<T, symbol> => {
+    if (!isCancel(answer)) return answer as Exclude<T, symbol>
+    throw new Failure('TM1001', { message: 'init was given up', fix: 'nothing was changed' })
+  }
+  const question = async (message: string, initialValue: string): Promise<string> =>
+    settle(await text({ message, initialValue }))
+  intro('Protect a PostgreSQL cluster')
+  const connection =
+    options.connection ?? (await question('How is the server reached?', suggestConnection()))
+  const repository =
+    options.repository ??
+    (await question('Where shall backups and WAL be kept?', DEFAULT_REPOSITORY))
+  const name = options.name ?? (await question('What is the cluster called?', DEFAULT_NAME))
+  const configure =
+    options.configure ??
+    settle(
+      await confirm({
+        message: 'Set the server up for archiving now (ALTER SYSTEM, reload)?',
+        initialValue: false,
+      }),
+    )
+  outro('Looking at the server')
+  return { connection, repository: asUrl(repository), name, configure }
+}
