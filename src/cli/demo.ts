@@ -82,6 +82,7 @@ function introduce(
     '',
     `   $ cd ${workspace.directory}`,
     `   $ PATH=${dirname(tidemark)}:${programs.directory}:$PATH`,
+    `   $ export PGHOST=${workspace.directory} PGUSER=postgres`,
   ])
 }
 

@@ -18,7 +18,6 @@ export interface DemoFigures {
   readonly target: string
   /** Age of the newest archived WAL at the moment of the accident. */
   readonly exposureMs: number
-  readonly restoreMs: number
   /** From the decision to recover to a server that answers. */
   readonly recoveryMs: number
   readonly transfersRecovered: number

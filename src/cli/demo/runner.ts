@@ -78,7 +78,8 @@ async function runProgram(
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(options.user === undefined ? {} : { uid: options.user.uid, gid: options.user.gid }),
   })
-  const stop = () => child.kill('SIGTERM')
+  const ended = new AbortController()
+  const stop = () => void endChild(child, ended.signal)
   options.signal.addEventListener('abort', stop)
   try {
     const { status, stdout, lines } = await collectOutput(child, onLine)
@@ -86,7 +87,19 @@ async function runProgram(
     if (status !== 0) throw commandFailed(shownAs, status, lines)
     return { stdout, durationMs: monotonicMs() - started }
   } finally {
+    ended.abort()
     options.signal.removeEventListener('abort', stop)
+  }
+}
+
+/** Gives it time to clean up after itself. */
+async function endChild(child: ChildProcess, ended: AbortSignal): Promise<void> {
+  child.kill('SIGTERM')
+  try {
+    await sleep(STOP_GRACE_MS, ended)
+    child.kill('SIGKILL')
+  } catch {
+    // It ended in time.
   }
 }
 
@@ -122,6 +135,7 @@ async function collectOutput(
 }
 
 const EXIT_GRACE_MS = 300
+const STOP_GRACE_MS = 5000
 
 /** The user's own servers and configuration are none of the demo's business. */
 function childEnvironment({ env, directory, user }: RunnerOptions): Record<string, string> {

@@ -5,6 +5,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 
+export const WATCHDOG_NAME = 'tidemark-demo-watchdog'
+
 export interface Watchdog {
   /** The demo has cleaned up, or leaves everything on purpose. */
   dismiss(): void
@@ -12,7 +14,7 @@ export interface Watchdog {
 
 /** `directory` holds nothing but the demo's files; `servers` are data directories in it. */
 export function startWatchdog(directory: string, servers: readonly string[]): Watchdog {
-  const args = ['-c', SCRIPT, 'tidemark-demo-watchdog', directory, ...servers]
+  const args = ['-c', SCRIPT, WATCHDOG_NAME, directory, ...servers]
   const child = spawn('/bin/sh', args, {
     stdio: ['pipe', 'ignore', 'ignore'],
     detached: true,

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monotonicMs, sleep } from '../../base/clock.ts'
 import type { ServerUser } from './find-server.ts'
-import { startWatchdog } from './watchdog.ts'
+import { startWatchdog, WATCHDOG_NAME } from './watchdog.ts'
 
 export interface Workspace {
   readonly directory: string
@@ -42,6 +42,7 @@ export function createWorkspace(user: ServerUser | undefined): Workspace {
     copy,
     async cleanUp() {
       await Promise.all([stopServer(copy), stopServer(server)])
+      await endProcesses(directory)
       await rm(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
       watchdog.dismiss()
     },
@@ -71,6 +72,43 @@ export function findPostmaster(dataDirectory: string): number | undefined {
   } catch {
     return undefined
   }
+}
+
+/**
+ * What is still there: a server that has not written its pid file yet, an archive_command
+ * whose server is gone. All of them were started with the directory's unique name.
+ */
+async function endProcesses(directory: string): Promise<void> {
+  const started = monotonicMs()
+  for (;;) {
+    const pids = findProcesses(directory)
+    if (pids.length === 0) return
+    const signal = monotonicMs() - started > STOP_LIMIT_MS / 2 ? 'SIGKILL' : 'SIGTERM'
+    for (const pid of pids) signalProcess(pid, signal)
+    await sleep(POLL_MS)
+  }
+}
+
+function findProcesses(directory: string): number[] {
+  return fs
+    .readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((pid) => {
+      try {
+        const command = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+        if (command.includes(WATCHDOG_NAME)) return false
+        return command.includes(directory) || isServerIn(pid, command, directory)
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+}
+
+/** Server processes show only their titles, but work in their data directory. */
+function isServerIn(pid: string, command: string, directory: string): boolean {
+  if (!command.startsWith('postgres')) return false
+  return fs.readlinkSync(`/proc/${pid}/cwd`).startsWith(`${directory}/`)
 }
 
 function signalProcess(pid: number, signal: NodeJS.Signals): void {
