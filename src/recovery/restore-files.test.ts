@@ -153,7 +153,8 @@ function storePages(
     const leaf = encodeLeaf(builder.build(all.slice(first, first + count)))
     leaves.push({ ...writers[0].add(FRAME_KINDS.leaves, encodeLeafFrame([leaf]), 1, []), slot: 0 })
   }
-  return { path, kind: 'pages', mode: 0o640, size: content.length, leaves, seen: STATUS }
+  const size = content.length
+  return { path, kind: 'pages', mode: 0o640, size, leaves, digest: '', packs: [], seen: STATUS }
 }
 
 async function restoreInto(backup: HandMade): Promise<{ directory: string; list: RestoredFile[] }> {

@@ -18,7 +18,7 @@ import type { Storage } from '../storage/storage.ts'
 import { type Batch, BatchBuilder } from './file-restore/batch.ts'
 import { FileChecksums } from './file-restore/file-checksums.ts'
 import type { Owner } from './file-restore/messages.ts'
-import { WorkerPool } from './file-restore/worker-pool.ts'
+import { interrupted, WorkerPool } from './file-restore/worker-pool.ts'
 import { runSync } from './sync-file-systems.ts'
 
 export interface RestoreFilesOptions {
@@ -29,6 +29,7 @@ export interface RestoreFilesOptions {
   readonly owner: Owner | undefined
   readonly workers: number
   readonly progress: Progress
+  readonly signal?: AbortSignal
   /** Where an entry goes, relative to the data directory; undefined: not restored. */
   readonly placeOf: (entry: FileEntry) => string | undefined
   /** Every regular file that was written, in order of the file list. */
@@ -57,10 +58,16 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     owner,
   }
   const pool = new WorkerPool(settings, options.workers)
+  const interrupt = (): void => {
+    pool.fail(interrupted())
+  }
   try {
+    options.signal?.addEventListener('abort', interrupt)
+    if (options.signal?.aborted === true) interrupt()
     options.progress.phase('restoring data files', record.files.bytes)
     return await new FileRestore(options, storage, pool).run()
   } finally {
+    options.signal?.removeEventListener('abort', interrupt)
     await pool.close()
     await storage.close()
   }

@@ -1,0 +1,175 @@
+/**
+ * The configuration of a restored server as text. Pure.
+ *
+ * A copy never starts with the original's configuration: it could archive into the
+ * original's archive, run its jobs and subscriptions, listen at its address, or write to
+ * its log directory (docs/design/recovery.md, section 5).
+ */
+import type { ParameterChange } from '../postgres/wal-event.ts'
+import { formatLsn } from '../postgres/lsn.ts'
+import type { SettingNames } from '../postgres/versions.ts'
+import type { RecoveryTarget } from './judge-target.ts'
+
+export type RecoveryAction = 'promote' | 'pause' | 'shutdown'
+
+/** Settings that hot standby compares with the primary's (CheckRequiredParameterValues). */
+export interface RequiredMaxima {
+  readonly max_connections: number
+  readonly max_worker_processes: number
+  readonly max_wal_senders: number
+  readonly max_prepared_transactions: number
+  readonly max_locks_per_transaction: number
+}
+
+type Settings = readonly (readonly [name: string, value: string | number])[]
+
+/** The largest of what the control file, the backup and every change in the WAL say. */
+export function requiredMaxima(
+  control: {
+    readonly maxConnections: number
+    readonly maxWorkerProcesses: number
+    readonly maxWalSenders: number
+    readonly maxPreparedTransactions: number
+    readonly maxLocksPerTransaction: number
+  },
+  settings: Readonly<Record<string, string>>,
+  changes: readonly ParameterChange[],
+): RequiredMaxima {
+  const all = [control, ...changes]
+  const most = (name: string, values: readonly number[]): number =>
+    Math.max(Number(settings[name] ?? 0) || 0, ...values)
+  return {
+    max_connections: most('max_connections', all.map((one) => one.maxConnections)),
+    max_worker_processes: most('max_worker_processes', all.map((one) => one.maxWorkerProcesses)),
+    max_wal_senders: most('max_wal_senders', all.map((one) => one.maxWalSenders)),
+    max_prepared_transactions: most(
+      'max_prepared_transactions',
+      all.map((one) => one.maxPreparedTransactions),
+    ),
+    max_locks_per_transaction: most(
+      'max_locks_per_transaction',
+      all.map((one) => one.maxLocksPerTransaction),
+    ),
+  }
+}
+
+export interface RecoverySettings {
+  readonly names: SettingNames
+  readonly stop: RecoveryTarget
+  readonly timeline: number
+  readonly action: RecoveryAction
+  /** Shell words that run `wal get` of the right cluster, without %f and %p. */
+  readonly walGet: string
+  readonly maxima: RequiredMaxima
+  /** A hole follows the target: PostgreSQL must not ask for WAL before it needs it. */
+  readonly faultFollows: boolean
+  readonly takeOver: boolean
+}
+
+/**
+ * restore_command. PostgreSQL takes 1–125 for "no such file" (RestoreArchivedFile): only
+ * 44, which `wal get` gives for a proved absence, may become that.
+ */
+export function formatRestoreCommand(walGet: string): string {
+  const escaped = walGet.replaceAll('%', '%%')
+  return `${escaped} %f "%p"; case $? in 0) exit 0;; 44) exit 1;; *) exit 255;; esac`
+}
+
+/** For postgresql.auto.conf, which comes last and so wins over every other file. */
+export function formatRecoverySettings(options: RecoverySettings): string {
+  const { stop, names } = options
+  const settings: (readonly [string, string | number])[] = [
+    ['restore_command', formatRestoreCommand(options.walGet)],
+    ...formatTarget(stop),
+    ['recovery_target_timeline', options.timeline],
+    ['recovery_target_action', options.action],
+    ['recovery_min_apply_delay', 0],
+    ['recovery_end_command', ''],
+    ['archive_cleanup_command', ''],
+    ['primary_conninfo', ''],
+    ['primary_slot_name', ''],
+  ]
+  if (options.action === 'pause') settings.push(['hot_standby', 'on'])
+  else if (!options.takeOver) settings.push(['hot_standby', 'off'])
+  if (names.recoveryPrefetch !== undefined && options.faultFollows) {
+    settings.push([names.recoveryPrefetch, 'off'])
+  }
+  return formatSettings(settings)
+}
+
+/**
+ * PostgreSQL refuses a second target, and up to 17 an empty one behind a set one as well
+ * (assign_recovery_target_xid and its like): those that the original's files may name are
+ * emptied first.
+ */
+function formatTarget(stop: RecoveryTarget): (readonly [string, string])[] {
+  const others = ['name', 'time', 'xid'].map((kind) => [`recovery_target_${kind}`, ''] as const)
+  if (stop.kind === 'immediate') {
+    return [...others, ['recovery_target_lsn', ''], ['recovery_target', 'immediate']]
+  }
+  return [
+    ...others,
+    ['recovery_target', ''],
+    ['recovery_target_lsn', formatLsn(stop.lsn)],
+    ['recovery_target_inclusive', stop.inclusive ? 'on' : 'off'],
+  ]
+}
+
+export interface CopySettings {
+  readonly names: SettingNames
+  readonly maxima: RequiredMaxima
+  readonly original: Readonly<Record<string, string>>
+  readonly port: number
+  readonly socketDirectory: string
+  readonly hasInPlaceTablespaces: boolean
+  readonly preload: string
+}
+
+/** postgresql.conf of a copy: all of it. */
+export function formatCopyConfiguration(options: CopySettings): string {
+  const { names, original } = options
+  const origins = Number(original[names.replicationOrigins] ?? original['max_replication_slots'])
+  const settings: (readonly [string, string | number])[] = [
+    ['listen_addresses', ''],
+    ['port', options.port],
+    ['unix_socket_directories', options.socketDirectory],
+    ['unix_socket_permissions', '0700'],
+    ...Object.entries(options.maxima),
+    [names.replicationOrigins, Math.max(10, Number.isFinite(origins) ? origins : 0)],
+    ['archive_mode', 'off'],
+    ['archive_command', ''],
+    ['max_logical_replication_workers', 0],
+    ['shared_preload_libraries', options.preload],
+    ['session_preload_libraries', ''],
+    ['local_preload_libraries', ''],
+    ['autovacuum', 'off'],
+    ['logging_collector', 'off'],
+    ['log_destination', 'stderr'],
+  ]
+  if (names.archiveLibrary !== undefined) settings.push([names.archiveLibrary, ''])
+  if (names.eventTriggers !== undefined) settings.push([names.eventTriggers, 'off'])
+  if (options.hasInPlaceTablespaces) settings.push(['allow_in_place_tablespaces', 'on'])
+  for (const name of ['TimeZone', 'log_timezone']) {
+    if (original[name] !== undefined) settings.push([name, original[name]])
+  }
+  return `${COPY_HEADING}${formatSettings(settings)}`
+}
+
+const COPY_HEADING = `# Written by Tidemark. This is a restored copy: it may run beside the original and harms
+# nothing of it. The original's configuration is beside this file with the suffix .original;
+# \`tidemark restore --take-over\` keeps it instead.
+`
+
+/** Only who may open the socket's directory and the socket (mode 0700) comes this far. */
+export const COPY_HBA = `# Written by Tidemark: the socket is open to the owner of this directory only.
+local all all trust
+`
+
+function formatSettings(settings: Settings): string {
+  return settings.map(([name, value]) => `${name} = ${quote(String(value))}\n`).join('')
+}
+
+/** guc-file.l: quotes are doubled, backslashes begin escapes. */
+function quote(value: string): string {
+  return `'${value.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
+}
