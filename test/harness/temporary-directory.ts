@@ -13,8 +13,12 @@ import { join } from 'node:path'
 import type { Owner } from './server-user.ts'
 
 /** `prefix` shows in the name, so that a leftover can be traced to its test. */
-export function temporaryDirectory(owner?: Owner, prefix = 'tidemark-test-'): string {
-  const directory = mkdtempSync(join(realpathSync(tmpdir()), prefix))
+export function temporaryDirectory(
+  owner?: Owner,
+  prefix = 'tidemark-test-',
+  parent = tmpdir(),
+): string {
+  const directory = mkdtempSync(join(realpathSync(parent), prefix))
   if (owner !== undefined) chownSync(directory, owner.uid, owner.gid)
   register(`remove ${directory}`)
   return directory
