@@ -88,7 +88,7 @@ function reasonFor(timeline: Timeline, listed: WalTimeline | undefined): string 
   return `its history file is not archived, so where timeline ${timeline} came from is not known`
 }
 
-function findPath(archive: WalListing, timeline: Timeline): TimelineHistory | undefined {
+export function findPath(archive: WalListing, timeline: Timeline): TimelineHistory | undefined {
   const listed = archive.timelines.find((one) => one.timeline === timeline)
   return listed === undefined ? undefined : historyOf(listed)
 }

@@ -1,0 +1,292 @@
+/**
+ * The window: the intervals in which every moment can be recovered, and the gaps between
+ * them. planWindow() is pure and knows names only; readWindow() adds the moments by reading
+ * the last segments of each interval. Neither proves that the segments are whole: that is
+ * archive/check-wal.ts, and every restore for its own range.
+ */
+import { timelineOfSegment } from '../archive/find-gaps.ts'
+import { listWal, type WalListing } from '../archive/list-wal.ts'
+import { type Progress, SILENT } from '../base/progress.ts'
+import { pathOf, type TimelineHistory, timelineStart } from '../postgres/history-file.ts'
+import {
+  formatLsn,
+  formatSegmentName,
+  type Lsn,
+  previousSegmentNumber,
+  segmentNumber,
+  segmentStart,
+  type Timeline,
+} from '../postgres/lsn.ts'
+import type { WalEvent } from '../postgres/wal-event.ts'
+import type { BackupRecord } from '../repository/backup-record.ts'
+import { listBackups } from '../repository/read-backups.ts'
+import type { Storage } from '../storage/storage.ts'
+import { backupsOnPath } from './choose-backup.ts'
+import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
+import type { RecordPlace } from './judge-target.ts'
+import { formatTime } from './parse-target.ts'
+import { hasSegment, readWalToTarget } from './read-wal-to-target.ts'
+
+export interface SegmentGap {
+  readonly timeline: Timeline
+  readonly first: string
+  readonly last: string
+  readonly segments: number
+}
+
+/** From the end of the first backup on, every moment up to the end can be recovered. */
+export interface PlannedInterval {
+  /** The timeline to follow: the last of the path. */
+  readonly timeline: Timeline
+  readonly path: TimelineHistory
+  /** Oldest first. */
+  readonly backups: readonly BackupRecord[]
+  readonly lastSegment: bigint
+  readonly lastSegmentName: string
+  /** What ends it: a gap, or the end of what is archived. */
+  readonly gap: SegmentGap | undefined
+}
+
+export interface PlannedWindow {
+  readonly intervals: readonly PlannedInterval[]
+  /** Backups that cannot even reach their own end, with the first segment they lack. */
+  readonly unusable: readonly { readonly backup: BackupRecord; readonly missing: string }[]
+}
+
+export function planWindow(backups: readonly BackupRecord[], archive: WalListing): PlannedWindow {
+  const intervals: PlannedInterval[] = []
+  const unusable = new Map<string, { backup: BackupRecord; missing: string }>()
+  const covered = new Set<string>()
+  for (const path of leafPaths(archive, backups)) {
+    for (const backup of backupsOnPath(backups, path).reverse()) {
+      const reach = reachOf(archive, path, backup)
+      if (reach.missing !== undefined) {
+        if (!covered.has(backup.id)) {
+          unusable.set(backup.id, { backup, missing: reach.missing })
+        }
+        continue
+      }
+      addTo(intervals, path, backup, reach)
+      covered.add(backup.id)
+      unusable.delete(backup.id)
+    }
+  }
+  return { intervals: withoutRepeats(intervals), unusable: [...unusable.values()] }
+}
+
+/** Newest leaf first: its intervals hold what older branches share with it. */
+function leafPaths(archive: WalListing, backups: readonly BackupRecord[]): TimelineHistory[] {
+  const known = new Set<Timeline>([
+    ...archive.timelines.filter(({ segments }) => segments > 0).map(({ timeline }) => timeline),
+    ...backups.map(({ timeline }) => timeline),
+  ])
+  return [...known]
+    .sort((a, b) => b - a)
+    .map((timeline) => findPath(archive, timeline))
+    .filter((path) => path !== undefined)
+}
+
+interface Reach {
+  readonly lastSegment: bigint
+  readonly gap: SegmentGap | undefined
+  /** Set when the backup lacks WAL of its own. */
+  readonly missing: string | undefined
+}
+
+function reachOf(archive: WalListing, path: TimelineHistory, backup: BackupRecord): Reach {
+  const size = archive.walSegmentSizeBytes
+  const nameOf = (segment: bigint): string =>
+    formatSegmentName(timelineOfSegment(path, segment, size), segment, size)
+  const isThere = (segment: bigint): boolean =>
+    hasSegment(archive, timelineOfSegment(path, segment, size), segment)
+  const needed = previousSegmentNumber(consistencyLsn(backup), size)
+  let segment = segmentNumber(recordLsn(backup.startLsn), size)
+  while (isThere(segment)) segment += 1n
+  if (segment <= needed) return { lastSegment: segment, gap: undefined, missing: nameOf(segment) }
+  const end = lastOnPath(archive, path)
+  let after = segment
+  while (after <= end && !isThere(after)) after += 1n
+  if (after > end) return { lastSegment: segment - 1n, gap: undefined, missing: undefined }
+  const gap = {
+    timeline: timelineOfSegment(path, segment, size),
+    first: nameOf(segment),
+    last: nameOf(after - 1n),
+    segments: Number(after - segment),
+  }
+  return { lastSegment: segment - 1n, gap, missing: undefined }
+}
+
+function lastOnPath(archive: WalListing, path: TimelineHistory): bigint {
+  const size = archive.walSegmentSizeBytes
+  let last = -1n
+  for (const timeline of pathOf(path)) {
+    const listed = archive.timelines.find((one) => one.timeline === timeline)
+    const range = listed?.ranges.at(-1)
+    if (range === undefined) continue
+    const isOwn = timelineOfSegment(path, range.last, size) === timeline
+    if (isOwn && range.last > last) last = range.last
+  }
+  return last
+}
+
+function addTo(
+  intervals: PlannedInterval[],
+  path: TimelineHistory,
+  backup: BackupRecord,
+  reach: Reach,
+): void {
+  const { lastSegment, gap } = reach
+  const at = intervals.findIndex(
+    (one) => one.timeline === path.timeline && one.lastSegment === lastSegment,
+  )
+  const known = intervals[at]
+  if (known !== undefined) {
+    intervals[at] = { ...known, backups: [...known.backups, backup] }
+    return
+  }
+  const size = backup.sizes.walSegmentSizeBytes
+  const timeline = timelineOfSegment(path, lastSegment, size)
+  const lastSegmentName = formatSegmentName(timeline, lastSegment, size)
+  const { timeline: leaf } = path
+  intervals.push({ timeline: leaf, path, backups: [backup], lastSegment, lastSegmentName, gap })
+}
+
+/** An older branch is only shown where it holds what no newer one does. */
+function withoutRepeats(intervals: readonly PlannedInterval[]): PlannedInterval[] {
+  return intervals.filter((interval) => {
+    const newer = intervals.filter((one) => one.timeline > interval.timeline)
+    return !newer.some(
+      (one) =>
+        pathOf(one.path).includes(interval.timeline) &&
+        isBehindFork(interval, one.path) &&
+        interval.backups.every((backup) => one.backups.includes(backup)),
+    )
+  })
+}
+
+/** Does the interval end before (or in the segment where) the path leaves its timeline? */
+function isBehindFork(interval: PlannedInterval, path: TimelineHistory): boolean {
+  const timelines = pathOf(path)
+  const next = timelines[timelines.indexOf(interval.timeline) + 1]
+  if (next === undefined) return true
+  const size = interval.backups[0]?.sizes.walSegmentSizeBytes ?? 1
+  const fork = timelineStart(path, next) ?? (0n as Lsn)
+  return interval.lastSegment <= segmentNumber(fork, size)
+}
+
+export interface WindowPoint {
+  /** ISO 8601 UTC; undefined where nothing in the WAL tells. */
+  readonly time: string | undefined
+  readonly lsn: string
+}
+
+export interface WindowInterval {
+  readonly timeline: Timeline
+  readonly backups: readonly string[]
+  readonly from: { readonly time: string; readonly lsn: string }
+  readonly to: WindowPoint
+  readonly lastSegment: string
+  readonly gap: SegmentGap | undefined
+}
+
+export interface RecoveryWindow {
+  readonly systemIdentifier: string | undefined
+  /** By timeline (newest first), then by time. */
+  readonly intervals: readonly WindowInterval[]
+  readonly unusable: readonly { readonly backup: string; readonly missing: string }[]
+  /** Records of backups that cannot be read. */
+  readonly damaged: readonly { readonly backup: string; readonly because: string }[]
+}
+
+/** Of the server of the newest backup. Nothing to show is no failure. */
+export async function readWindow(
+  storage: Storage,
+  cluster: string,
+  progress: Progress = SILENT,
+): Promise<RecoveryWindow> {
+  const listed = await listBackups(storage, cluster)
+  const damaged = listed.damaged.map(({ backupId, failure }) => ({
+    backup: backupId,
+    because: failure.message,
+  }))
+  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const backups = listed.backups.filter((one) => one.systemIdentifier === systemIdentifier)
+  if (systemIdentifier === undefined) {
+    return { systemIdentifier, intervals: [], unusable: [], damaged }
+  }
+  const archive = await listWal(storage, cluster, systemIdentifier)
+  const plan = planWindow(backups, archive)
+  const intervals: WindowInterval[] = []
+  for (const interval of plan.intervals) {
+    intervals.push(await describeInterval(interval, { storage, cluster, archive, progress }))
+  }
+  const unusable = plan.unusable.map(({ backup, missing }) => ({ backup: backup.id, missing }))
+  return { systemIdentifier, intervals, unusable, damaged }
+}
+
+interface WindowSource {
+  readonly storage: Storage
+  readonly cluster: string
+  readonly archive: WalListing
+  readonly progress: Progress
+}
+
+async function describeInterval(
+  interval: PlannedInterval,
+  source: WindowSource,
+): Promise<WindowInterval> {
+  const first = interval.backups[0] as BackupRecord
+  const last = interval.backups.at(-1) as BackupRecord
+  const end = await findEnd(interval, source)
+  return {
+    timeline: interval.timeline,
+    backups: interval.backups.map(({ id }) => id),
+    from: { time: first.stoppedAt, lsn: formatLsn(consistencyLsn(first)) },
+    to: { lsn: end.lsn, time: end.time ?? last.stoppedAt },
+    lastSegment: interval.lastSegmentName,
+    gap: interval.gap,
+  }
+}
+
+/** So many segments are read in search of a moment before the backup's end has to do. */
+const SEARCHED_SEGMENTS = 8n
+
+async function findEnd(interval: PlannedInterval, source: WindowSource): Promise<WindowPoint> {
+  const { archive, storage, cluster, progress } = source
+  const size = archive.walSegmentSizeBytes
+  const path = interval.path
+  const first = segmentNumber(recordLsn((interval.backups[0] as BackupRecord).startLsn), size)
+  let lsn: Lsn | undefined
+  for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
+    const segment = interval.lastSegment - back
+    if (segment < first) break
+    const search = new LastMoment(segmentStart(interval.lastSegment + 1n, size))
+    const walSource = { storages: [storage], cluster, archive, path, progress }
+    await readWalToTarget(walSource, segmentStart(segment, size), search, false)
+    lsn ??= search.lastLsn
+    if (search.time !== undefined) {
+      return { lsn: formatLsn(lsn ?? segmentStart(segment, size)), time: formatTime(search.time) }
+    }
+  }
+  return { lsn: formatLsn(lsn ?? segmentStart(interval.lastSegment, size)), time: undefined }
+}
+
+/** Keeps the last end of a transaction, restore point or checkpoint, up to `limit`. */
+class LastMoment {
+  readonly #limit: Lsn
+  time: bigint | undefined
+  lastLsn: Lsn | undefined
+
+  constructor(limit: Lsn) {
+    this.#limit = limit
+  }
+
+  visit(record: RecordPlace, event: WalEvent | undefined): boolean {
+    if (record.lsn >= this.#limit) return true
+    this.lastLsn = record.endLsn
+    if (event !== undefined && 'time' in event) {
+      if (this.time === undefined || event.time > this.time) this.time = event.time
+    }
+    return false
+  }
+}
