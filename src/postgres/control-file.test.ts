@@ -4,7 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFailure } from '../base/failure.ts'
-import { parseControlFile, readControlFile, requireSupportedSizes } from './control-file.ts'
+import {
+  parseControlFile,
+  readControlFile,
+  readStable,
+  requireSupportedSizes,
+} from './control-file.ts'
 import { crc32c } from './crc32c.ts'
 
 /** A control file of zeros with the sizes of a common build; `change` before the CRC. */
@@ -81,4 +86,15 @@ test('a torn control file is waited for, and given up when it stays torn', async
   } finally {
     await rm(directory, { recursive: true })
   }
+})
+
+test('a control file counts only when two reads in a row agree', async () => {
+  const states = [3, 6, 3, 6, 6, 3].map((state) =>
+    makeControlFile(1800, (view) => view.setUint32(16, state, true)),
+  )
+  let reads = 0
+  const read = async () => states[reads++] as Buffer
+  const { control } = await readStable('pg_control', 1000, read)
+  assert.equal(control.state, 'in production')
+  assert.equal(reads, 5)
 })

@@ -280,20 +280,26 @@ export async function readControlFile(
   limitMs = RETRY_LIMIT_MS,
 ): Promise<ReadControlFile> {
   const path = join(dataDirectory, CONTROL_FILE_PATH)
+  return await readStable(path, limitMs, () => readWhole(path))
+}
+
+/** The loop of readControlFile; `read` gives all that is there now. */
+export async function readStable(
+  path: string,
+  limitMs: number,
+  read: () => Promise<Buffer>,
+): Promise<ReadControlFile> {
   const started = monotonicMs()
-  let before: Buffer | undefined
-  for (;;) {
-    const bytes = await readWhole(path)
-    const isWhole = bytes.length === CONTROL_FILE_BYTES
-    if (isWhole && before?.equals(bytes) === true) {
+  let before = await read()
+  do {
+    const bytes = await read()
+    if (bytes.length === CONTROL_FILE_BYTES && bytes.equals(before)) {
       const control = parseControlFile(bytes)
       if (control.isCrcCorrect) return { control, bytes }
     }
-    const isFirst = before === undefined
     before = bytes
-    if (monotonicMs() - started > limitMs) break
-    if (!isFirst) await sleep(RETRY_PAUSE_MS)
-  }
+    await sleep(RETRY_PAUSE_MS)
+  } while (monotonicMs() - started < limitMs)
   throw new Failure('TM1110', {
     message: `the control file ${path} could not be read whole within ${limitMs / 1000} seconds`,
     because: 'its checksum did not hold, or it was never the same in two reads',

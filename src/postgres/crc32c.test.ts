@@ -13,7 +13,7 @@ test('CRC-32C equals published values (RFC 3720, B.4)', () => {
 
 test('seeds continue and combinations concatenate', () => {
   fc.assert(
-    fc.property(fc.uint8Array(), fc.uint8Array({ maxLength: 300 }), (a, b) => {
+    fc.property(fc.uint8Array(), fc.uint8Array({ maxLength: 300, size: 'max' }), (a, b) => {
       const whole = crc32c(Buffer.concat([a, b]))
       assert.equal(crc32c(b, crc32c(a)), whole)
       assert.equal(combineCrc32c(crc32c(a), crc32c(b), b.length), whole)
