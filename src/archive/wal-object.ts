@@ -63,7 +63,7 @@ const INLINE_NAME_BYTES = 28
 const MAX_RAW_BYTES = 1024 * 1024 * 1024
 /** A history or label is text of some lines; a damaged length must not allocate more. */
 const MAX_TEXT_BYTES = 16 * 1024 * 1024
-/** Level 1 writes the same size as level 3 within 3 % on pgbench WAL, at half the time. */
+/** 16 ms for 16 MB of pgbench WAL; level 3 takes 25 ms and stores 7 % less. */
 const ZSTD_LEVEL = 1
 const KINDS: readonly WalFileKind[] = ['segment', 'history', 'label', 'partial']
 

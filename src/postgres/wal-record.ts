@@ -16,7 +16,7 @@
  * Then come headers of blocks and of the main data, then block images and data, then the
  * main data, which end the record.
  */
-import { crc32c } from './crc32c.ts'
+import { recordCrc32c } from './record-checksum.ts'
 
 export const RECORD_HEADER_BYTES = 24
 const CRC_OFFSET = 20
@@ -72,8 +72,8 @@ export function recordOperation(info: number): number {
 
 /** Does the record's checksum hold? `record` is exactly the record. */
 export function isRecordIntact(record: Buffer): boolean {
-  const body = crc32c(record.subarray(RECORD_HEADER_BYTES))
-  return crc32c(record.subarray(0, CRC_OFFSET), body) === record.readUInt32LE(CRC_OFFSET)
+  const body = recordCrc32c(record, RECORD_HEADER_BYTES, record.length)
+  return recordCrc32c(record, 0, CRC_OFFSET, body) === record.readUInt32LE(CRC_OFFSET)
 }
 
 const BLOCK_ID_MAX = 32
