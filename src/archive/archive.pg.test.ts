@@ -137,7 +137,9 @@ for (const major of [13, 15, 18]) {
     await using server = from.server
     await server.sql('CREATE TABLE t (id int)')
     await server.sql('CHECKPOINT')
-    const redo = parseLsn(await value(server, 'SELECT redo_lsn FROM pg_control_checkpoint()')) as Lsn
+    const redo = parseLsn(
+      await value(server, 'SELECT redo_lsn FROM pg_control_checkpoint()'),
+    ) as Lsn
     await server.sql('INSERT INTO t SELECT generate_series(1, 20000)')
     await archiveNow(server)
     await server.sql('INSERT INTO t VALUES (-1)')
@@ -159,14 +161,20 @@ for (const major of [13, 15, 18]) {
     const listing = await list(from)
     assert.deepEqual(listing.quarantine, [])
     const child = listing.timelines.find(({ timeline }) => timeline === 3)
-    assert.deepEqual(child?.history?.ancestors.map(({ timeline }) => timeline), [1, 2])
+    assert.deepEqual(
+      child?.history?.ancestors.map(({ timeline }) => timeline),
+      [1, 2],
+    )
     assert.ok((child?.segments ?? 0) >= 1)
 
     const { events, end } = await scanAll(from, 3, redo)
     assert.equal(end.reason, 'archive-end')
     assert.equal(end.lastTimeline, 3)
     const points = events.flatMap((event) => (event.kind === 'restore-point' ? [event] : []))
-    assert.deepEqual(points.map(({ name }) => name), ['here', 'after'])
+    assert.deepEqual(
+      points.map(({ name }) => name),
+      ['here', 'after'],
+    )
     assert.equal(formatLsn(points[0]?.endLsn as Lsn), point)
     const ends = events.filter(
       (event) =>
@@ -197,7 +205,9 @@ test('the archive recovers what only it has, and a hole stops recovery', async (
   const [range] = timelines[0]?.ranges ?? []
   const hole = (range?.last ?? 0n) - 1n
   const name = `0000000100000000${hole.toString(16).toUpperCase().padStart(8, '0')}`
-  await rm(new URL(`${from.url}/clusters/main/wal/${from.systemIdentifier}/00000001/00000000/${name}.wal`))
+  await rm(
+    new URL(`${from.url}/clusters/main/wal/${from.systemIdentifier}/00000001/00000000/${name}.wal`),
+  )
   await writeFile(join(other, 'recovery.signal'), '')
   const command = restoreCommand(from.url, 'main', from.systemIdentifier)
   await using stopped = await openServerOn(other, {
@@ -210,7 +220,7 @@ test('the archive recovers what only it has, and a hole stops recovery', async (
   assert.doesNotMatch(log, /selected new timeline/)
 })
 
-test('two clones on one timeline: the second is stopped, and its WAL is in quarantine', async () => {
+test('two clones on one timeline: the second is stopped, its WAL in quarantine', async () => {
   const from = await startProtected(15)
   await using server = from.server
   await server.sql('CREATE TABLE t (id int)')
@@ -225,7 +235,10 @@ test('two clones on one timeline: the second is stopped, and its WAL is in quara
   const { quarantine, timelines } = await list(from)
   assert.ok(quarantine.some(({ name }) => name.startsWith(taken)))
   assert.ok((timelines[0]?.segments ?? 0) >= 1)
-  assert.match(await server.log(), new RegExp(`TM1402 ${taken} is in the archive with other content`))
+  assert.match(
+    await server.log(),
+    new RegExp(`TM1402 ${taken} is in the archive with other content`),
+  )
 })
 
 test('another server that archives under the name of this one is refused', async () => {

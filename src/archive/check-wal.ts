@@ -95,8 +95,7 @@ function requireSegment(
   const identity = { systemIdentifier, walSegmentSizeBytes, major: page.major, createdAt: '' }
   const timeline = Number.parseInt(name.slice(0, 8), 16)
   const history = historyUpTo(path, timeline)
-  const problem =
-    judgeLength(content, page) ?? judgeSegment(name, content, page, identity, history)
+  const problem = judgeLength(content, page) ?? judgeSegment(name, content, page, identity, history)
   if (problem !== undefined) throw damagedWalObject(key, problem)
 }
 

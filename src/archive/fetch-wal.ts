@@ -9,12 +9,7 @@ import { Failure } from '../base/failure.ts'
 import { unknownSystem, findSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { findSegmentAfter } from './list-segments.ts'
-import {
-  parseWalFileName,
-  partialPrefix,
-  type WalFileName,
-  walKey,
-} from './wal-file-name.ts'
+import { parseWalFileName, partialPrefix, type WalFileName, walKey } from './wal-file-name.ts'
 import { decodeWalObject, type WalObject } from './wal-object.ts'
 import { writeDestination } from './write-destination.ts'
 
@@ -66,7 +61,10 @@ export async function findWalFile(
   }
   if (failures.length === 0) return undefined
   const first = failures.find((failure) => !isHole(failure)) ?? failures[0]
-  warn(options, failures.filter((failure) => failure !== first))
+  warn(
+    options,
+    failures.filter((failure) => failure !== first),
+  )
   throw first
 }
 

@@ -61,11 +61,7 @@ export async function findLocalHistory(
   }
 }
 
-function requireHistory(
-  timeline: Timeline,
-  content: Uint8Array,
-  where: string,
-): TimelineHistory {
+function requireHistory(timeline: Timeline, content: Uint8Array, where: string): TimelineHistory {
   const parsed = parseHistoryFile(timeline, content)
   if (parsed.ok) return parsed.history
   throw badHistory(where, `line ${parsed.error.line}: ${parsed.error.problem}`)

@@ -89,11 +89,7 @@ function judgeTimeline(
  * Timelines never decrease from page to page nor exceed the name's. The walk ends at the
  * first page that does not belong here: what follows is the past of a recycled file.
  */
-function judgePages(
-  timeline: Timeline,
-  content: Uint8Array,
-  first: FirstPage,
-): string | undefined {
+function judgePages(timeline: Timeline, content: Uint8Array, first: FirstPage): string | undefined {
   let latest = first.timeline
   for (let offset = WAL_PAGE_BYTES; offset < content.length; offset += WAL_PAGE_BYTES) {
     const page = parseWalPageHeader(content, offset)

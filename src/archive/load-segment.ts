@@ -1,7 +1,12 @@
 /**
  * Loads archived segments along a path of timelines, each verified by both hashes.
  */
-import { pathOf, type TimelineHistory, timelineEnd, timelineStart } from '../postgres/history-file.ts'
+import {
+  pathOf,
+  type TimelineHistory,
+  timelineEnd,
+  timelineStart,
+} from '../postgres/history-file.ts'
 import { formatSegmentName, type Lsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
 import { timelineOfSegment } from './find-gaps.ts'

@@ -68,7 +68,7 @@ async function archived(storage: Storage): Promise<Buffer | undefined> {
 
 const isConflict = (error: unknown): boolean => error instanceof Failure && error.code === 'TM1402'
 
-test('an empty archive: after any crash the file is whole or absent, and a retry stores it', async () => {
+test('an empty archive: after a crash the file is whole or absent; a retry stores it', async () => {
   const crashes = await forEachCrashPoint({
     prepare: async () => await prepare(),
     run: push,
@@ -82,7 +82,7 @@ test('an empty archive: after any crash the file is whole or absent, and a retry
   assert.ok(crashes >= 4, String(crashes))
 })
 
-test('a conflict: the first content stays, and no retry ends without a quarantined copy', async () => {
+test('a conflict: the first content stays, and a retry leaves a quarantined copy', async () => {
   const crashes = await forEachCrashPoint({
     prepare: async () => await prepare(encode(THEIRS)),
     run: async (storage) => await assert.rejects(push(storage), isConflictOrCrash(storage)),
@@ -100,7 +100,7 @@ function isConflictOrCrash(storage: { readonly crashed: boolean }) {
   return (error: unknown): boolean => storage.crashed || isConflict(error)
 }
 
-test('a damaged object: at no moment is there nothing, and the damaged bytes are kept', async () => {
+test('a damaged object: never is there nothing, and the damaged bytes are kept', async () => {
   const crashes = await forEachCrashPoint({
     prepare: async () => await prepare(damaged()),
     run: push,
@@ -124,7 +124,10 @@ test('an error at any call fails the push, and the next one succeeds', async () 
       for (let at = 1; ; at++) {
         const inner = await prepare(existing)
         const faulty = openFaultyStorage(inner, [{ at, kind }])
-        const outcome = await push(faulty).then(() => undefined, (error: unknown) => error)
+        const outcome = await push(faulty).then(
+          () => undefined,
+          (error: unknown) => error,
+        )
         if (faulty.trace.length < at) {
           assert.equal(outcome, undefined)
           break
@@ -142,7 +145,10 @@ test('fetch: an error at any call is a failure, never absent', async () => {
   for (const existing of [undefined, encode(OURS)]) {
     for (let at = 1; ; at++) {
       const faulty = openFaultyStorage(await prepare(existing), [{ at, kind: 'transient' }])
-      const outcome = await archived(faulty).then((found) => ({ found }), (error: unknown) => error)
+      const outcome = await archived(faulty).then(
+        (found) => ({ found }),
+        (error: unknown) => error,
+      )
       if (faulty.trace.length < at) break
       assert.ok(outcome instanceof Failure, `at ${at}`)
       assert.equal(outcome.code, 'TM1501')

@@ -272,14 +272,17 @@ test('a restored copy is refused until its marker is gone', async () => {
   await push(path)
 })
 
-test('success needs every repository, and one failure does not keep it from the others', async () => {
+test('success needs every repository; one failure does not keep it from the others', async () => {
   const second = new Map<string, Uint8Array>()
   const path = await put(segmentName(), buildSegment())
   await assert.rejects(push(path, [openMemoryStorage(), storage]), fails('TM1407'))
   assert.equal(keysOf().length, 1)
   const other = await newStorage(second)
   const { outcomes } = await push(path, [storage, other])
-  assert.deepEqual(outcomes.map((one) => one.outcome), ['found', 'stored'])
+  assert.deepEqual(
+    outcomes.map((one) => one.outcome),
+    ['found', 'stored'],
+  )
 })
 
 test('of two failures the conflict is thrown and the other is a warning', async () => {
@@ -293,7 +296,10 @@ test('of two failures the conflict is thrown and the other is a warning', async 
     onWarning: (failure) => warnings.push(failure),
   })
   await assert.rejects(pushed, fails('TM1402'))
-  assert.deepEqual(warnings.map((warning) => warning.code), ['TM1407'])
+  assert.deepEqual(
+    warnings.map((warning) => warning.code),
+    ['TM1407'],
+  )
 })
 
 test('fetch: a missing segment is absent only at the end of its timeline', async () => {
@@ -329,7 +335,10 @@ test('fetch: a damaged copy is made good by another repository, else it is a fai
     onWarning: (failure: Failure) => warnings.push(failure),
   }
   assert.deepEqual((await findWalFile(request))?.content, buildSegment())
-  assert.deepEqual(warnings.map((warning) => warning.code), ['TM1601'])
+  assert.deepEqual(
+    warnings.map((warning) => warning.code),
+    ['TM1601'],
+  )
   second.delete(key)
   await assert.rejects(findWalFile(request), fails('TM1601', new RegExp(key)))
 })

@@ -39,7 +39,9 @@ export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
 export function hasTakenOver(markerContent: string): boolean {
   try {
     const value: unknown = JSON.parse(markerContent)
-    return typeof value === 'object' && value !== null && 'takeOver' in value && value.takeOver === true
+    return (
+      typeof value === 'object' && value !== null && 'takeOver' in value && value.takeOver === true
+    )
   } catch {
     return false
   }

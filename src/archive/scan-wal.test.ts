@@ -86,7 +86,10 @@ test('every commit of several segments, and a clean end of the archive', async (
   archive(wal, 1, [1n, 2n, 3n])
   const seen: string[] = []
   const { end, ...read } = await scan({ onSegment: (name) => seen.push(name) })
-  assert.deepEqual(read.xids, Array.from({ length: xids - 1 }, (_, index) => index + 1))
+  assert.deepEqual(
+    read.xids,
+    Array.from({ length: xids - 1 }, (_, index) => index + 1),
+  )
   assert.equal(end.reason, 'archive-end')
   assert.equal(end.nextLsn, wal.last)
   assert.equal(end.lastEndLsn, wal.last)
@@ -241,6 +244,9 @@ test('check: missing and damaged segments by name, at both levels', async () => 
     const { problems, checked } = await checkWal({ ...all, level })
     assert.equal(checked, 4)
     const found = problems.map(({ name, failure }) => [name.slice(-1), failure.code])
-    assert.deepEqual(found, [['3', 'TM1408'], ['4', 'TM1601']])
+    assert.deepEqual(found, [
+      ['3', 'TM1408'],
+      ['4', 'TM1601'],
+    ])
   }
 })

@@ -14,7 +14,12 @@ import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { hole } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
-import { findLaterSegment, findPathSegment, type LoadedSegment, type WalPath } from './load-segment.ts'
+import {
+  findLaterSegment,
+  findPathSegment,
+  type LoadedSegment,
+  type WalPath,
+} from './load-segment.ts'
 
 export interface ScanWalOptions {
   readonly storage: Storage

@@ -16,7 +16,8 @@ import { type Lsn, parseLsn } from './lsn.ts'
 const at = (text: string): Lsn => parseLsn(text) as Lsn
 
 /** As PostgreSQL writes it: the parent's history, a line feed, its own line. */
-const REAL = '1\t0/3000148\tno recovery target specified\n\n2\t0/40000A0\tbefore 2026-11-21 12:00:00+00\n'
+const REAL =
+  '1\t0/3000148\tno recovery target specified\n\n2\t0/40000A0\tbefore 2026-11-21 12:00:00+00\n'
 
 function parse(timeline: number, text: string) {
   const parsed = parseHistoryFile(timeline, Buffer.from(text))

@@ -86,12 +86,14 @@ async function dump(major: number, archive: Archive, timeline = 1): Promise<Dump
     env: { TZ: 'UTC' },
   })
   const pattern =
-    /^rmgr: (\S+)\s+len \(rec\/tot\):\s*\d+\/\s*(\d+), tx:\s*(\d+), lsn: (\S+), prev (\S+), desc: (.*)$/
+    /^rmgr: (\S+)\s+len \(rec\/tot\):.*\/\s*(\d+), tx:\s*(\d+), lsn: (\S+), prev (\S+), desc: (.*)$/
   return stdout.split('\n').flatMap((text) => {
     const match = pattern.exec(text)
     if (match === null) return []
     const [, name, total, xid, start, previous, description] = match
-    return [{ line: `${name} ${xid} ${start} ${previous} ${total}`, description: description ?? '' }]
+    return [
+      { line: `${name} ${xid} ${start} ${previous} ${total}`, description: description ?? '' },
+    ]
   })
 }
 
@@ -193,7 +195,11 @@ async function doEverything(server: PostgresServer) {
 }
 
 /** Distributes over the kinds that a member of the union has. */
-type EventOf<K, E = WalEvent> = E extends { kind: infer Kinds } ? (K extends Kinds ? E : never) : never
+type EventOf<K, E = WalEvent> = E extends { kind: infer Kinds }
+  ? K extends Kinds
+    ? E
+    : never
+  : never
 
 function find<K extends WalEvent['kind']>(events: readonly WalEvent[], kind: K): EventOf<K>[] {
   return events.filter((event) => event.kind === kind) as EventOf<K>[]
@@ -246,7 +252,10 @@ for (const major of MAJORS) {
 
 function compareWithDump(records: readonly ReadRecord[], dumped: readonly DumpedRecord[]): void {
   if (dumped.length === 0) return
-  assert.deepEqual(records.map(({ line }) => line), dumped.map(({ line }) => line))
+  assert.deepEqual(
+    records.map(({ line }) => line),
+    dumped.map(({ line }) => line),
+  )
   for (const [index, { event }] of records.entries()) {
     const { description } = dumped[index] as DumpedRecord
     const expected = event === undefined ? undefined : describe(event)
@@ -277,9 +286,13 @@ function describe(event: WalEvent): RegExp | undefined {
       )
     }
     case 'end-of-recovery':
-      return new RegExp(`^END_OF_RECOVERY tli ${event.timelineAfter}; prev tli ${event.timelineBefore}`)
+      return new RegExp(
+        `^END_OF_RECOVERY tli ${event.timelineAfter}; prev tli ${event.timelineBefore}`,
+      )
     case 'parameter-change':
-      return new RegExp(`^PARAMETER_CHANGE max_connections=${event.maxConnections} .*wal_level=${event.walLevel}`)
+      return new RegExp(
+        `^PARAMETER_CHANGE max_connections=${event.maxConnections} .*wal_level=${event.walLevel}`,
+      )
     case 'full-page-writes':
       return new RegExp(`^FPW_CHANGE ${event.on}`)
     case 'backup-end':
@@ -291,7 +304,8 @@ function describe(event: WalEvent): RegExp | undefined {
     case 'tablespace-drop':
       return new RegExp(`^DROP ${event.oid}`)
     case 'database-create': {
-      const word = event.strategy === 'wal-log' ? 'CREATE_WAL_LOG create' : 'CREATE(_FILE_COPY)? copy'
+      const word =
+        event.strategy === 'wal-log' ? 'CREATE_WAL_LOG create' : 'CREATE(_FILE_COPY)? copy'
       return new RegExp(`^${word}.*${event.tablespace}/${event.database}$`)
     }
     case 'database-drop':
@@ -301,7 +315,13 @@ function describe(event: WalEvent): RegExp | undefined {
   }
 }
 
-for (const [major, sizeMb] of [[15, 1], [15, 16], [15, 64], [18, 64], [13, 16]] as const) {
+for (const [major, sizeMb] of [
+  [15, 1],
+  [15, 16],
+  [15, 64],
+  [18, 64],
+  [13, 16],
+] as const) {
   test(`PostgreSQL ${major} under load with segments of ${sizeMb} MB`, async () => {
     const { server, directory } = await startArchiving(major, sizeMb)
     await using _ = server
@@ -324,7 +344,9 @@ async function load(server: PostgresServer): Promise<void> {
     for (let round = 0; round < 8; round++) {
       await client.query(`INSERT INTO big SELECT n * 4 + ${number}, repeat(md5(n::text), 1 + n % 40)
         FROM generate_series(${round * 400 + 1}, ${round * 400 + 400}) AS n`)
-      await client.query(`UPDATE big SET body = body || 'x' WHERE id % 4 = ${number} AND id % 3 = 0`)
+      await client.query(
+        `UPDATE big SET body = body || 'x' WHERE id % 4 = ${number} AND id % 3 = 0`,
+      )
     }
     await client.end()
   }

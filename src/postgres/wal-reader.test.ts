@@ -46,14 +46,24 @@ function invalid(end: WalReadResult) {
 }
 
 test('records across pages and segments come back byte for byte', () => {
-  const lengths = fc.array(fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 8100, max: 8250 }), fc.integer({ min: 0, max: 200_000 })), { minLength: 1, maxLength: 40 })
+  const lengths = fc.array(
+    fc.oneof(
+      fc.integer({ min: 0, max: 300 }),
+      fc.integer({ min: 8100, max: 8250 }),
+      fc.integer({ min: 0, max: 200_000 }),
+    ),
+    { minLength: 1, maxLength: 40 },
+  )
   fc.assert(
     fc.property(lengths, (all) => {
       const wal = new SyntheticWal()
       const starts = all.map((length, index) => wal.append(message(length, index)))
       const read = readAll(wal)
       assert.deepEqual(read.starts, starts)
-      assert.deepEqual(read.bytes.map((bytes) => bytes.at(-1)), all.map((length, index) => length === 0 ? read.bytes[index]?.at(-1) : index))
+      assert.deepEqual(
+        read.bytes.map((bytes) => bytes.at(-1)),
+        all.map((length, index) => (length === 0 ? read.bytes[index]?.at(-1) : index)),
+      )
       assert.equal(read.last, starts.at(-1))
     }),
     { numRuns: 40 },

@@ -100,7 +100,11 @@ function requireSameServer(storage: Storage, stored: SystemIdentity, now: System
   })
 }
 
-export function unknownSystem(storage: Storage, cluster: string, systemIdentifier: string): Failure {
+export function unknownSystem(
+  storage: Storage,
+  cluster: string,
+  systemIdentifier: string,
+): Failure {
   return new Failure('TM1407', {
     message: `the repository ${storage.url} does not know server ${systemIdentifier} as ${cluster}`,
     because: `the object ${systemKey(cluster, systemIdentifier)} is not there`,

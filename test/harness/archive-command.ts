@@ -25,7 +25,8 @@ if (program === SCRIPT) {
     const storages = [await openStorage({ url })]
     process.exitCode = action === 'push' ? await push(storages) : await get(storages)
   } catch (error) {
-    const text = error instanceof Failure ? `${error.code} ${error.message}: ${error.because}` : error
+    const text =
+      error instanceof Failure ? `${error.code} ${error.message}: ${error.because}` : error
     console.error(text)
     process.exitCode = action === 'push' ? 1 : 255
   }
