@@ -1,0 +1,251 @@
+/** Runs the checks of doctor, in the order in which they are shown. */
+import { requireLocalServer } from '../../../backup/server-facts.ts'
+import { now } from '../../../base/clock.ts'
+import { Failure, isFailure } from '../../../base/failure.ts'
+import type { ClusterConfiguration } from '../../../config/configuration.ts'
+import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
+import { openStorage, parseFileUrl } from '../../../storage/open-storage.ts'
+import type { Storage } from '../../../storage/storage.ts'
+import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../../archive-command.ts'
+import { planArchiving, readArchivingSettings } from '../../archiving-settings.ts'
+import { type CommandContext, connectionUrl } from '../../command-context.ts'
+import { type Protection, readProtection } from '../../protection.ts'
+import { findObstacle, ownerOf } from '../../server-access.ts'
+import { type Check, failed, found, ok, skipped } from './check.ts'
+import {
+  checkArchivedWal,
+  checkBackups,
+  checkDevice,
+  checkGaps,
+  checkQuarantine,
+  checkReachable,
+  checkSpace,
+  checkWritable,
+} from './check-repository.ts'
+import {
+  checkArchiveCommand,
+  checkArchiveMode,
+  checkArchiver,
+  checkChecksums,
+  checkClock,
+  checkDurability,
+  checkPendingRestart,
+  checkWalLevel,
+} from './check-server.ts'
+import { proveArchiving } from './prove-archiving.ts'
+import { compareClocks, measureCluster, measureWal, readArchiverState } from './read-server.ts'
+
+export interface Examination {
+  readonly context: CommandContext
+  readonly cluster: ClusterConfiguration
+  readonly storages: readonly Storage[]
+  /** Undefined: the server does not answer, and `serverFailure` says why. */
+  readonly session: ServerSession | undefined
+  readonly serverFailure: Failure | undefined
+  /** Where the server's files are, when they are on this machine. */
+  readonly dataDirectory: string | undefined
+}
+
+export async function openExamination(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+): Promise<Examination> {
+  const storages = await Promise.all(cluster.repositories.map(({ url }) => openStorage({ url })))
+  try {
+    const session = await openServerSession({
+      connection: connectionUrl(context, cluster),
+      applicationName: 'tidemark doctor',
+    })
+    const dataDirectory = await localDirectory(session)
+    return { context, cluster, storages, session, serverFailure: undefined, dataDirectory }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    return {
+      context,
+      cluster,
+      storages,
+      session: undefined,
+      serverFailure: error,
+      dataDirectory: undefined,
+    }
+  }
+}
+
+async function localDirectory(session: ServerSession): Promise<string | undefined> {
+  const directory = session.facts.dataDirectory
+  if (directory === undefined) return undefined
+  try {
+    await requireLocalServer(session, directory)
+    return directory
+  } catch (error) {
+    if (error instanceof Failure) return undefined
+    throw error
+  }
+}
+
+/** `show` gets each check as soon as it is known. */
+export async function examine(
+  examination: Examination,
+  withProof: boolean,
+  show: (check: Check) => void,
+): Promise<Check[]> {
+  const checks: Check[] = []
+  const add = (check: Check): void => {
+    checks.push(check)
+    show(check)
+  }
+  const { session } = examination
+  for (const check of await checkServer(examination)) add(check)
+  for (const storage of examination.storages) {
+    for (const check of await checkRepository(examination, storage)) add(check)
+  }
+  if (session === undefined) return checks
+  const reachable = checks.every(({ code, result }) => code !== 'TM1710' || result === 'ok')
+  const archives = checks.every(
+    ({ code, result }) => !ARCHIVING_CODES.has(code) || result !== 'problem',
+  )
+  const proof = await prove(examination, withProof, reachable && archives)
+  // The archiver works in order: when the proof came through, older failures are over.
+  const state = await readArchiverState(session, examination.dataDirectory)
+  const { at } = (await session.query('SELECT clock_timestamp() AS at'))[0] ?? {}
+  const serverNow = at instanceof Date ? at : now()
+  const archiver = checkArchiver(state, serverNow)
+  add(archiver)
+  add(proof)
+  return checks
+}
+
+const ARCHIVING_CODES: ReadonlySet<string> = new Set(['TM1703', 'TM1704', 'TM1705'])
+
+async function checkServer(examination: Examination): Promise<Check[]> {
+  const { session, serverFailure, context, cluster, dataDirectory } = examination
+  if (session === undefined) {
+    return serverFailure === undefined ? [] : [failed('TM1701', 'server', serverFailure)]
+  }
+  const { facts } = session
+  const settings = await session.readSettings()
+  const plan = planArchiving(
+    await readArchivingSettings(session),
+    formatArchiveCommand({
+      program: TIDEMARK_PROGRAM,
+      configuration: context.configuration().path,
+      cluster: cluster.name,
+    }),
+  )
+  const clocks = await compareClocks(session)
+  const role = facts.isInRecovery ? ', a standby' : ''
+  return [
+    ok('TM1701', 'server', `PostgreSQL ${facts.versionText} at ${session.address}${role}`),
+    await checkFiles(session, dataDirectory),
+    checkWalLevel(settings),
+    checkArchiveMode(settings, facts.isInRecovery),
+    checkArchiveCommand(settings, plan.find(({ name }) => name === 'archive_command')),
+    checkDurability(settings),
+    checkChecksums(settings),
+    checkPendingRestart(settings),
+    checkClock(clocks.offsetMs, clocks.roundTripMs),
+    checkPermissions(examination),
+  ]
+}
+
+async function checkFiles(
+  session: ServerSession,
+  dataDirectory: string | undefined,
+): Promise<Check> {
+  const name = 'data directory'
+  if (dataDirectory !== undefined) return ok('TM1702', name, `${dataDirectory} is the server's`)
+  const directory = session.facts.dataDirectory
+  if (directory === undefined) {
+    const detail = 'the role may not see where it is'
+    return found('problem', 'TM1702', name, detail, `GRANT pg_read_all_settings TO ${session.facts.user}`)
+  }
+  try {
+    await requireLocalServer(session, directory)
+    return ok('TM1702', name, directory)
+  } catch (error) {
+    if (error instanceof Failure) return failed('TM1702', name, error)
+    throw error
+  }
+}
+
+/** archive_command runs as the owner of the data directory, not as who runs doctor. */
+function checkPermissions(examination: Examination): Check {
+  const { context, cluster, dataDirectory } = examination
+  const name = 'permissions'
+  if (dataDirectory === undefined) return skipped('TM1715', name, 'the data directory is not here')
+  const owner = ownerOf(dataDirectory)
+  const roots = cluster.repositories.map(({ url }) => parseFileUrl(url))
+  const closed = [
+    findObstacle(TIDEMARK_PROGRAM, owner, 'read'),
+    findObstacle(context.configuration().path, owner, 'read'),
+    ...roots.map((root) => findObstacle(root, owner, 'write')),
+  ].find((path) => path !== undefined)
+  if (closed === undefined) {
+    return ok('TM1715', name, `the server's user (uid ${owner.uid}) reaches all it needs`)
+  }
+  const detail = `the server's user (uid ${owner.uid}) has no access to ${closed}`
+  const fix = `let that user read it (a repository: write to it too): chown ${owner.uid}:${owner.gid} ${closed}`
+  return found('problem', 'TM1715', name, detail, fix)
+}
+
+async function checkRepository(examination: Examination, storage: Storage): Promise<Check[]> {
+  const { context, cluster, session, dataDirectory } = examination
+  const facts = session?.facts
+  const id = facts === undefined ? undefined : String(facts.systemIdentifier)
+  const reachable = await checkReachable(storage, cluster.name, id)
+  if (reachable.result === 'problem') return [reachable]
+  const writable = await checkWritable(storage, cluster.name)
+  const protection = await tryReadProtection(storage, cluster.name)
+  if (protection instanceof Failure) return [reachable, writable, failed('TM1717', 'backups', protection)]
+  const server =
+    protection.servers.find((one) => one.systemIdentifier === id) ?? protection.servers.at(-1)
+  const space = checkSpace({
+    freeBytes: await storage.freeBytes(),
+    clusterBytes: session === undefined ? undefined : await measureCluster(session),
+    walBytes: dataDirectory === undefined ? undefined : measureWal(dataDirectory),
+    walSegmentSizeBytes: facts?.walSegmentSizeBytes ?? 16 * 1024 * 1024,
+    hasBackup: protection.list.backups.length > 0,
+  })
+  return [
+    reachable,
+    writable,
+    space,
+    checkDevice(storage.url, dataDirectory),
+    checkBackups(protection),
+    checkGaps(server),
+    await checkArchivedWal(storage, cluster.name, server, protection, context.signal),
+    checkQuarantine(server),
+  ]
+}
+
+async function tryReadProtection(storage: Storage, cluster: string): Promise<Protection | Failure> {
+  try {
+    return await readProtection(storage, cluster)
+  } catch (error) {
+    if (isFailure(error)) return error
+    throw error
+  }
+}
+
+async function prove(
+  examination: Examination,
+  wanted: boolean,
+  possible: boolean,
+): Promise<Check> {
+  const { session, storages, cluster, context } = examination
+  if (session === undefined || !wanted) return skipped('TM1719', 'proof', 'left out (--no-proof)')
+  if (session.facts.isInRecovery) {
+    return skipped('TM1719', 'proof', 'a standby cannot finish a segment; run doctor on its primary')
+  }
+  if (!possible) return skipped('TM1719', 'proof', 'the problems above come first')
+  context.progress.phase('waiting for a WAL segment to arrive')
+  const check = await proveArchiving({
+    session,
+    storages,
+    cluster: cluster.name,
+    systemIdentifier: String(session.facts.systemIdentifier),
+    signal: context.signal,
+  })
+  context.progress.end()
+  return check
+}
