@@ -54,7 +54,10 @@ test('a backup_label without one of its lines is refused', () => {
 
 test('tablespace_map is escaped as each version does it', () => {
   const odd = [{ oid: 16400, location: '/srv/a\\b\nc d' }]
-  assert.equal(formatTablespaceMap(odd, { mapEscapesBackslash: true }), '16400 /srv/a\\\\b\\\nc d\n')
+  assert.equal(
+    formatTablespaceMap(odd, { mapEscapesBackslash: true }),
+    '16400 /srv/a\\\\b\\\nc d\n',
+  )
   assert.equal(formatTablespaceMap(odd, { mapEscapesBackslash: false }), '16400 /srv/a\\b\\\nc d\n')
   assert.throws(
     () => parseTablespaceMap('16400\n', { mapEscapesBackslash: true }),
@@ -66,10 +69,9 @@ test('tablespace_map survives formatting and parsing', () => {
   const location = fc
     .array(fc.constantFrom('/', 'a', ' ', '\\', '\n', '\r', 'é'), { minLength: 1 })
     .map((characters) => `/${characters.join('')}x`)
-  const spaces = fc.array(fc.record(
-    { oid: fc.integer({ min: 1, max: 99999 }), location },
-    { noNullPrototype: true },
-  ))
+  const spaces = fc.array(
+    fc.record({ oid: fc.integer({ min: 1, max: 99999 }), location }, { noNullPrototype: true }),
+  )
   fc.assert(
     fc.property(spaces, (tablespaces) => {
       const escaping = { mapEscapesBackslash: true }

@@ -119,7 +119,7 @@ export interface MapEscaping {
 /** Reads lines of `oid location`. Failure TM1117 for a line of another form. */
 export function parseTablespaceMap(text: string, escaping: MapEscaping): TablespaceLocation[] {
   return splitMap(text, escaping).map((line) => {
-    const match = /^([1-9][0-9]{0,9}) ([^]+)$/.exec(line)
+    const match = /^([1-9][0-9]{0,9}) (.+)$/s.exec(line)
     if (match === null) {
       throw new Failure('TM1117', {
         message: 'the tablespace_map is not one that PostgreSQL writes',

@@ -1,7 +1,15 @@
 /** Manifests of whole data directories, judged by PostgreSQL's own pg_verifybackup. */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { appendFileSync, closeSync, openSync, readdirSync, readFileSync, statSync, writeSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { findTool } from '../../test/harness/postgres-binaries.ts'

@@ -18,18 +18,40 @@ function write(version: 1 | 2, files: Iterable<ManifestFile>): Buffer[] {
 
 test('a manifest is JSON with the fields of its version', () => {
   const files: ManifestFile[] = [
-    { path: 'PG_VERSION', sizeBytes: 3, modifiedAt: AT, checksum: { algorithm: 'CRC32C', value: 0xe3069283 } },
+    {
+      path: 'PG_VERSION',
+      sizeBytes: 3,
+      modifiedAt: AT,
+      checksum: { algorithm: 'CRC32C', value: 0xe3069283 },
+    },
     { path: 'a "b"\\\n', sizeBytes: 0, modifiedAt: AT },
-    { path: Uint8Array.of(0x61, 0xff), sizeBytes: 1, modifiedAt: AT, checksum: { algorithm: 'SHA256', value: new Uint8Array(32).fill(0xab) } },
+    {
+      path: Uint8Array.of(0x61, 0xff),
+      sizeBytes: 1,
+      modifiedAt: AT,
+      checksum: { algorithm: 'SHA256', value: new Uint8Array(32).fill(0xab) },
+    },
   ]
   const text = Buffer.concat(write(1, files)).toString()
   const common = { 'Last-Modified': '2026-11-20 14:05:00 GMT' }
   assert.deepEqual(JSON.parse(text), {
     'PostgreSQL-Backup-Manifest-Version': 1,
     Files: [
-      { Path: 'PG_VERSION', Size: 3, ...common, 'Checksum-Algorithm': 'CRC32C', Checksum: '839206e3' },
+      {
+        Path: 'PG_VERSION',
+        Size: 3,
+        ...common,
+        'Checksum-Algorithm': 'CRC32C',
+        Checksum: '839206e3',
+      },
       { Path: 'a "b"\\\n', Size: 0, ...common },
-      { 'Encoded-Path': '61ff', Size: 1, ...common, 'Checksum-Algorithm': 'SHA256', Checksum: 'ab'.repeat(32) },
+      {
+        'Encoded-Path': '61ff',
+        Size: 1,
+        ...common,
+        'Checksum-Algorithm': 'SHA256',
+        Checksum: 'ab'.repeat(32),
+      },
     ],
     'WAL-Ranges': [{ Timeline: 2, 'Start-LSN': '2/28', 'End-LSN': '2/100' }],
     'Manifest-Checksum': sha256BeforeLastLine(text),

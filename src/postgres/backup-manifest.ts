@@ -99,7 +99,9 @@ function formatChecksum(checksum: ManifestChecksum | undefined): string {
   const bytes = Buffer.alloc(4)
   // PostgreSQL prints the bytes of the number as they lie in memory (pg_checksum_final).
   if (checksum.algorithm === 'CRC32C') bytes.writeUInt32LE(checksum.value)
-  const hex = (checksum.algorithm === 'CRC32C' ? bytes : Buffer.from(checksum.value)).toString('hex')
+  const hex = (checksum.algorithm === 'CRC32C' ? bytes : Buffer.from(checksum.value)).toString(
+    'hex',
+  )
   return `, "Checksum-Algorithm": "${checksum.algorithm}", "Checksum": "${hex}"`
 }
 

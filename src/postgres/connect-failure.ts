@@ -112,7 +112,8 @@ function translateRefusal(error: ServerError, address: Address, asked: boolean):
   }
   // SQLSTATE 28000 has several causes; the routine tells the one with a fix of its own.
   if (error.code === '28000' && error.routine === 'InitializeSessionUserId' && !asked) {
-    const fix = `name a role that exists in the connection, or create it: CREATE ROLE "${user}" LOGIN`
+    const create = `CREATE ROLE "${user}" LOGIN`
+    const fix = `name a role that exists in the connection, or create it: ${create}`
     return fail('TM1104', `the server at ${at} has no role ${user}`, fix)
   }
   if (error.code.startsWith('28')) {

@@ -10,24 +10,52 @@ test('the forms of a connection URL', () => {
     return [host, port, user, database, password]
   }
   assert.deepEqual(parts('postgresql:///shop?host=/run/pg&port=5433&user=eve'), [
-    '/run/pg', 5433, 'eve', 'shop', undefined,
+    '/run/pg',
+    5433,
+    'eve',
+    'shop',
+    undefined,
   ])
   assert.deepEqual(parts('postgres://eve:a%3Ab@db.example:6000/shop'), [
-    'db.example', 6000, 'eve', 'shop', 'a:b',
+    'db.example',
+    6000,
+    'eve',
+    'shop',
+    'a:b',
   ])
   assert.deepEqual(parts('postgresql://eve@/shop'), [undefined, 5432, 'eve', 'shop', undefined])
   assert.deepEqual(parts('postgresql://'), [undefined, 5432, undefined, undefined, undefined])
   assert.deepEqual(parts('postgresql://%2Frun%2Fpg/shop'), [
-    '/run/pg', 5432, undefined, 'shop', undefined,
+    '/run/pg',
+    5432,
+    undefined,
+    'shop',
+    undefined,
   ])
-  assert.deepEqual(parts('postgresql://[::1]:5433/'), ['::1', 5433, undefined, undefined, undefined])
+  assert.deepEqual(parts('postgresql://[::1]:5433/'), [
+    '::1',
+    5433,
+    undefined,
+    undefined,
+    undefined,
+  ])
   assert.deepEqual(parts('postgresql:///?dbname=a%20b'), [
-    undefined, 5432, undefined, 'a b', undefined,
+    undefined,
+    5432,
+    undefined,
+    'a b',
+    undefined,
   ])
 })
 
 test('defaults fill what the URL leaves open', () => {
-  const defaults = { host: '/srv', port: 6000, user: 'eve', tlsMode: 'require', database: 'd' } as const
+  const defaults = {
+    host: '/srv',
+    port: 6000,
+    user: 'eve',
+    tlsMode: 'require',
+    database: 'd',
+  } as const
   const target = parseConnectionUrl('postgresql:///shop?port=7000', defaults)
   assert.deepEqual(
     [target.host, target.port, target.user, target.database, target.tlsMode],
@@ -37,9 +65,13 @@ test('defaults fill what the URL leaves open', () => {
 
 test('what is not understood is refused, and no password is quoted', () => {
   const wrong = [
-    'host=/tmp password=hunter2', 'http://eve:hunter2@db/', 'postgresql://eve:hunter2@db:0/',
-    'postgresql://eve:hunter2@db/?sslmode=maybe', 'postgresql://eve:hunter2@db/?colour=red',
-    'postgresql://eve:hunter2@/?host=a,b', 'postgresql:///?connect_timeout=x&password=hunter2',
+    'host=/tmp password=hunter2',
+    'http://eve:hunter2@db/',
+    'postgresql://eve:hunter2@db:0/',
+    'postgresql://eve:hunter2@db/?sslmode=maybe',
+    'postgresql://eve:hunter2@db/?colour=red',
+    'postgresql://eve:hunter2@/?host=a,b',
+    'postgresql:///?connect_timeout=x&password=hunter2',
     'postgresql://eve:hunter2%zz@db/',
   ]
   for (const url of wrong) {
@@ -55,8 +87,14 @@ test('what is not understood is refused, and no password is quoted', () => {
 
 test('password file lines', () => {
   const text = [
-    '#*:*:*:*:comment', 'db:5432:shop:eve:one', 'db:*:*:eve:two:with colon', 'localhost:*:*:*:local',
-    '/srv:*:*:*:socket', 'a\\:b:*:*:*:back\\\\slash', 'short:line', '*:*:*:root:last',
+    '#*:*:*:*:comment',
+    'db:5432:shop:eve:one',
+    'db:*:*:eve:two:with colon',
+    'localhost:*:*:*:local',
+    '/srv:*:*:*:socket',
+    'a\\:b:*:*:*:back\\\\slash',
+    'short:line',
+    '*:*:*:root:last',
   ].join('\n')
   const ask = (host: string, port: number, database: string, user: string) =>
     findPassword(text, { host, port, database, user })

@@ -47,7 +47,10 @@ test('an unknown version is refused by number, a big-endian one by its own code'
     (error) => isFailure(error, 'TM1111') && error.message.includes('1942'),
   )
   const swapped = makeControlFile(1300, (view) => view.setUint32(8, 1300, false))
-  assert.throws(() => parseControlFile(swapped), (error) => isFailure(error, 'TM1112'))
+  assert.throws(
+    () => parseControlFile(swapped),
+    (error) => isFailure(error, 'TM1112'),
+  )
   assert.throws(
     () => parseControlFile(new Uint8Array(100)),
     (error) => isFailure(error, 'TM1110'),
@@ -56,7 +59,11 @@ test('an unknown version is refused by number, a big-endian one by its own code'
 
 test('sizes that the format does not serve are refused', () => {
   requireSupportedSizes(parseControlFile(makeControlFile(1300)))
-  for (const [offset, value] of [[216, 4096], [224, 16384], [204, 4]] as const) {
+  for (const [offset, value] of [
+    [216, 4096],
+    [224, 16384],
+    [204, 4],
+  ] as const) {
     const bytes = makeControlFile(1300, (view) => view.setUint32(offset, value, true))
     assert.throws(
       () => requireSupportedSizes(parseControlFile(bytes)),

@@ -30,5 +30,8 @@ test('zeros need not be walked', () => {
   )
   const gibibyte = crc32cOfZeros(2 ** 30)
   assert.equal(combineCrc32c(gibibyte, gibibyte, 2 ** 30), crc32cOfZeros(2 ** 31))
-  assert.equal(combineCrc32c(crc32cOfZeros(2 ** 40), gibibyte, 2 ** 30), crc32cOfZeros(2 ** 40 + 2 ** 30))
+  assert.equal(
+    combineCrc32c(crc32cOfZeros(2 ** 40), gibibyte, 2 ** 30),
+    crc32cOfZeros(2 ** 40 + 2 ** 30),
+  )
 })

@@ -24,8 +24,24 @@ for (const version of POSTGRES_VERSIONS) {
     const kept = ['anything', 'base/1/anything', 'pg_xact/anything', 'pg_stat/anything']
     for (const path of [...left, ...inside, ...prefixed, ...walInside, ...kept]) place(server, path)
     const copy = join(server.socketDirectory, 'copy')
-    await runChecked(tool ?? '', ['-D', copy, '-X', 'none', '-c', 'fast', '-h', server.socketDirectory,
-      '-p', String(server.port), '-U', server.user], { runAs: server.runAs })
+    await runChecked(
+      tool ?? '',
+      [
+        '-D',
+        copy,
+        '-X',
+        'none',
+        '-c',
+        'fast',
+        '-h',
+        server.socketDirectory,
+        '-p',
+        String(server.port),
+        '-U',
+        server.user,
+      ],
+      { runAs: server.runAs },
+    )
     for (const path of [...left, ...inside, ...prefixed, ...walInside]) {
       assert.ok(!existsSync(join(copy, path)), path)
     }

@@ -1,13 +1,27 @@
 /** The page kernel against pg_checksums, file by file and block by block. */
 import assert from 'node:assert/strict'
-import { closeSync, fstatSync, openSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { findTool } from '../../test/harness/postgres-binaries.ts'
 import { type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
 import { runProgram } from '../../test/harness/run-program.ts'
 import { readControlFile } from './control-file.ts'
-import { createPageKernel, PAGE_BAD_CHECKSUM, PAGE_BYTES, PAGE_NEW, PAGE_ZERO } from './page-kernel.ts'
+import {
+  createPageKernel,
+  PAGE_BAD_CHECKSUM,
+  PAGE_BYTES,
+  PAGE_NEW,
+  PAGE_ZERO,
+} from './page-kernel.ts'
 import { pageChecksum } from './page-reference.ts'
 import { parseRelationPath } from './relation-path.ts'
 
@@ -17,7 +31,8 @@ const kernel = createPageKernel({ readBufferBytes: PAGES * PAGE_BYTES })
 
 test('the kernel finds the blocks that pg_checksums finds', async () => {
   await using server = await startPostgres()
-  await server.sql(`CREATE TABLE t AS SELECT n, repeat('x', 200) AS pad FROM generate_series(1, 20000) n;
+  await server.sql(`
+    CREATE TABLE t AS SELECT n, repeat('x', 200) AS pad FROM generate_series(1, 20000) n;
     CREATE INDEX ON t (n)`)
   await server.sql('VACUUM t')
   const [row] = await server.sql<{ path: string }>("SELECT pg_relation_filepath('t') AS path")

@@ -10,13 +10,7 @@ import {
   PAGE_UNCHANGED,
   PAGE_ZERO,
 } from './page-kernel.ts'
-import {
-  hasBadChecksum,
-  isNewPage,
-  isZeroPage,
-  pageChecksum,
-  xxh64,
-} from './page-reference.ts'
+import { hasBadChecksum, isNewPage, isZeroPage, pageChecksum, xxh64 } from './page-reference.ts'
 
 const PAGES = 8
 const kernel = createPageKernel({ readBufferBytes: PAGES * PAGE_BYTES })
@@ -128,14 +122,22 @@ test('a scan gives fingerprints and flags as the reference has them', () => {
         const before = kernel.readBuffer.slice()
         const prints = pages.map(xxh64)
         const base = Buffer.concat(
-          same.map((equal, index) => littleEndian((prints[index] ?? 0n) ^ (equal ? 0n : 1n << 63n))),
+          same.map((equal, index) =>
+            littleEndian((prints[index] ?? 0n) ^ (equal ? 0n : 1n << 63n)),
+          ),
         )
         const scan = kernel.scanPages(offset, pages.length, firstBlock, { checksums, base })
-        const flags = pages.map((page, index) => expectedFlags(page, firstBlock + index, checksums) |
-          (same[index] === true ? PAGE_UNCHANGED : 0))
+        const flags = pages.map(
+          (page, index) =>
+            expectedFlags(page, firstBlock + index, checksums) |
+            (same[index] === true ? PAGE_UNCHANGED : 0),
+        )
         assert.deepEqual([...scan.flags], flags)
         assert.deepEqual(Buffer.from(scan.fingerprints), Buffer.concat(prints.map(littleEndian)))
-        assert.equal(scan.anyFlags, flags.reduce((union, flag) => union | flag, 0))
+        assert.equal(
+          scan.anyFlags,
+          flags.reduce((union, flag) => union | flag, 0),
+        )
         assert.deepEqual(Buffer.compare(kernel.readBuffer, before), 0)
       },
     ),

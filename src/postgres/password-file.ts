@@ -13,7 +13,11 @@ export interface PasswordQuestion {
 }
 
 /** The directories whose sockets libpq looks up as `localhost`. */
-const DEFAULT_SOCKET_DIRECTORIES: readonly string[] = ['/var/run/postgresql', '/run/postgresql', '/tmp']
+const DEFAULT_SOCKET_DIRECTORIES: readonly string[] = [
+  '/var/run/postgresql',
+  '/run/postgresql',
+  '/tmp',
+]
 
 export function findPassword(text: string, question: PasswordQuestion): string | undefined {
   const isDefaultSocket = DEFAULT_SOCKET_DIRECTORIES.includes(question.host)

@@ -37,11 +37,29 @@ test('paths of relation forks', () => {
 
 test('paths of everything else', () => {
   const others = [
-    'base/5/PG_VERSION', 'base/5/pg_filenode.map', 'base/5/t3_16390', 'base/5/4294967296',
-    'base/5/0123', 'base/5/16384.0', 'base/5/16384.01', 'base/5/16384_foo', 'base/5/16384_vm_fsm',
-    'base/5/sub/16384', 'base/pgsql_tmp/16384', '16384', 'pg_xact/0000', 'pg_multixact/members/0000',
-    'global/pg_control', 'global/5/1262', 'pg_tblspc/16400/5/16401', 'pg_tblspc/16400/PG_15_1/16401',
-    'pg_tblspc/16400/PG_15_202209061/pgsql_tmp/1', 'base/5/', '', 'base/5/16384\n', '/base/5/16384',
+    'base/5/PG_VERSION',
+    'base/5/pg_filenode.map',
+    'base/5/t3_16390',
+    'base/5/4294967296',
+    'base/5/0123',
+    'base/5/16384.0',
+    'base/5/16384.01',
+    'base/5/16384_foo',
+    'base/5/16384_vm_fsm',
+    'base/5/sub/16384',
+    'base/pgsql_tmp/16384',
+    '16384',
+    'pg_xact/0000',
+    'pg_multixact/members/0000',
+    'global/pg_control',
+    'global/5/1262',
+    'pg_tblspc/16400/5/16401',
+    'pg_tblspc/16400/PG_15_1/16401',
+    'pg_tblspc/16400/PG_15_202209061/pgsql_tmp/1',
+    'base/5/',
+    '',
+    'base/5/16384\n',
+    '/base/5/16384',
   ]
   for (const path of others) assert.equal(parseRelationPath(path), undefined, path)
 })

@@ -71,9 +71,9 @@ for (const major of MAJORS) {
   })
 }
 
-test('what can go wrong is told apart', async (t) => {
-  await using server = await startPostgres()
-  const query = `host=${encodeURIComponent(server.socketDirectory)}&port=${server.port}`
+/** A server with roles that meet every refusal; its socket as a query string. */
+async function startGuarded(): Promise<{ server: PostgresServer; query: string }> {
+  const server = await startPostgres()
   await server.sql("CREATE ROLE carol LOGIN PASSWORD 'right:word'; CREATE ROLE weak LOGIN")
   await server.sql('CREATE DATABASE closed')
   await server.sql('REVOKE CONNECT ON DATABASE closed FROM public')
@@ -82,7 +82,13 @@ test('what can go wrong is told apart', async (t) => {
   writeFileSync(hba, `local all carol scram-sha-256\nlocal all nobody reject\n${trusted}`)
   await server.sql('SELECT pg_reload_conf()')
   await untilRejected(server)
+  const query = `host=${encodeURIComponent(server.socketDirectory)}&port=${server.port}`
+  return { server, query }
+}
 
+test('what keeps a role out is told apart', async (t) => {
+  const { server, query } = await startGuarded()
+  t.after(() => server.dispose())
   await t.test('no such socket, port or host', async () => {
     const path = `${server.socketDirectory}/.s.PGSQL.1`
     await assertFails(`postgresql:///?host=${server.socketDirectory}&port=1`, 'TM1101', path)
@@ -100,6 +106,11 @@ test('what can go wrong is told apart', async (t) => {
     await assertFails(`postgresql:///closed?${query}&user=weak`, 'TM1105', 'weak', 'closed')
     await assertFails(`postgresql:///postgres?${query}&user=nobody`, 'TM1102', 'pg_hba.conf')
   })
+})
+
+test('what goes wrong within a session', async (t) => {
+  const { server, query } = await startGuarded()
+  t.after(() => server.dispose())
   await t.test('a statement that the role may not run', async () => {
     const session = await open(`postgresql:///postgres?${query}&user=weak`)
     assert.equal(session.facts.dataDirectory, undefined)
@@ -225,10 +236,14 @@ test('sslmode means what it means to libpq', async (t) => {
 async function turnTlsOn(server: PostgresServer, connection: string): Promise<string> {
   const key = join(server.dataDirectory, 'server.key')
   const certificate = join(server.dataDirectory, 'server.crt')
-  execFileSync('openssl', [
-    ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost'],
-    ...['-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', certificate],
-  ], { stdio: 'ignore' })
+  execFileSync(
+    'openssl',
+    [
+      ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost'],
+      ...['-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', certificate],
+    ],
+    { stdio: 'ignore' },
+  )
   const owner = server.runAs
   if (owner !== undefined) chownSync(key, owner.uid, owner.gid)
   if (owner !== undefined) chownSync(certificate, owner.uid, owner.gid)

@@ -79,11 +79,7 @@ export interface ServerSession {
   readonly address: string
   readonly facts: ServerFacts
   /** Rows of one statement. `what` completes "the server could not …" in failures. */
-  query<R extends Row = Row>(
-    text: string,
-    params?: readonly unknown[],
-    what?: string,
-  ): Promise<R[]>
+  query<R extends Row = Row>(text: string, params?: readonly unknown[], what?: string): Promise<R[]>
   /** All settings that the role may see, as they are now. */
   readSettings(): Promise<ReadonlyMap<string, ServerSetting>>
   /**

@@ -26,8 +26,14 @@ test('known versions are described', () => {
 })
 
 test('older than 13 is refused, newer than known too unless forced', () => {
-  assert.throws(() => describeVersion(120022), (error) => isFailure(error, 'TM1108'))
-  assert.throws(() => describeVersion(90624, { force: true }), (error) => isFailure(error, 'TM1108'))
+  assert.throws(
+    () => describeVersion(120022),
+    (error) => isFailure(error, 'TM1108'),
+  )
+  assert.throws(
+    () => describeVersion(90624, { force: true }),
+    (error) => isFailure(error, 'TM1108'),
+  )
   assert.throws(
     () => describeVersion(190001),
     (error) => isFailure(error, 'TM1109') && error.message.includes('19') && error.fix !== '',
