@@ -172,7 +172,10 @@ export async function checkArchivedWal(
     signal,
   })
   const damaged = problems.filter(({ failure }) => failure.code !== 'TM1408')
-  if (damaged.length === 0) return ok('TM1718', name, `the newest ${formatCount(checked, 'segment')} verified`)
+  const read = checked - (problems.length - damaged.length)
+  if (damaged.length === 0) {
+    return ok('TM1718', name, `the newest ${formatCount(read, 'segment')} verified`)
+  }
   return found(
     'problem',
     'TM1718',

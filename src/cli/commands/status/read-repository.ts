@@ -1,0 +1,84 @@
+/** What `status` reads of one repository; a failure of it is a finding, not the end. */
+import { Failure } from '../../../base/failure.ts'
+import type { RepositoryConfiguration } from '../../../config/configuration.ts'
+import { formatLsn } from '../../../postgres/lsn.ts'
+import { readWindow, type RecoveryWindow } from '../../../recovery/window.ts'
+import type { BackupRecord } from '../../../repository/backup-record.ts'
+import { openRepository } from '../../../repository/repository.ts'
+import { openStorage } from '../../../storage/open-storage.ts'
+import type { Storage } from '../../../storage/storage.ts'
+import { readProtection } from '../../protection.ts'
+import { type Check, failed, found } from '../doctor/check.ts'
+import { checkBackups, checkGaps, checkQuarantine } from '../doctor/check-repository.ts'
+import type { ServerStatus } from './read-server.ts'
+
+export interface RepositoryStatus {
+  readonly name: string
+  readonly url: string
+  readonly backups: number
+  readonly lastBackup: BackupRecord | undefined
+  readonly newestWal: { readonly segment: string; readonly lsn: string } | undefined
+  readonly window: RecoveryWindow | undefined
+  readonly findings: readonly Check[]
+}
+
+export async function readRepositoryStatus(
+  cluster: string,
+  repository: RepositoryConfiguration,
+  server: ServerStatus,
+): Promise<RepositoryStatus> {
+  const nothing = { backups: 0, lastBackup: undefined, newestWal: undefined, window: undefined }
+  try {
+    const storage = await openStorage({ url: repository.url })
+    await openRepository(storage)
+    return { ...repository, ...(await read(storage, cluster, server)) }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    return { ...repository, ...nothing, findings: [failed('TM1710', 'repository', error)] }
+  }
+}
+
+async function read(
+  storage: Storage,
+  cluster: string,
+  { reached }: ServerStatus,
+): Promise<Omit<RepositoryStatus, 'name' | 'url'>> {
+  const protection = await readProtection(storage, cluster)
+  const lastBackup = protection.list.backups.at(-1)
+  const wanted = reached?.systemIdentifier ?? lastBackup?.systemIdentifier
+  const server = protection.servers.find(({ systemIdentifier }) => systemIdentifier === wanted)
+  const newest = server?.newest
+  const { window, damage } = await tryReadWindow(storage, cluster)
+  return {
+    backups: protection.list.backups.length,
+    lastBackup,
+    newestWal:
+      newest === undefined ? undefined : { segment: newest.name, lsn: formatLsn(newest.endLsn) },
+    window,
+    findings: [
+      requireBackup(checkBackups(protection)),
+      checkGaps(server),
+      checkQuarantine(server),
+      ...damage,
+    ],
+  }
+}
+
+/** Doctor runs before the first backup; a status without one is not healthy. */
+function requireBackup(check: Check): Check {
+  return check.result === 'warning' ? { ...check, result: 'problem' } : check
+}
+
+async function tryReadWindow(
+  storage: Storage,
+  cluster: string,
+): Promise<{ window: RecoveryWindow | undefined; damage: Check[] }> {
+  try {
+    return { window: await readWindow(storage, cluster), damage: [] }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    const detail = `${error.code}: ${error.message}`
+    const damage = found('problem', 'TM1718', 'archived WAL', detail, error.fix)
+    return { window: undefined, damage: [damage] }
+  }
+}

@@ -1,0 +1,94 @@
+/** What `status` reads of the server, if it answers. */
+import { requireLocalServer } from '../../../backup/server-facts.ts'
+import { Failure } from '../../../base/failure.ts'
+import type { ClusterConfiguration } from '../../../config/configuration.ts'
+import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
+import { type CommandContext, connectionUrl } from '../../command-context.ts'
+import { type Check, found } from '../doctor/check.ts'
+import { checkArchiveMode, checkArchiver, checkPendingRestart } from '../doctor/check-server.ts'
+import { readArchiverState } from '../doctor/read-server.ts'
+
+export interface ReachedServer {
+  readonly version: string
+  readonly systemIdentifier: string
+  readonly isStandby: boolean
+  /** Written (a primary) or replayed (a standby). */
+  readonly currentLsn: string | null
+  readonly lastArchivedAt: string | null
+  readonly lastFailedWal: string | null
+  readonly lastFailedAt: string | null
+  readonly waitingFiles: number | null
+  readonly archiveMode: string
+  readonly at: string
+}
+
+export interface ServerStatus {
+  readonly reached: ReachedServer | undefined
+  readonly failure: Failure | undefined
+  readonly findings: readonly Check[]
+}
+
+export async function readServerStatus(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+): Promise<ServerStatus> {
+  let session: ServerSession | undefined
+  try {
+    session = await openServerSession({
+      connection: connectionUrl(context, cluster),
+      applicationName: 'tidemark status',
+    })
+    return await readFrom(session)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    const detail = `${error.code}: ${error.message}`
+    const unreachable = found('warning', 'TM1701', 'server', detail, error.fix)
+    return { reached: undefined, failure: error, findings: [unreachable] }
+  } finally {
+    await session?.close()
+  }
+}
+
+async function readFrom(session: ServerSession): Promise<ServerStatus> {
+  const { facts } = session
+  const archiver = await readArchiverState(session, await localDirectory(session))
+  const settings = await session.readSettings()
+  const [row] = await session.query(
+    `SELECT clock_timestamp() AS at, CASE WHEN pg_is_in_recovery()
+       THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn`,
+  )
+  const at = row?.['at'] instanceof Date ? row['at'] : facts.postmasterStartedAt
+  const iso = (time: Date | undefined): string | null => time?.toISOString() ?? null
+  return {
+    reached: {
+      version: facts.versionText,
+      systemIdentifier: String(facts.systemIdentifier),
+      isStandby: facts.isInRecovery,
+      currentLsn: row?.['lsn'] === null ? null : String(row?.['lsn']),
+      lastArchivedAt: iso(archiver.lastArchivedAt),
+      lastFailedWal: archiver.lastFailedWal ?? null,
+      lastFailedAt: iso(archiver.lastFailedAt),
+      waitingFiles: archiver.waiting ?? null,
+      archiveMode: settings.get('archive_mode')?.value ?? '',
+      at: at.toISOString(),
+    },
+    failure: undefined,
+    findings: [
+      checkArchiveMode(settings, facts.isInRecovery),
+      checkArchiver(archiver, at),
+      checkPendingRestart(settings),
+    ],
+  }
+}
+
+async function localDirectory(session: ServerSession): Promise<string | undefined> {
+  const directory = session.facts.dataDirectory
+  if (directory === undefined) return undefined
+  try {
+    await requireLocalServer(session, directory)
+    return directory
+  } catch (error) {
+    if (error instanceof Failure) return undefined
+    throw error
+  }
+}
