@@ -416,7 +416,7 @@ function parseDatabaseCopy(data: Fields): DatabaseCreate {
 
 /** `2026-11-20T14:03:11.123456Z` */
 export function formatMicroseconds(time: Microseconds): string {
-  const milliseconds = Number(time / 1000n)
-  const micros = (((time % 1000n) + 1000n) % 1000n).toString().padStart(3, '0')
-  return new Date(milliseconds).toISOString().replace('Z', `${micros}Z`)
+  const micros = ((time % 1000n) + 1000n) % 1000n
+  const date = new Date(Number((time - micros) / 1000n))
+  return date.toISOString().replace('Z', `${micros.toString().padStart(3, '0')}Z`)
 }

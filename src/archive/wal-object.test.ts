@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { test } from 'node:test'
+import { zstdCompressSync } from 'node:zlib'
+import fc from 'fast-check'
+import { Failure } from '../base/failure.ts'
+import { checkWalObject, decodeWalObject, encodeWalObject } from './wal-object.ts'
+
+const SEGMENT = '000000010000000000000001'
+const LABEL = `${SEGMENT}.00000028.backup`
+
+const encode = (name: string, content: Uint8Array, headerTimeline = 0) =>
+  Buffer.from(encodeWalObject({ systemIdentifier: '7123', name, headerTimeline, content }))
+
+function damaged(because?: RegExp) {
+  return (error: unknown): boolean => {
+    assert.ok(error instanceof Failure, String(error))
+    assert.equal(error.code, 'TM1601')
+    assert.match(error.message, /the\/key/)
+    if (because !== undefined) assert.match(error.because ?? '', because)
+    return true
+  }
+}
+
+/** The hash of the whole made right again, so that only the field is wrong. */
+function reseal(object: Buffer): Buffer {
+  const sum = createHash('sha256').update(object.subarray(0, 96)).update(object.subarray(128))
+  sum.digest().copy(object, 96)
+  return object
+}
+
+test('any content comes back, compressed or not', () => {
+  const names = fc.constantFrom(SEGMENT, LABEL, '0000000A.history', `${SEGMENT}.partial`)
+  fc.assert(
+    fc.property(names, fc.uint8Array({ maxLength: 5000 }), fc.boolean(), (name, part, again) => {
+      const content = again ? Buffer.concat([part, part, part]) : part
+      const object = decodeWalObject('the/key', encode(name, content, 3))
+      assert.deepEqual([...object.content], [...content])
+      assert.deepEqual([object.name, object.systemIdentifier], [name, '7123'])
+      assert.equal(object.headerTimeline, 3)
+    }),
+  )
+})
+
+test('the layout is the documented one', () => {
+  const content = Buffer.from('START WAL LOCATION')
+  const object = encode(LABEL, content, 0)
+  assert.equal(object.toString('latin1', 0, 8), 'TMWAL001')
+  assert.equal(object.readBigUInt64LE(8), 7123n)
+  assert.deepEqual([object.readUInt32LE(16), object.readUInt32LE(24)], [1, 18])
+  assert.deepEqual([object[32], object[33], object.readUInt16LE(34)], [0, 3, 40])
+  assert.equal(object.toString('latin1', 36, 64), LABEL.slice(0, 28))
+  assert.equal(object.toString('latin1', 128, 140), LABEL.slice(28))
+  assert.equal(object.subarray(140).toString(), 'START WAL LOCATION')
+  assert.equal(object.toString('hex', 64, 96), createHash('sha256').update(content).digest('hex'))
+})
+
+test('every flipped bit is seen, without and with decompressing', () => {
+  for (const content of [Buffer.alloc(3000, 7), Buffer.from('short')]) {
+    const object = encode(LABEL, content)
+    for (let at = 0; at < object.length * 8; at++) {
+      object[at >> 3] = (object[at >> 3] as number) ^ (1 << (at & 7))
+      assert.throws(() => checkWalObject('the/key', object), damaged())
+      assert.throws(() => decodeWalObject('the/key', object), damaged())
+      object[at >> 3] = (object[at >> 3] as number) ^ (1 << (at & 7))
+    }
+  }
+})
+
+test('every other length is seen', () => {
+  const object = encode(LABEL, Buffer.alloc(500, 1))
+  for (let length = 0; length < object.length; length++) {
+    assert.throws(() => decodeWalObject('the/key', object.subarray(0, length)), damaged())
+  }
+  const longer = Buffer.concat([object, Buffer.alloc(1)])
+  assert.throws(() => decodeWalObject('the/key', longer), damaged(/not as long as it says/))
+})
+
+test('fields that contradict each other, under a hash that holds', () => {
+  const change = (at: number, value: number) => {
+    const object = encode(SEGMENT, Buffer.alloc(1000, 1), 1)
+    object.writeUInt8(value, at)
+    return () => decodeWalObject('the/key', reseal(object))
+  }
+  assert.throws(change(16, 2), damaged(/name, kind and timeline/))
+  assert.throws(change(32, 2), damaged(/kind or codec/))
+  assert.throws(change(33, 0), damaged(/kind or codec/))
+  assert.throws(change(33, 2), damaged(/name, kind and timeline/))
+  assert.throws(change(36, 0x58), damaged(/name, kind and timeline/))
+  assert.throws(change(27, 0xff), damaged(/raw length is not plausible/))
+  assert.throws(change(25, 0), damaged(/decompress|as long as it says/))
+  assert.throws(change(64, 0), damaged(/SHA-256 of its content/))
+})
+
+test('a raw length that promises less than the frame holds allocates no more', () => {
+  const bomb = zstdCompressSync(Buffer.alloc(64 * 1024 * 1024))
+  const object = encode('00000002.history', Buffer.alloc(1000, 1))
+  const forged = Buffer.concat([object.subarray(0, 128), bomb])
+  forged.writeUInt32LE(bomb.length, 28)
+  assert.throws(() => decodeWalObject('the/key', reseal(forged)), damaged(/decompress/))
+})
+
+test('a sound object under the wrong key is damage', () => {
+  const object = encode(SEGMENT, Buffer.alloc(1000), 1)
+  const expect = (systemIdentifier: string, name: string) => () =>
+    decodeWalObject('the/key', object, { systemIdentifier, name })
+  assert.throws(expect('7123', SEGMENT.replace(/1$/, '2')), damaged(/holds the file 0{7}1/))
+  assert.throws(expect('7124', SEGMENT), damaged(/server 7123/))
+  assert.equal(expect('7123', SEGMENT)().rawLength, 1000)
+})
