@@ -34,19 +34,20 @@ export async function runDemo(context: CommandContext, options: DemoOptions = {}
   const user = findServerUser()
   const path = context.env['PATH'] ?? ''
   const programs = await findServerPrograms(PACKAGE_ROOT, path, options.serverPrograms)
-  const tidemark = await requireProgram(PACKAGE_ROOT, user)
   const silent = context.json || context.quiet
   const narrator = createNarrator(silent ? () => undefined : terminal.print, terminal.colours)
   const workspace = createWorkspace(user)
   let kept = false
   try {
+    const env = { ...context.env, TMPDIR: workspace.directory }
+    const tidemark = await requireProgram(PACKAGE_ROOT, user, env)
     const runner = createRunner({
       narrator,
       tidemark,
       serverPrograms: programs.directory,
       directory: workspace.directory,
       user,
-      env: context.env,
+      env,
       signal,
     })
     introduce(narrator, workspace, tidemark, programs, user?.name)

@@ -14,11 +14,12 @@ const run = promisify(execFile)
 export async function requireProgram(
   packageRoot: string,
   user: ServerUser | undefined,
+  env: NodeJS.ProcessEnv,
 ): Promise<string> {
   const program = join(packageRoot, 'bin/tidemark')
   if (user === undefined) return program
   try {
-    await run(program, ['--version'], { uid: user.uid, gid: user.gid, cwd: '/' })
+    await run(program, ['--version'], { uid: user.uid, gid: user.gid, cwd: '/', env })
     return program
   } catch (cause) {
     throw new Failure('TM1812', {
