@@ -2,10 +2,15 @@
  * The archive_command that makes PostgreSQL hand its WAL to us. Pure, but for the paths of
  * this installation.
  */
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** Of the checkout and of the npm package alike. */
-export const TIDEMARK_PROGRAM = fileURLToPath(new URL('../../bin/tidemark', import.meta.url))
+export const TIDEMARK_PROGRAM = join(
+  fileURLToPath(new URL('../..', import.meta.url)),
+  'bin',
+  'tidemark',
+)
 
 export interface ArchiveCommandOptions {
   /** Absolute path of bin/tidemark. */

@@ -102,7 +102,8 @@ export function planArchiving(
   if (next('archive_mode') === 'off') change('archive_mode', 'on')
   if (next('archive_library') !== '') change('archive_library', '', OTHER_LIBRARY)
   change('archive_command', archiveCommand, obstacleOfCommand(next('archive_command')))
-  if (/^0[a-z]*$/.test(next('archive_timeout'))) change('archive_timeout', SUGGESTED_ARCHIVE_TIMEOUT)
+  if (/^0[a-z]*$/.test(next('archive_timeout')))
+    change('archive_timeout', SUGGESTED_ARCHIVE_TIMEOUT)
   return plan
 }
 

@@ -27,7 +27,10 @@ export function formatDuration(ms: number): string {
 
 /** `2026-11-21 14:03:11Z`: UTC, to the second, sorts as text. */
 export function formatTime(time: string | Date): string {
-  return new Date(time).toISOString().replace('T', ' ').replace(/\.\d+Z$/, 'Z')
+  return new Date(time)
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z$/, 'Z')
 }
 
 export function formatCount(count: number, one: string, several = `${one}s`): string {

@@ -62,7 +62,10 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   program
     .description('PostgreSQL backup, point-in-time recovery and disaster recovery, with proof.')
     .version(version, '-V, --version', 'print the version')
-    .option('--config <file>', 'the configuration (default: TIDEMARK_CONFIG, ./tidemark.yaml, /etc/tidemark/tidemark.yaml)')
+    .option(
+      '--config <file>',
+      'the configuration (default: TIDEMARK_CONFIG, ./tidemark.yaml, /etc/tidemark/tidemark.yaml)',
+    )
     .option('--json', 'print one JSON document on standard output')
     .option('-q, --quiet', 'no remarks and no progress')
     .option('-v, --verbose', 'more detail; stack traces of failures')
@@ -280,12 +283,23 @@ function addRestore(program: Command, run: RunAction): void {
         .choices(['promote', 'pause', 'shutdown'])
         .default('promote'),
     )
-    .option('--tablespace <old=new>', 'another place for a tablespace, named by location, OID or name (repeatable)', collect, [])
+    .option(
+      '--tablespace <old=new>',
+      'another place for a tablespace, named by location, OID or name (repeatable)',
+      collect,
+      [],
+    )
     .option('--plan', 'only show what would be done, and how long it would take')
     .option('--start', 'start the server and wait until it has reached the target')
     .option('--take-over', 'this replaces the original: keep its configuration and archiving')
-    .option('--timeline <number>', 'follow this timeline (default: the newest that descends from the newest backup)')
-    .option('--backup <id>', 'start from this backup (default: the newest that can reach the target)')
+    .option(
+      '--timeline <number>',
+      'follow this timeline (default: the newest that descends from the newest backup)',
+    )
+    .option(
+      '--backup <id>',
+      'start from this backup (default: the newest that can reach the target)',
+    )
     .option('--port <number>', 'port of a copy; it names its socket (default: 5432)')
     .option('--pg-bin <dir>', 'where the PostgreSQL programs are, for --start')
     .option('--owner <user>', 'who the files shall belong to, when run by root')

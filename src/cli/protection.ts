@@ -141,7 +141,8 @@ function newestSegment(archive: WalListing, path: TimelineHistory): MissingSegme
     const end = path.ancestors.find((ancestor) => ancestor.timeline === timeline)?.endLsn
     if (end === undefined) return { timeline, segment: last }
     const fork = segmentNumber(end, archive.walSegmentSizeBytes)
-    return { timeline, segment: last < fork ? last : fork }
+    if (fork < last) return { timeline, segment: fork }
+    return { timeline, segment: last }
   }
   return undefined
 }
@@ -154,8 +155,7 @@ export function describeMissing(
   const runs: { first: MissingSegment; last: MissingSegment }[] = []
   for (const one of missing) {
     const run = runs.at(-1)
-    const follows =
-      run?.last.timeline === one.timeline && run.last.segment + 1n === one.segment
+    const follows = run?.last.timeline === one.timeline && run.last.segment + 1n === one.segment
     if (run !== undefined && follows) run.last = one
     else runs.push({ first: one, last: one })
   }

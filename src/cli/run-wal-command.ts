@@ -18,9 +18,7 @@ export const EXIT_GET_FAILED = 255
 export async function runWalCommand(options: WalArguments): Promise<number> {
   try {
     const cluster = await findCluster(options)
-    const storages = await Promise.all(
-      cluster.repositories.map(({ url }) => openStorage({ url })),
-    )
+    const storages = await Promise.all(cluster.repositories.map(({ url }) => openStorage({ url })))
     return options.command === 'push'
       ? await push(options, cluster, storages)
       : await get(options, cluster, storages)
@@ -100,4 +98,3 @@ async function findSystem(
   const { onlySystemIdentifier } = await import('./only-system.ts')
   return await onlySystemIdentifier(cluster, storages[0] as Storage)
 }
-

@@ -58,4 +58,3 @@ export function nearestExisting(path: string): string {
   while (!existsSync(at) && at !== dirname(at)) at = dirname(at)
   return at
 }
-

@@ -26,13 +26,10 @@ const repository = z
 
 const wal = z
   .strictObject({
-    source: z
-      .literal('archive_command')
-      .default('archive_command')
-      .meta({
-        description:
-          'How WAL comes into the archive. `archive_command`: PostgreSQL hands over each segment with `tidemark wal push`.',
-      }),
+    source: z.literal('archive_command').default('archive_command').meta({
+      description:
+        'How WAL comes into the archive. `archive_command`: PostgreSQL hands over each segment with `tidemark wal push`.',
+    }),
   })
   .meta({ description: 'How WAL is archived.' })
 

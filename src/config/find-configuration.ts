@@ -53,8 +53,11 @@ function nonEmpty(text: string | undefined): string | undefined {
 
 function saysWho(path: string, option: string | undefined, env: Environment): string {
   if (option !== undefined) return 'named by --config'
-  if (nonEmpty(env[CONFIGURATION_VARIABLE]) !== undefined) return `named by ${CONFIGURATION_VARIABLE}`
-  return path === SYSTEM_CONFIGURATION ? 'the configuration of the system' : 'in the working directory'
+  if (nonEmpty(env[CONFIGURATION_VARIABLE]) !== undefined)
+    return `named by ${CONFIGURATION_VARIABLE}`
+  return path === SYSTEM_CONFIGURATION
+    ? 'the configuration of the system'
+    : 'in the working directory'
 }
 
 function notFound(): Failure {

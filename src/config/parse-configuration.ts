@@ -46,7 +46,10 @@ export function parseConfiguration(path: string, text: string): Configuration {
   if (malformed.length > 0) throw notValid(path, malformed)
   const result = configurationSchema.safeParse(document.toJS() ?? {})
   if (!result.success) {
-    throw notValid(path, result.error.issues.flatMap((issue) => explain(issue, document, place)))
+    throw notValid(
+      path,
+      result.error.issues.flatMap((issue) => explain(issue, document, place)),
+    )
   }
   const conflicts = findConflicts(result.data, document, place)
   if (conflicts.length > 0) throw notValid(path, conflicts)
@@ -61,7 +64,11 @@ interface Place {
 type PlaceOf = (offset: number) => Place
 type Path = readonly PropertyKey[]
 
-function explain(issue: z.core.$ZodIssue, document: Document, place: PlaceOf): ConfigurationProblem[] {
+function explain(
+  issue: z.core.$ZodIssue,
+  document: Document,
+  place: PlaceOf,
+): ConfigurationProblem[] {
   const { path } = issue
   const at = place(offsetOfValue(document, path))
   switch (issue.code) {
@@ -119,7 +126,11 @@ function wrongType(
   if (!document.hasIn(path)) {
     const parent = path.slice(0, -1)
     const within = parent.length === 0 ? 'the file' : format(parent)
-    return { ...at, problem: `${within} has no '${String(path.at(-1))}'`, fix: `add ${format(path)}` }
+    return {
+      ...at,
+      problem: `${within} has no '${String(path.at(-1))}'`,
+      fix: `add ${format(path)}`,
+    }
   }
   const wanted = WORDS[expected] ?? expected
   return { ...at, problem: `${format(path)} is not ${wanted}`, fix: `make it ${wanted}` }

@@ -105,7 +105,8 @@ function printResult(context: CommandContext, repository: string, result: Backup
     `backup ${terminal.colours.bold(record.id)} of ${record.cluster} is in ${repository}, in ${took}`,
   )
   terminal.print(
-    `  ${formatBytes(record.files.bytes)} in ${formatCount(record.files.entries, 'entry', 'entries')}; ` +
+    `  ${formatBytes(record.files.bytes)} in ` +
+      `${formatCount(record.files.entries, 'entry', 'entries')}; ` +
       `read ${formatBytes(statistics.bytesRead)} (${formatBytes(rate)}/s), ` +
       `stored ${formatBytes(statistics.bytesStored)}`,
   )

@@ -24,7 +24,8 @@ export async function runDoctor(
   const examination = await openExamination(context, cluster)
   try {
     const mended = options.fix === true ? await mend(examination) : []
-    if (!json) for (const line of mended) terminal.print(`${terminal.colours.cyan('mended  ')} ${line}`)
+    if (!json)
+      for (const line of mended) terminal.print(`${terminal.colours.cyan('mended  ')} ${line}`)
     const checks = await examine(examination, options.proof !== false, (check) => {
       if (!json) printCheck(terminal, check)
     })
@@ -43,6 +44,7 @@ function summarize(cluster: string, checks: readonly Check[]): string {
   const problems = count('problem')
   const warnings = count('warning')
   const notes = warnings === 0 ? '' : `, ${formatCount(warnings, 'warning')}`
-  if (problems > 0) return `\n${formatCount(problems, 'problem')}${notes}: ${cluster} is not protected`
+  if (problems > 0)
+    return `\n${formatCount(problems, 'problem')}${notes}: ${cluster} is not protected`
   return `\nno problem${notes}`
 }

@@ -27,7 +27,6 @@ import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
 import {
   executeSettings,
   listPendingRestarts,
-
   planArchiving,
   readArchivingSettings,
 } from '../archiving-settings.ts'
@@ -207,4 +206,3 @@ function findWarnings(
   }
   return warnings
 }
-

@@ -138,14 +138,19 @@ function formatBackup(
     ['WAL needed', `${backup.walFirst} to ${backup.walLast}`],
     ['size', `${formatBytes(files.bytes)} in ${formatCount(files.entries, 'entry', 'entries')}`],
     ['read', `${formatBytes(statistics.bytesRead)}, ${formatCount(statistics.filesRead, 'file')}`],
-    ['stored', `${formatBytes(statistics.bytesStored)}, ${formatCount(statistics.pagesStored, 'page')}`],
+    [
+      'stored',
+      `${formatBytes(statistics.bytesStored)}, ${formatCount(statistics.pagesStored, 'page')}`,
+    ],
     ['packs', formatCount(backup.packs.length, 'pack')],
     ['compared with', backup.comparedWith ?? 'nothing: everything was stored'],
     ['all pages read', formatTime(backup.lastFullReadAt)],
     ['checksums', backup.dataChecksumVersion === 0 ? 'off' : 'on, verified'],
   ]
   const lists: string[][] = [
-    backup.tablespaces.map(({ oid, name, location }) => `tablespace ${name} (${oid}) at ${location}`),
+    backup.tablespaces.map(
+      ({ oid, name, location }) => `tablespace ${name} (${oid}) at ${location}`,
+    ),
     Object.entries(backup.labels).map(([key, value]) => `label ${key}=${value}`),
     backup.pinned ? ['pinned: kept until it is unpinned'] : [],
     backup.damage.map((damage) => colours.red(describeDamage(damage))),
@@ -156,7 +161,8 @@ function formatBackup(
 
 function describeDamage(damage: BackupRecord['damage'][number]): string {
   const { relation, path, blocks, lastGoodBackup } = damage
-  const pages = `damaged: ${formatCount(blocks.length, 'page')} of ${relation ?? path} (${path}), blocks`
+  const name = relation === undefined ? path : `${relation} (${path})`
+  const pages = `damaged: ${formatCount(blocks.length, 'page')} of ${name}, blocks`
   const good = lastGoodBackup === undefined ? '' : `; last good copy in ${lastGoodBackup}`
   return `${pages} ${blocks.slice(0, 10).join(', ')}${blocks.length > 10 ? ', …' : ''}${good}`
 }

@@ -3,7 +3,7 @@
  * measured against its present LSN; without it, against the present time.
  */
 import { now } from '../../base/clock.ts'
-import { Failure } from '../../base/failure.ts'
+import type { Failure } from '../../base/failure.ts'
 import { chooseCluster } from '../../config/configuration.ts'
 import type { CommandContext } from '../command-context.ts'
 import { backupJson } from '../describe-backup.ts'
@@ -110,7 +110,8 @@ function printStatus(terminal: Terminal, status: Status): void {
 
 function describeExposure({ bytes, seconds, since }: Exposure): string {
   const time = seconds === undefined ? '' : `the last ${formatDuration(seconds * 1000)}`
-  if (bytes === undefined) return since === undefined ? 'everything' : `what came after ${formatTime(since)}`
+  if (bytes === undefined)
+    return since === undefined ? 'everything' : `what came after ${formatTime(since)}`
   if (bytes === 0) return 'nothing'
   return time === '' ? `${formatBytes(bytes)} of WAL` : `${time} (${formatBytes(bytes)} of WAL)`
 }
@@ -123,9 +124,13 @@ function printRepository(terminal: Terminal, cluster: string, repository: Reposi
   ]
   if (lastBackup !== undefined) {
     const age = formatDuration(now().getTime() - Date.parse(lastBackup.stoppedAt))
-    pairs.push(['last backup', `${lastBackup.id}, ${age} ago, ${formatBytes(lastBackup.files.bytes)}`])
+    pairs.push([
+      'last backup',
+      `${lastBackup.id}, ${age} ago, ${formatBytes(lastBackup.files.bytes)}`,
+    ])
   }
-  if (newestWal !== undefined) pairs.push(['newest WAL', `${newestWal.segment}, up to ${newestWal.lsn}`])
+  if (newestWal !== undefined)
+    pairs.push(['newest WAL', `${newestWal.segment}, up to ${newestWal.lsn}`])
   for (const line of formatPairs(pairs)) terminal.print(line)
   if (window === undefined) return
   for (const line of formatWindow(cluster, window, terminal.colours)) terminal.print(line)

@@ -140,13 +140,18 @@ function formatOthers(listing: WalListing, colours: Colours): string[] {
   const named = (files: WalListing['partials']): string[] =>
     files.map(({ name, sizeBytes }) => `  ${name}  ${formatBytes(sizeBytes)}`)
   const lines: string[] = []
-  if (partials.length > 0) lines.push(formatCount(partials.length, 'partial segment'), ...named(partials))
+  if (partials.length > 0)
+    lines.push(formatCount(partials.length, 'partial segment'), ...named(partials))
   if (quarantine.length > 0) {
-    lines.push(colours.yellow(`${formatCount(quarantine.length, 'file')} in quarantine (refused, kept)`))
+    lines.push(
+      colours.yellow(`${formatCount(quarantine.length, 'file')} in quarantine (refused, kept)`),
+    )
     lines.push(...named(quarantine))
   }
   if (strangers.length > 0) {
-    lines.push(colours.yellow(`${formatCount(strangers.length, 'object')} that the format does not know`))
+    lines.push(
+      colours.yellow(`${formatCount(strangers.length, 'object')} that the format does not know`),
+    )
     lines.push(...strangers.map((key) => `  ${key}`))
   }
   return lines

@@ -70,15 +70,21 @@ export function formatWindow(
   for (const { timeline, from, to, backups, lastSegment, gap } of intervals) {
     lines.push(`${cluster}: ${colours.bold(describeMoments(from.time, to.time))}`)
     const last = `the WAL up to ${lastSegment}`
-    lines.push(`  ${from.lsn} to ${to.lsn}, timeline ${timeline}, ${formatCount(backups.length, 'backup')} and ${last}`)
+    lines.push(
+      `  ${from.lsn} to ${to.lsn}, timeline ${timeline}, ${formatCount(backups.length, 'backup')} and ${last}`,
+    )
     if (gap !== undefined) {
       const names = gap.first === gap.last ? gap.first : `${gap.first} to ${gap.last}`
       lines.push(colours.red(`  then a hole of ${formatCount(gap.segments, 'segment')}: ${names}`))
-      lines.push('  mend it with the segment from a pg_wal (tidemark wal push FILE), or take a new backup')
+      lines.push(
+        '  mend it with the segment from a pg_wal (tidemark wal push FILE), or take a new backup',
+      )
     }
   }
   for (const { backup, missing } of unusable) {
-    lines.push(colours.red(`backup ${backup} cannot be restored: WAL segment ${missing} is missing`))
+    lines.push(
+      colours.red(`backup ${backup} cannot be restored: WAL segment ${missing} is missing`),
+    )
   }
   for (const { backup, because } of damaged) {
     lines.push(colours.red(`backup ${backup} cannot be read: ${because}`))

@@ -71,7 +71,8 @@ export function checkSpace(needs: SpaceNeeds): Check {
     return found('problem', 'TM1712', name, detail, fix)
   }
   if (!hasBackup && clusterBytes !== undefined && freeBytes < clusterBytes) {
-    const detail = `${free} free; the cluster has ${formatBytes(clusterBytes)}, so the first backup may not fit`
+    const size = formatBytes(clusterBytes)
+    const detail = `${free} free; the cluster has ${size}, so the first backup may not fit`
     return found('warning', 'TM1712', name, detail, fix)
   }
   return ok('TM1712', name, `${free} free`)
@@ -110,7 +111,9 @@ export function checkGaps(server: ServerProtection | undefined): Check {
 export function checkBackups({ health, list }: Protection): Check {
   const name = 'backups'
   const problems = [
-    ...list.damaged.map(({ backupId, failure }) => `${backupId}: ${failure.because ?? failure.message}`),
+    ...list.damaged.map(
+      ({ backupId, failure }) => `${backupId}: ${failure.because ?? failure.message}`,
+    ),
     ...health.flatMap(({ backup, missingPacks, missingWal }) => [
       ...(missingPacks.length > 0
         ? [`${backup.id}: ${formatCount(missingPacks.length, 'pack')} missing (${missingPacks[0]})`]
@@ -124,7 +127,13 @@ export function checkBackups({ health, list }: Protection): Check {
   }
   const count = list.backups.length
   if (count > 0) return ok('TM1717', name, `${formatCount(count, 'backup')}, nothing missing`)
-  return found('warning', 'TM1717', name, 'there is none yet', 'take the first one: tidemark backup')
+  return found(
+    'warning',
+    'TM1717',
+    name,
+    'there is none yet',
+    'take the first one: tidemark backup',
+  )
 }
 
 /** Pure. */
@@ -155,7 +164,9 @@ export async function checkArchivedWal(
   if (server?.newest === undefined) return ok('TM1718', name, 'nothing is archived yet')
   const { systemIdentifier, walSegmentSizeBytes, path } = server
   const last = parseSegmentName(server.newest.name, walSegmentSizeBytes)?.segment ?? 0n
-  const newest = protection.list.backups.findLast((one) => one.systemIdentifier === systemIdentifier)
+  const newest = protection.list.backups.findLast(
+    (one) => one.systemIdentifier === systemIdentifier,
+  )
   const start = parseSegmentName(newest?.walFirst ?? '', walSegmentSizeBytes)?.segment
   const lowest = last >= NEWEST_CHECKED ? last - NEWEST_CHECKED + 1n : 0n
   const oldest = server.archive.timelines[0]?.ranges[0]?.first ?? last

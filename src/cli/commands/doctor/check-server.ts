@@ -50,10 +50,7 @@ export function checkArchiveMode(settings: Settings, isStandby: boolean): Check 
 }
 
 /** `wanted`: the planned change of archive_command, if one is needed. */
-export function checkArchiveCommand(
-  settings: Settings,
-  wanted: PlannedSetting | undefined,
-): Check {
+export function checkArchiveCommand(settings: Settings, wanted: PlannedSetting | undefined): Check {
   const library = settings.get('archive_library')?.value ?? ''
   const name = 'archive_command'
   if (library !== '') {
@@ -133,7 +130,13 @@ export function checkPendingRestart(settings: Settings): Check {
   const name = 'pending restart'
   if (pending.length === 0) return ok('TM1709', name, 'no setting waits for one')
   const names = pending.map(([setting]) => setting).join(', ')
-  return found('warning', 'TM1709', name, `changed, not yet in force: ${names}`, 'restart the server')
+  return found(
+    'warning',
+    'TM1709',
+    name,
+    `changed, not yet in force: ${names}`,
+    'restart the server',
+  )
 }
 
 const CLOCK_TOLERANCE_MS = 2000
@@ -141,8 +144,10 @@ const CLOCK_TOLERANCE_MS = 2000
 /** `offsetMs`: server minus here; the question took `roundTripMs`. */
 export function checkClock(offsetMs: number, roundTripMs: number): Check {
   const offset = Math.abs(offsetMs)
-  const detail = `the server's clock is ${formatDuration(offset)} ${offsetMs < 0 ? 'behind' : 'ahead'}`
-  if (offset <= CLOCK_TOLERANCE_MS + roundTripMs) return ok('TM1714', 'clock', 'agrees with the server')
+  const side = offsetMs < 0 ? 'behind' : 'ahead'
+  const detail = `the server's clock is ${formatDuration(offset)} ${side}`
+  if (offset <= CLOCK_TOLERANCE_MS + roundTripMs)
+    return ok('TM1714', 'clock', 'agrees with the server')
   return found('warning', 'TM1714', 'clock', detail, 'let NTP set both clocks')
 }
 

@@ -139,7 +139,10 @@ async function checkServer(examination: Examination): Promise<Check[]> {
     await checkFiles(session, dataDirectory),
     checkWalLevel(settings),
     checkArchiveMode(settings, facts.isInRecovery),
-    checkArchiveCommand(settings, plan.find(({ name }) => name === 'archive_command')),
+    checkArchiveCommand(
+      settings,
+      plan.find(({ name }) => name === 'archive_command'),
+    ),
     checkDurability(settings),
     checkChecksums(settings),
     checkPendingRestart(settings),
@@ -157,7 +160,13 @@ async function checkFiles(
   const directory = session.facts.dataDirectory
   if (directory === undefined) {
     const detail = 'the role may not see where it is'
-    return found('problem', 'TM1702', name, detail, `GRANT pg_read_all_settings TO ${session.facts.user}`)
+    return found(
+      'problem',
+      'TM1702',
+      name,
+      detail,
+      `GRANT pg_read_all_settings TO ${session.facts.user}`,
+    )
   }
   try {
     await requireLocalServer(session, directory)
@@ -184,7 +193,8 @@ function checkPermissions(examination: Examination): Check {
     return ok('TM1715', name, `the server's user (uid ${owner.uid}) reaches all it needs`)
   }
   const detail = `the server's user (uid ${owner.uid}) has no access to ${closed}`
-  const fix = `let that user read it (a repository: write to it too): chown ${owner.uid}:${owner.gid} ${closed}`
+  const { uid, gid } = owner
+  const fix = `let that user read it (a repository: write to it too): chown ${uid}:${gid} ${closed}`
   return found('problem', 'TM1715', name, detail, fix)
 }
 
@@ -196,7 +206,8 @@ async function checkRepository(examination: Examination, storage: Storage): Prom
   if (reachable.result === 'problem') return [reachable]
   const writable = await checkWritable(storage, cluster.name)
   const protection = await tryReadProtection(storage, cluster.name)
-  if (protection instanceof Failure) return [reachable, writable, failed('TM1717', 'backups', protection)]
+  if (protection instanceof Failure)
+    return [reachable, writable, failed('TM1717', 'backups', protection)]
   const server =
     protection.servers.find((one) => one.systemIdentifier === id) ?? protection.servers.at(-1)
   const space = checkSpace({
@@ -227,15 +238,15 @@ async function tryReadProtection(storage: Storage, cluster: string): Promise<Pro
   }
 }
 
-async function prove(
-  examination: Examination,
-  wanted: boolean,
-  possible: boolean,
-): Promise<Check> {
+async function prove(examination: Examination, wanted: boolean, possible: boolean): Promise<Check> {
   const { session, storages, cluster, context } = examination
   if (session === undefined || !wanted) return skipped('TM1719', 'proof', 'left out (--no-proof)')
   if (session.facts.isInRecovery) {
-    return skipped('TM1719', 'proof', 'a standby cannot finish a segment; run doctor on its primary')
+    return skipped(
+      'TM1719',
+      'proof',
+      'a standby cannot finish a segment; run doctor on its primary',
+    )
   }
   if (!possible) return skipped('TM1719', 'proof', 'the problems above come first')
   context.progress.phase('waiting for a WAL segment to arrive')

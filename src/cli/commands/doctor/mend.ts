@@ -35,7 +35,9 @@ async function mendSettings({ session, context, cluster }: Examination): Promise
   const plan = planArchiving(await readArchivingSettings(session), archiveCommand)
   const { applied, restartNeeded } = await executeSettings(session, plan)
   const restart =
-    restartNeeded.length === 0 ? [] : [`a restart of the server is needed: ${restartNeeded.join(', ')}`]
+    restartNeeded.length === 0
+      ? []
+      : [`a restart of the server is needed: ${restartNeeded.join(', ')}`]
   const left = plan.flatMap(({ name, obstacle }) =>
     obstacle === undefined ? [] : [`not set: ${name}, because ${obstacle}`],
   )
@@ -56,7 +58,9 @@ async function mendRepository(examination: Examination, storage: Storage): Promi
   if (session !== undefined) done.push(...(await introduce(examination, storage)))
   const leftovers = await storage.removeLeftovers()
   if (leftovers > 0) {
-    done.push(`removed ${formatCount(leftovers, 'unfinished file')} of dead writers (${cluster.name})`)
+    done.push(
+      `removed ${formatCount(leftovers, 'unfinished file')} of dead writers (${cluster.name})`,
+    )
   }
   return done
 }

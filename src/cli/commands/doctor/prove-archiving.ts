@@ -76,7 +76,8 @@ async function isReadable(
   segment: string,
 ): Promise<boolean> {
   const { cluster, systemIdentifier } = options
-  if ((await storage.size(segmentKey(cluster, systemIdentifier, segment))) === undefined) return false
+  if ((await storage.size(segmentKey(cluster, systemIdentifier, segment))) === undefined)
+    return false
   const storages = [storage]
   const wal = await findWalFile({ storages, cluster, systemIdentifier, name: segment })
   return wal !== undefined

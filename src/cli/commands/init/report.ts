@@ -73,10 +73,8 @@ function statementLine({ statement, needsRestart, present }: PlannedSetting): st
   return `${statement};  -- ${effect}; now '${present}'`
 }
 
-function nextStep(report: InitReport): string {
-  const open = report.settings.length > 0 && !report.configured
-  if (report.restartNeeded.length > 0 || open) {
-    return `Then: tidemark doctor ${report.cluster}, and the first backup: tidemark backup ${report.cluster}`
-  }
-  return `Next: tidemark doctor ${report.cluster}, and the first backup: tidemark backup ${report.cluster}`
+function nextStep({ settings, configured, restartNeeded, cluster }: InitReport): string {
+  const isOpen = restartNeeded.length > 0 || (settings.length > 0 && !configured)
+  const steps = `tidemark doctor ${cluster}, and the first backup: tidemark backup ${cluster}`
+  return `${isOpen ? 'Then' : 'Next'}: ${steps}`
 }
