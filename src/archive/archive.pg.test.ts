@@ -142,14 +142,15 @@ for (const major of [13, 15, 18]) {
     ) as Lsn
     await server.sql('INSERT INTO t SELECT generate_series(1, 20000)')
     await archiveNow(server)
-    await server.sql('INSERT INTO t VALUES (-1)')
     const point = await value(server, "SELECT pg_create_restore_point('here')")
-    await server.stop()
+    await server.sql('INSERT INTO t VALUES (-1)')
+    // Not a clean stop: that would end the segment (ShutdownXLOG).
+    await server.stop('immediate')
     const data = copyOf(server)
 
     const second = await recover(data, from)
     await second.sql('INSERT INTO t VALUES (-2)')
-    await second.stop()
+    await second.stop('immediate')
     const third = await recover(data, from)
     await using _ = third
     assert.equal(await value(third, 'SELECT count(*) FROM t WHERE id < 0'), '2')
@@ -160,6 +161,8 @@ for (const major of [13, 15, 18]) {
 
     const listing = await list(from)
     assert.deepEqual(listing.quarantine, [])
+    const left = listing.partials.map(({ name }) => name.slice(0, 32))
+    assert.deepEqual(left, [`00000001${fork.slice(8)}.partial`, `00000002${fork.slice(8)}.partial`])
     const child = listing.timelines.find(({ timeline }) => timeline === 3)
     assert.deepEqual(
       child?.history?.ancestors.map(({ timeline }) => timeline),

@@ -262,13 +262,17 @@ test('a repository that does not know the cluster refuses', async () => {
   await assert.rejects(push(history, [empty]), fails('TM1407', /main has 0 servers/))
 })
 
-test('a restored copy is refused until its marker is gone', async () => {
+test('a restored copy is refused until its marker says that it took over', async () => {
   const path = await put(segmentName(), buildSegment())
   const marker = join(directory, 'data', 'tidemark.restored')
   await writeFile(marker, '')
   await assert.rejects(push(path), fails('TM1405'))
+  for (const content of ['{', '{"takeOver":false}', 'null', '{"takeOver":"true"}']) {
+    await writeFile(marker, content)
+    await assert.rejects(push(path), fails('TM1405'))
+  }
   assert.deepEqual(keysOf(), [])
-  await rm(marker)
+  await writeFile(marker, '{"takeOver":true}')
   await push(path)
 })
 

@@ -154,6 +154,17 @@ test('a segment that was archived damaged is told from the end of WAL', async ()
   await assert.rejects(scan(), fails('TM1409', /000000010000000000000002/))
 })
 
+test('a damaged record at the very end of the last segment is no end of WAL', async () => {
+  const wal = new SyntheticWal()
+  wal.append(commit(1))
+  const last = wal.append(commit(2))
+  const bytes = wal.segments.get(1n) as Buffer
+  const at = Number(last % BigInt(MB)) + 30
+  bytes[at] = (bytes[at] as number) ^ 1
+  archive(wal, 1)
+  await assert.rejects(scan(), fails('TM1409', /checksum/))
+})
+
 test('a last segment that was written in part is a torn end; a torn middle is damage', async () => {
   const wal = new SyntheticWal()
   fill(wal, 2)

@@ -194,6 +194,14 @@ test('without checksums content is not judged, links and lengths are', () => {
   assert.equal(readAll(wal, { checksums: false }).starts.length, 2)
 })
 
+test('a continuation that is not as long as the record says is refused at once', () => {
+  const wal = new SyntheticWal()
+  wal.append(message(10_000))
+  const bytes = wal.segments.get(1n) as Buffer
+  bytes.writeUInt32LE(bytes.readUInt32LE(PAGE + 16) + 8, PAGE + 16)
+  assert.equal(invalid(readAll(wal, { checksums: false }).end).reason, 'bad-continuation')
+})
+
 test('from anywhere: the first record that starts there or later', () => {
   const wal = new SyntheticWal()
   const starts = [100, 20_000, 50, 9000, 1_100_000, 10, 10].map((size) => wal.append(message(size)))
