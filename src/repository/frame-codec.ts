@@ -2,15 +2,30 @@
  * Frames as bytes: compression and its inverse (docs/design/repository-format.md,
  * section 3). Synchronous, for worker threads.
  */
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { damagedObject } from './envelope.ts'
-import { CODEC_RAW, CODEC_ZSTD, type FrameEntry, frameHash } from './pack-format.ts'
+import {
+  CODEC_RAW,
+  CODEC_ZSTD,
+  FRAME_BYTES,
+  type FrameEntry,
+  frameHash,
+} from './pack-format.ts'
+import { makeZstdContext, type ZstdContext } from './zstd-context.ts'
 
-/**
- * Size of the pieces that zlib puts its output in. Most frames of a database fit into one;
- * pieces of the whole bound held 40 MB more of garbage, smaller ones cost time.
- */
-const OUTPUT_PIECE_BYTES = 32 * 1024
+/** One context per thread and level, made when first needed. */
+const contexts = new Map<number, ZstdContext>()
+
+function contextOf(level: number): ZstdContext {
+  let context = contexts.get(level)
+  if (context === undefined) {
+    context = makeZstdContext(level, FRAME_BYTES)
+    contexts.set(level, context)
+  }
+  return context
+}
+
+/** The level plays no part in decompression. */
+const ANY_LEVEL = 1
 
 export interface EncodedFrame {
   readonly codec: number
@@ -19,20 +34,31 @@ export interface EncodedFrame {
 
 /**
  * Compresses `raw`. Bytes that do not shrink by a thirty-second are kept raw: restoring
- * them costs no decompression. The result never aliases `raw` when it is compressed, and
- * is `raw` itself when it is not.
+ * them costs no decompression. The result holds until the next frame is encoded or decoded
+ * on this thread; it is `raw` itself where that is kept.
  */
 export function encodeFrame(raw: Uint8Array, level: number): EncodedFrame {
-  const stored = zstdCompressSync(raw, {
-    chunkSize: OUTPUT_PIECE_BYTES,
-    params: { [constants.ZSTD_c_compressionLevel]: level },
-  })
+  const stored = contextOf(level).compress(raw)
   if (stored.length >= raw.length - (raw.length >> 5)) return { codec: CODEC_RAW, stored: raw }
   return { codec: CODEC_ZSTD, stored }
 }
 
-/** Proves the stored bytes by their hash and decompresses them; TM1601 when damaged. */
+/** Proves the stored bytes and decompresses them into memory of their own. */
 export function decodeFrame(
+  key: string,
+  ordinal: number,
+  entry: FrameEntry,
+  stored: Uint8Array,
+): Uint8Array {
+  const raw = decodeSharedFrame(key, ordinal, entry, stored)
+  return raw === stored ? raw : raw.slice()
+}
+
+/**
+ * Proves the stored bytes by their hash and decompresses them; TM1601 when damaged. The
+ * result holds until the next frame is encoded or decoded on this thread.
+ */
+export function decodeSharedFrame(
   key: string,
   ordinal: number,
   entry: FrameEntry,
@@ -43,12 +69,22 @@ export function decodeFrame(
   }
   if (entry.codec === CODEC_RAW) return stored
   if (entry.codec !== CODEC_ZSTD) throw damagedObject(key, `frame ${ordinal}: unknown codec`)
-  const raw = zstdDecompressSync(stored, {
-    chunkSize: Math.max(entry.rawLength, 64),
-    maxOutputLength: Math.max(entry.rawLength, 1),
-  })
+  const raw = decompress(key, ordinal, entry, stored)
   if (raw.length !== entry.rawLength) {
     throw damagedObject(key, `frame ${ordinal} is not as long as its index says`)
   }
   return raw
+}
+
+function decompress(
+  key: string,
+  ordinal: number,
+  entry: FrameEntry,
+  stored: Uint8Array,
+): Uint8Array {
+  try {
+    return contextOf(ANY_LEVEL).decompress(stored, entry.rawLength)
+  } catch (cause) {
+    throw damagedObject(key, `frame ${ordinal} does not decompress`, cause)
+  }
 }

@@ -4,7 +4,7 @@
  */
 import type { Storage } from '../storage/storage.ts'
 import { damagedObject, missingObject } from './envelope.ts'
-import { decodeFrame } from './frame-codec.ts'
+import { decodeFrame, decodeSharedFrame } from './frame-codec.ts'
 import { packKey } from './keys.ts'
 import {
   type FrameEntry,
@@ -26,7 +26,10 @@ export interface PackReader {
    * decodeStoredFrame() one by one: so a caller decides how much is in memory.
    */
   readStored(first: number, count: number): Promise<Uint8Array>
-  /** Proves and decompresses frame `ordinal` out of readStored(first, …). */
+  /**
+   * Proves and decompresses frame `ordinal` out of readStored(first, …). The result holds
+   * until the next frame is decoded on this thread.
+   */
   decodeStored(ordinal: number, first: number, stored: Uint8Array): Uint8Array
 }
 
@@ -86,7 +89,8 @@ function makeReader(
     decodeStored(ordinal, first, stored) {
       const entry = entryAt(ordinal)
       const start = entry.offset - entryAt(first).offset
-      return decodeFrame(key, ordinal, entry, stored.subarray(start, start + entry.storedLength))
+      const bytes = stored.subarray(start, start + entry.storedLength)
+      return decodeSharedFrame(key, ordinal, entry, bytes)
     },
   }
 }
