@@ -55,17 +55,21 @@ export async function runDemo(context: CommandContext, options: DemoOptions = {}
     const figures = { ...outcome.figures, totalMs: Math.round(monotonicMs() - started) }
     narrator.step('The figures')
     narrator.pairs(formatFigures(figures))
+    requireClaims(outcome)
     kept = options.keep === true
     conclude(narrator, workspace, kept, outcome)
     if (context.json) {
       terminal.printJson(kept ? { ...figures, keptDirectory: workspace.directory } : figures)
     }
-    requireClaims(outcome)
     return 0
   } finally {
-    kept ||= options.keep === true && !signal.aborted
-    if (kept) workspace.keep()
-    else await workspace.cleanUp()
+    // Also after a failure: it is then that somebody wants to look.
+    if (options.keep === true && !signal.aborted) {
+      if (!kept) terminal.remark(`${workspace.directory} is left as it is`)
+      workspace.keep()
+    } else {
+      await workspace.cleanUp()
+    }
   }
 }
 

@@ -181,7 +181,7 @@ async function recover(stage: Stage, { xid }: Accident): Promise<Recovered> {
   narrator.say('Which moments can be recovered?')
   await runner.tidemark('window')
   narrator.say(
-    'All of them. We want the one just before that transaction. Tidemark first reads the WAL and judges whether the target can be reached; only then it writes.',
+    'Every moment since the first backup, so also the one just before that transaction. Tidemark reads the WAL and judges whether the target can be reached before it writes anything.',
   )
   const target = `before:xid:${xid}`
   const started = monotonicMs()
