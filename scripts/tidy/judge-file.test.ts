@@ -82,6 +82,11 @@ test('what is banned may be spoken of, and is allowed where it belongs', () => {
   assert.deepEqual(found('src/backup/x.ts', 'const a = f({ any: 1 }, q.any, [any2])\n'), [])
 })
 
+test('a URL of a file that is no module is no import', () => {
+  const text = "const a = new URL('../../package.json', import.meta.url)\n"
+  assert.deepEqual(found('src/base/x.ts', text), [])
+})
+
 test('70 lines are allowed, and a long class or object is no function', () => {
   const fits = `function f(): void {\n${'  f()\n'.repeat(68)}}\n`
   assert.deepEqual(found('src/base/x.ts', fits), [])

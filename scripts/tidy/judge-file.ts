@@ -90,7 +90,9 @@ function* imports({ path, text, masked }: Source): ReturnType<Rule> {
   for (const match of masked.matchAll(IMPORT)) {
     const start = match.index + match[0].length
     const specifier = text.slice(start + 1, masked.indexOf(text[start] ?? "'", start + 1))
-    const reason = judgeImport(path, specifier)
+    // A URL of something that is no module is a file to read, not a dependency.
+    const isModule = !match[0].startsWith('new') || /\.[cm]?[jt]s$/.test(specifier)
+    const reason = isModule ? judgeImport(path, specifier) : undefined
     if (reason !== undefined) yield finding(lineAt(text, start), 'ladder', reason)
   }
 }

@@ -34,9 +34,6 @@ export function isTest(path: string): boolean {
   return path.startsWith('test/') || /\.(test|soak)\.ts$/.test(path)
 }
 
-/** What src/ may read from outside itself: the compiled kernel, and its own version. */
-const OPEN_OUTSIDE = /^(build\/|package\.json$)/
-
 /** Why `path` must not import `specifier` (as written), or undefined. */
 export function judgeImport(path: string, specifier: string): string | undefined {
   if (!specifier.startsWith('.')) return undefined
@@ -44,7 +41,7 @@ export function judgeImport(path: string, specifier: string): string | undefined
   const own = moduleOf(path)
   const other = moduleOf(target)
   if (other === undefined) {
-    const isOutside = own !== undefined && !isTest(path) && !OPEN_OUTSIDE.test(target)
+    const isOutside = own !== undefined && !isTest(path)
     return isOutside ? `${specifier} is outside src/` : undefined
   }
   if (other === own) return undefined
