@@ -51,7 +51,7 @@ export function decodeFrame(
   stored: Uint8Array,
 ): Uint8Array {
   const raw = decodeSharedFrame(key, ordinal, entry, stored)
-  return raw === stored ? raw : raw.slice()
+  return raw === stored ? raw : new Uint8Array(raw)
 }
 
 /**
