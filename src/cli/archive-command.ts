@@ -2,14 +2,13 @@
  * The archive_command that makes PostgreSQL hand its WAL to us. Pure, but for the paths of
  * this installation.
  */
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** Of the checkout and of the npm package alike. */
 export const TIDEMARK_PROGRAM = join(
-  fileURLToPath(new URL('../..', import.meta.url)),
-  'bin',
-  'tidemark',
+  dirname(dirname(dirname(fileURLToPath(import.meta.url)))),
+  'bin/tidemark',
 )
 
 export interface ArchiveCommandOptions {
