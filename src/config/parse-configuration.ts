@@ -46,9 +46,10 @@ export function parseConfiguration(path: string, text: string): Configuration {
   if (malformed.length > 0) throw notValid(path, malformed)
   const result = configurationSchema.safeParse(document.toJS() ?? {})
   if (!result.success) {
+    const issues = withoutConsequences(result.error.issues, document)
     throw notValid(
       path,
-      result.error.issues.flatMap((issue) => explain(issue, document, place)),
+      issues.flatMap((issue) => explain(issue, document, place)),
     )
   }
   const conflicts = findConflicts(result.data, document, place)
@@ -63,6 +64,24 @@ interface Place {
 
 type PlaceOf = (offset: number) => Place
 type Path = readonly PropertyKey[]
+
+/** A misspelt key is missing under its right name as well: that is said once. */
+function withoutConsequences(
+  issues: readonly z.core.$ZodIssue[],
+  document: Document,
+): z.core.$ZodIssue[] {
+  const meant = new Set<string>()
+  for (const issue of issues) {
+    if (issue.code !== 'unrecognized_keys') continue
+    for (const key of issue.keys) {
+      const nearest = nearestName(key, knownKeys(issue.path))
+      if (nearest !== undefined) meant.add(format([...issue.path, nearest]))
+    }
+  }
+  return issues.filter(
+    ({ code, path }) => code !== 'invalid_type' || document.hasIn(path) || !meant.has(format(path)),
+  )
+}
 
 function explain(
   issue: z.core.$ZodIssue,

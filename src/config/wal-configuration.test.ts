@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { isFailure } from '../base/failure.ts'
+import { loadWalConfiguration } from './wal-configuration.ts'
+
+const TEXT = `repositories: { local: { url: file:///var/lib/tidemark } }
+clusters: { main: { connection: 'postgresql:///x' } }
+`
+
+test('the second reading, from memory, says what the first one parsed', async () => {
+  await withFile(async (path) => {
+    const text = `${TEXT}# ${path}\n`
+    writeFileSync(path, text)
+    const first = await loadWalConfiguration(path, {})
+    const second = await loadWalConfiguration(path, {})
+    assert.deepEqual(second, first)
+    assert.deepEqual(first.clusters.get('main')?.repositories, [
+      { name: 'local', url: 'file:///var/lib/tidemark' },
+    ])
+  })
+})
+
+test('a changed file is never answered from memory', async () => {
+  await withFile(async (path) => {
+    writeFileSync(path, `${TEXT}# ${path}\n`)
+    await loadWalConfiguration(path, {})
+    writeFileSync(path, TEXT.replaceAll('main', 'other'))
+    assert.deepEqual([...(await loadWalConfiguration(path, {})).clusters.keys()], ['other'])
+    writeFileSync(path, `${TEXT}retension: 1\n`)
+    await assert.rejects(loadWalConfiguration(path, {}), (error) => isFailure(error, 'TM1003'))
+    await assert.rejects(loadWalConfiguration(path, {}), (error) => isFailure(error, 'TM1003'))
+  })
+})
+
+async function withFile(use: (path: string) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'tidemark-config-'))
+  try {
+    await use(join(directory, 'tidemark.yaml'))
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}

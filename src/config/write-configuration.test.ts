@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { isFailure } from '../base/failure.ts'
+import { parseConfiguration } from './parse-configuration.ts'
+import { planConfiguration, writeConfiguration } from './write-configuration.ts'
+
+const MAIN = {
+  cluster: 'main',
+  connection: 'postgresql:///postgres?host=/run',
+  repositoryUrl: 'file:///var/lib/tidemark',
+}
+
+test('a new file, and the same facts again', () => {
+  const first = planConfiguration('/x', undefined, MAIN)
+  assert.equal(first.changed, true)
+  assert.equal(
+    parseConfiguration('/x', first.text).clusters.get('main')?.connection,
+    MAIN.connection,
+  )
+  const again = planConfiguration('/x', first.text, MAIN)
+  assert.deepEqual(again, { text: first.text, repository: 'local', changed: false })
+})
+
+test('a second cluster keeps comments and everything that was there', () => {
+  const { text } = planConfiguration('/x', undefined, MAIN)
+  const commented = text.replace('clusters:', '# ours\nclusters:')
+  const other = { ...MAIN, cluster: 'other', repositoryUrl: 'file:///mnt/other' }
+  const second = planConfiguration('/x', commented, other)
+  assert.match(second.text, /# ours/)
+  assert.equal(second.repository, 'local2')
+  const parsed = parseConfiguration('/x', second.text)
+  assert.deepEqual([...parsed.clusters.keys()], ['main', 'other'])
+  assert.deepEqual(
+    parsed.clusters.get('other')?.repositories.map(({ url }) => url),
+    ['file:///mnt/other'],
+  )
+})
+
+test('other facts under a name that is taken are refused', () => {
+  const { text } = planConfiguration('/x', undefined, MAIN)
+  for (const other of [
+    { ...MAIN, connection: 'postgresql:///elsewhere' },
+    { ...MAIN, repositoryUrl: 'file:///elsewhere' },
+  ]) {
+    assert.throws(
+      () => planConfiguration('/x', text, other),
+      (error) => isFailure(error, 'TM1006'),
+    )
+  }
+})
+
+test('a file appears whole, with mode 0600, and keeps the mode it has', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'tidemark-write-'))
+  try {
+    const path = join(directory, 'tidemark.yaml')
+    writeConfiguration(path, 'a: 1\n', undefined)
+    assert.equal(statSync(path).mode & 0o777, 0o600)
+    writeFileSync(path, 'b', { mode: 0o640 })
+    writeConfiguration(path, 'c: 1\n', undefined)
+    assert.equal(readFileSync(path, 'utf8'), 'c: 1\n')
+    assert.deepEqual(readdirSync(directory), ['tidemark.yaml'])
+    assert.throws(
+      () => writeConfiguration(join(directory, 'no/such/tidemark.yaml'), '', undefined),
+      (error) => isFailure(error, 'TM1006'),
+    )
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})
