@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { PostgresServer } from '../test/harness/postgres-server.ts'
 import { type RunOptions, runChecked, runProgram } from '../test/harness/run-program.ts'
-import { TIDEMARK } from '../test/harness/tidemark.ts'
 import type { Command } from './measure.ts'
 
 export interface Contestant {
@@ -77,25 +76,31 @@ async function waitForArchiver(server: PostgresServer): Promise<void> {
 /** Archives with its own archive_command, and waits in each backup for its WAL. */
 export class Tidemark extends ServerContestant implements Contestant {
   readonly name = 'tidemark'
+  readonly #program: string
+
+  constructor(server: PostgresServer, home: string, program: string) {
+    super(server, home)
+    this.#program = program
+  }
 
   async version(): Promise<string> {
-    return (await runChecked(TIDEMARK, ['--version'], this.options())).stdout.trim()
+    return (await runChecked(this.#program, ['--version'], this.options())).stdout.trim()
   }
 
   async reset(): Promise<void> {
     this.emptyHome()
     const args = ['init', '--yes', '--name', 'main', '--connection', this.server.url()]
     args.push('--repository', `file://${this.repository}`)
-    await runChecked(TIDEMARK, [...this.#global(), ...args], this.options())
+    await runChecked(this.#program, [...this.#global(), ...args], this.options())
   }
 
   async takeArchiving(): Promise<void> {
     const config = join(this.home, 'tidemark.yaml')
-    await this.setArchiveCommand(`"${TIDEMARK}" --config "${config}" wal push "%p"`)
+    await this.setArchiveCommand(`"${this.#program}" --config "${config}" wal push "%p"`)
   }
 
   full(): Command {
-    return this.command(TIDEMARK, [...this.#global(), 'backup', 'main', '--workers', '2'])
+    return this.command(this.#program, [...this.#global(), 'backup', 'main', '--workers', '2'])
   }
 
   incremental(): Command {
@@ -104,7 +109,7 @@ export class Tidemark extends ServerContestant implements Contestant {
 
   restore(into: string): Command {
     const args = ['restore', 'main', '--into', into, '--to', 'latest']
-    return this.command(TIDEMARK, [...this.#global(), ...args])
+    return this.command(this.#program, [...this.#global(), ...args])
   }
 
   #global(): string[] {

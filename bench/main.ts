@@ -12,6 +12,7 @@ import { serverUser } from '../test/harness/server-user.ts'
 import { temporaryDirectory } from '../test/harness/temporary-directory.ts'
 import { type Contestant, PgBackRest, Tidemark } from './contestant.ts'
 import { formatResults, mergeSection } from './format-results.ts'
+import { installPackage } from './install-package.ts'
 import { makeWorkload, SETTINGS } from './make-workload.ts'
 import { type BenchOptions, parseOptions } from './options.ts'
 import { runPairs } from './run-pairs.ts'
@@ -37,8 +38,9 @@ async function main(): Promise<void> {
     directory: join(directory, 'data'),
   })
   await makeWorkload(server, options.set, options.scale)
+  const program = await installPackage(join(directory, 'package'))
   const contestants: [Contestant, Contestant] = [
-    new Tidemark(server, join(directory, 'tidemark')),
+    new Tidemark(server, join(directory, 'tidemark'), program),
     new PgBackRest(server, join(directory, 'pgbackrest')),
   ]
   const { set, cold, cases } = options
