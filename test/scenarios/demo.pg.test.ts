@@ -12,6 +12,9 @@ import { serverUser } from '../harness/server-user.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { TIDEMARK } from '../harness/tidemark.ts'
 
+/** A demo that hangs, or leaves something for ever, shall not hang the tests. */
+const LIMIT = { timeout: 180_000 }
+
 interface RunningDemo {
   readonly process: ChildProcess
   readonly place: string
@@ -71,7 +74,7 @@ function assertNothingLeft(demo: RunningDemo): void {
   assert.deepEqual(filesOf(demo.place), [], demo.output())
 }
 
-test('the demo proves its claims, gives its figures and leaves nothing', async () => {
+test('the demo proves its claims, gives its figures and leaves nothing', LIMIT, async () => {
   const demo = startDemo('--json')
   const { status } = await demo.ended
   assert.equal(status, 0, demo.output())
@@ -96,7 +99,7 @@ const INTERRUPTIONS = [
 ] as const
 
 for (const { signal, at, who } of INTERRUPTIONS) {
-  test(`${signal} at '${at}' leaves nothing`, async () => {
+  test(`${signal} at '${at}' leaves nothing`, LIMIT, async () => {
     const demo = startDemo()
     await waitForOutput(demo, at)
     const pid = demo.process.pid as number
@@ -109,7 +112,7 @@ for (const { signal, at, who } of INTERRUPTIONS) {
   })
 }
 
-test('a demo that is killed leaves nothing either', async () => {
+test('a demo that is killed leaves nothing either', LIMIT, async () => {
   const demo = startDemo()
   await waitForOutput(demo, '$ tidemark backup')
   process.kill(demo.process.pid as number, 'SIGKILL')

@@ -121,12 +121,19 @@ export async function readLivingState(client: pg.ClientBase): Promise<LivingStat
   )
 }
 
-/** Milliseconds since the newest segment was archived: what a lost machine would cost now. */
-export async function readExposureMs(client: pg.ClientBase): Promise<number> {
-  const { ms } = await queryRow<{ ms: number }>(
+export interface Exposure {
+  /** Milliseconds since the newest segment was archived: what a lost machine would cost now. */
+  readonly ageMs: number
+  /** archive_timeout: under load or not, a segment is archived at least that often. */
+  readonly limitSeconds: number
+}
+
+export async function readExposure(client: pg.ClientBase): Promise<Exposure> {
+  const { ms, limit } = await queryRow<{ ms: number; limit: number }>(
     client,
-    `SELECT (extract(epoch FROM clock_timestamp() - last_archived_time) * 1000)::float8 AS ms
+    `SELECT (extract(epoch FROM clock_timestamp() - last_archived_time) * 1000)::float8 AS ms,
+            (SELECT setting::int FROM pg_settings WHERE name = 'archive_timeout') AS limit
        FROM pg_stat_archiver`,
   )
-  return Math.round(ms)
+  return { ageMs: Math.round(ms), limitSeconds: limit }
 }

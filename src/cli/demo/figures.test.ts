@@ -17,6 +17,7 @@ test('figures come from the fields of `list --json`', () => {
     incrementalBackup: incremental,
     target: 'before:xid:7',
     exposureMs: 1234,
+    exposureLimitSeconds: 60,
     recoveryMs: 1500,
     transfersRecovered: 5,
     claims: {},

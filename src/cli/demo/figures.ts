@@ -18,6 +18,8 @@ export interface DemoFigures {
   readonly target: string
   /** Age of the newest archived WAL at the moment of the accident. */
   readonly exposureMs: number
+  /** The server's archive_timeout, which bounds it. */
+  readonly exposureLimitSeconds: number
   /** From the decision to recover to a server that answers. */
   readonly recoveryMs: number
   readonly transfersRecovered: number
@@ -63,7 +65,7 @@ export function formatFigures(figures: DemoFigures): [string, string][] {
     ],
     [
       'data at risk (RPO)',
-      `${formatDuration(figures.exposureMs)}: age of the newest archived WAL when the accident happened`,
+      `${formatDuration(figures.exposureMs)} when the accident happened: age of the newest archived WAL (archive_timeout: ${figures.exposureLimitSeconds} s)`,
     ],
     [
       'time to recover (RTO)',

@@ -20,9 +20,10 @@ import {
   connectionUrl,
   connectTo,
   dropCustomers,
+  type Exposure,
   type LivingState,
   readAddress,
-  readExposureMs,
+  readExposure,
   readLivingState,
   type ServerAddress,
   writeServerSettings,
@@ -71,7 +72,8 @@ export async function tellStory(stage: Stage): Promise<DemoOutcome> {
       fullBackup,
       incrementalBackup,
       target: recovered.target,
-      exposureMs: seen.exposureMs,
+      exposureMs: seen.exposure.ageMs,
+      exposureLimitSeconds: seen.exposure.limitSeconds,
       recoveryMs: recovered.recoveryMs,
       transfersRecovered: claims.transfersRecovered,
       claims: claimsByName(claims.claims),
@@ -145,7 +147,7 @@ interface Seen {
   readonly accident: Accident
   readonly customers: CustomersSeen
   readonly acknowledged: number
-  readonly exposureMs: number
+  readonly exposure: Exposure
   readonly living: LivingState
 }
 
@@ -154,7 +156,7 @@ async function haveAccident(stage: Stage, client: pg.Client, load: Load): Promis
   narrator.step('The accident')
   await sleep(BREATH_MS, signal)
   const customers = await readCustomers(client)
-  const exposureMs = await readExposureMs(client)
+  const exposure = await readExposure(client)
   const acknowledged = load.committed()
   narrator.say('Somebody types into the wrong window:')
   narrator.command('psql -c "DROP TABLE customers"')
@@ -166,7 +168,7 @@ async function haveAccident(stage: Stage, client: pg.Client, load: Load): Promis
   narrator.command('psql -c "SELECT pg_switch_wal()"')
   await archiveUpToNow(client, signal)
   const living = await readLivingState(client)
-  return { accident, customers, acknowledged, exposureMs, living }
+  return { accident, customers, acknowledged, exposure, living }
 }
 
 interface Recovered {
