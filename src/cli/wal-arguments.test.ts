@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseWalArguments } from './wal-arguments.ts'
+
+test('the command lines that PostgreSQL runs', () => {
+  const push = parseWalArguments(['--config', '/t.yaml', 'wal', 'push', '--cluster', 'main', 'a/b'])
+  assert.deepEqual(push, {
+    command: 'push',
+    words: ['a/b'],
+    config: '/t.yaml',
+    cluster: 'main',
+    systemIdentifier: undefined,
+    holes: 'fail',
+    json: false,
+    quiet: false,
+    verbose: false,
+  })
+  const get = parseWalArguments(['wal', 'get', '--holes=absent', '--system-identifier=7', 'f', 'p'])
+  assert.equal(get?.command, 'get')
+  assert.deepEqual(get?.words, ['f', 'p'])
+  assert.equal(get?.holes, 'absent')
+  assert.equal(get?.systemIdentifier, '7')
+})
+
+test('everything else is left to the full parser', () => {
+  for (const line of [
+    'list',
+    'wal list',
+    'wal push',
+    'wal push a b',
+    'wal get a',
+    'wal get a b c',
+    'wal get a b --help',
+    'wal get a b --verbos',
+    'wal get --config',
+    'wal get --config --json a b',
+    'wal get --holes maybe a b',
+    'wal push --holes absent a',
+    'wal get --system-identifier x a b',
+    '-v wal get a b',
+  ]) {
+    assert.equal(parseWalArguments(line.split(' ')), undefined, line)
+  }
+})
