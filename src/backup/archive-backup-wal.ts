@@ -3,15 +3,19 @@
  *
  * The segments are taken from the server's own pg_wal where they are complete, so a backup
  * neither waits for an archiver that is behind nor hangs on one that fails; the archiver's
- * later push of the same segment finds it there. What is not here (a standby) is waited
- * for, up to a limit.
+ * push of the same segment finds it there, or ours finds the archiver's. What is not here
+ * (a standby) is waited for, up to a limit.
+ *
+ * Invariant: every segment was compared with the server's own, or proved by its hashes,
+ * and is durable.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pushWalFile } from '../archive/push-wal.ts'
 import { parseWalFileName, walKey } from '../archive/wal-file-name.ts'
+import { decodeWalObject } from '../archive/wal-object.ts'
 import { monotonicMs, sleep } from '../base/clock.ts'
-import { Failure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import {
   formatSegmentName,
@@ -68,7 +72,13 @@ export async function archiveBackupWal(
 async function archiveHistory(options: BackupWalOptions): Promise<void> {
   const name = `${options.timeline.toString(16).toUpperCase().padStart(8, '0')}.history`
   const path = join(options.dataDirectory, 'pg_wal', name)
-  if (existsSync(path)) await push(options, path)
+  if (await pushIfThere(options, path)) return
+  const { storage, cluster, systemIdentifier } = options
+  const key = segmentKey(cluster, systemIdentifier, name)
+  const bytes = await storage.read(key)
+  if (bytes === undefined) throw notArchived(options, name)
+  decodeWalObject(key, bytes, { systemIdentifier, name })
+  await storage.confirmDurable([key])
 }
 
 async function archiveSegment(
@@ -82,16 +92,36 @@ async function archiveSegment(
   const limit = monotonicMs() + options.waitLimitMs
   for (;;) {
     signal.throwIfAborted()
-    if ((await storage.size(key)) !== undefined) return
-    if (!isStandby && existsSync(path)) return await push(options, path)
+    if (!isStandby && (await pushIfThere(options, path))) return
+    const bytes = await storage.read(key)
+    if (bytes !== undefined) {
+      decodeWalObject(key, bytes, { systemIdentifier, name })
+      return await storage.confirmDurable([key])
+    }
     if (monotonicMs() > limit) throw notArchived(options, name)
     await sleep(POLL_MS, signal)
   }
 }
 
+/**
+ * A push compares with what is archived already, so the archive holds the bytes of this
+ * very server afterwards. False: the server has removed or recycled the segment, which it
+ * does only once it is archived, perhaps while it was read here.
+ */
+async function pushIfThere(options: BackupWalOptions, path: string): Promise<boolean> {
+  if (!existsSync(path)) return false
+  try {
+    await push(options, path)
+    return true
+  } catch (error) {
+    if (isFailure(error, 'TM1406') && !existsSync(path)) return false
+    throw error
+  }
+}
+
 function segmentKey(cluster: string, systemIdentifier: string, name: string): string {
   const file = parseWalFileName(name)
-  if (file === undefined) throw new Error(`${name} is not the name of a segment`)
+  if (file === undefined) throw new Error(`${name} is not the name of a WAL file`)
   return walKey(cluster, systemIdentifier, file, '')
 }
 
@@ -102,11 +132,13 @@ async function push(options: BackupWalOptions, path: string): Promise<void> {
 
 function notArchived(options: BackupWalOptions, name: string): Failure {
   return new Failure('TM1310', {
-    message: `the WAL segment ${name}, which the backup needs, did not reach the archive`,
+    message: `the WAL file ${name}, which the backup needs, did not reach the archive`,
     because: options.isStandby
       ? 'a standby does not archive it; its primary has not done so in time'
       : 'it is neither in the archive nor in pg_wal any more',
-    fix: 'check archiving (tidemark doctor), then run the backup again',
+    fix: options.isStandby
+      ? 'run SELECT pg_switch_wal() on the primary, check its archiving, then run the backup again'
+      : 'check archiving (tidemark doctor), then run the backup again',
     details: { segment: name },
   })
 }

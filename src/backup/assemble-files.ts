@@ -2,24 +2,28 @@
  * Joins the results of the copy to the entries of the file list. Pure.
  *
  * Invariants: a file is as long as the pages that were read without a gap; when a fork's
- * segment is shorter than a whole one, its later segments are stored empty (all that they
- * held was changed after the backup's start and is in WAL; mdnblocks, mdtruncate in md.c).
+ * segment is missing or shorter than a whole one, its later segments are stored empty (all
+ * that they held was changed after the backup's start and is in WAL; mdnblocks, mdtruncate,
+ * mdunlinkfork in md.c).
  */
 import { hash } from 'node:crypto'
-import { Failure } from '../base/failure.ts'
 import { parseRelationPath } from '../postgres/relation-path.ts'
 import type { ContentEntry, FileEntry, PagesEntry } from '../repository/backup-record.ts'
 import { PAGE_BYTES } from '../repository/pack-format.ts'
 import { LEAF_PAGES } from '../repository/page-map.ts'
-import type { CopyResult, PagesResult } from './copy/protocol.ts'
+import type { BadPage, CopyResult, PagesResult } from './copy/protocol.ts'
 import type { Listed, ListedFile } from './list-files.ts'
 import { isSettled, type PlannedFile } from './plan-copy.ts'
 
-const SEGMENT_BYTES = 2 ** 30
-
 export interface AssembledFiles {
   readonly entries: readonly FileEntry[]
-  readonly damage: readonly { readonly path: string; readonly blocks: readonly number[] }[]
+  readonly damage: readonly FoundDamage[]
+}
+
+/** Pages of one file whose checksum was wrong at every read, in order of their blocks. */
+export interface FoundDamage {
+  readonly path: string
+  readonly pages: readonly BadPage[]
 }
 
 export interface AssemblyInput {
@@ -31,25 +35,28 @@ export interface AssemblyInput {
   readonly others: readonly ContentEntry[]
   /** When the directory was listed, nanoseconds of the local clock. */
   readonly listedAtNs: bigint
+  readonly relationSegmentBlocks: number
 }
 
 export function assembleFiles(input: AssemblyInput): AssembledFiles {
   const byFile = groupResults(input.files.length, input.results)
   const entries: FileEntry[] = [...input.unchanged, ...input.others]
-  const damage: { path: string; blocks: number[] }[] = []
+  const damage: FoundDamage[] = []
   input.files.forEach((file, number) => {
     const results = byFile[number] as CopyResult[]
     const entry = assembleFile(file, results, input.listedAtNs)
     if (entry === undefined) return
     entries.push(entry)
-    const blocks = results.flatMap((r) => (r.form === 'pages' ? r.damagedBlocks : []))
-    if (blocks.length > 0) damage.push({ path: entry.path, blocks: blocks.sort((a, b) => a - b) })
+    const pages = results.flatMap((r) => (r.form === 'pages' ? r.badPages : []))
+    pages.sort((a, b) => a.block - b.block)
+    if (pages.length > 0) damage.push({ path: entry.path, pages })
   })
   for (const listed of input.listed) {
     if (listed.kind === 'directory' || listed.kind === 'link') entries.push(listed)
   }
   entries.sort((a, b) => (a.path < b.path ? -1 : 1))
-  return { entries: emptyStaleSegments(entries), damage }
+  const segmentBytes = input.relationSegmentBlocks * PAGE_BYTES
+  return { entries: emptyStaleSegments(entries, segmentBytes), damage }
 }
 
 function groupResults(files: number, results: readonly CopyResult[]): CopyResult[][] {
@@ -71,10 +78,7 @@ function assembleFile(
     return { kind: 'content', path, mode, size, sha256, chunks }
   }
   const pages = results.filter((result) => result.form === 'pages')
-  if (pages.every((result) => result.firstPage !== 0)) {
-    refuseVanished(path)
-    return undefined
-  }
+  if (pages.every((result) => result.firstPage !== 0)) return undefined
   return assemblePages(file.listed, pages, listedAtNs)
 }
 
@@ -112,31 +116,37 @@ function assemblePages(
   }
 }
 
-/** Relation files, two-phase files and the like may go; these may not. */
-function refuseVanished(path: string): void {
-  if (!/(^|\/)(PG_VERSION|pg_filenode\.map|pg_control)$/.test(path)) return
-  throw new Failure('TM1307', {
-    message: `the file ${path} vanished while the backup ran`,
-    because: 'PostgreSQL does not remove it from a database that lives',
-    fix: 'find out what removes files of the data directory, then run the backup again',
+/** `entries` in order of paths or not; a fork's segments are 0, 1, 2, …, all but one whole. */
+export function emptyStaleSegments(
+  entries: readonly FileEntry[],
+  segmentBytes: number,
+): FileEntry[] {
+  const wholeSegments = new Map<string, Set<number>>()
+  const lateSegments: { index: number; name: string; segment: number }[] = []
+  entries.forEach((entry, index) => {
+    if (entry.kind !== 'pages' && entry.kind !== 'content') return
+    const fork = forkOf(entry.path)
+    if (fork === undefined) return
+    if (fork.segment > 0) lateSegments.push({ index, ...fork })
+    if (entry.size < segmentBytes) return
+    const whole = wholeSegments.get(fork.name)
+    if (whole === undefined) wholeSegments.set(fork.name, new Set([fork.segment]))
+    else whole.add(fork.segment)
   })
+  const result = [...entries]
+  for (const { index, name, segment } of lateSegments) {
+    if (followsWholeSegments(wholeSegments.get(name), segment)) continue
+    const { path, mode } = entries[index] as FileEntry
+    result[index] = { kind: 'empty', path, mode }
+  }
+  return result
 }
 
-export function emptyStaleSegments(entries: readonly FileEntry[]): FileEntry[] {
-  const shortFrom = new Map<string, number>()
-  for (const entry of entries) {
-    if (entry.kind !== 'pages' && entry.kind !== 'content') continue
-    const fork = forkOf(entry.path)
-    if (fork === undefined || entry.size >= SEGMENT_BYTES) continue
-    const known = shortFrom.get(fork.name)
-    if (known === undefined || fork.segment < known) shortFrom.set(fork.name, fork.segment)
+function followsWholeSegments(whole: ReadonlySet<number> | undefined, segment: number): boolean {
+  for (let before = 0; before < segment; before++) {
+    if (whole?.has(before) !== true) return false
   }
-  return entries.map((entry) => {
-    if (entry.kind !== 'pages' && entry.kind !== 'content') return entry
-    const fork = forkOf(entry.path)
-    if (fork === undefined || fork.segment <= (shortFrom.get(fork.name) ?? Infinity)) return entry
-    return { kind: 'empty', path: entry.path, mode: entry.mode }
-  })
+  return true
 }
 
 function forkOf(path: string): { name: string; segment: number } | undefined {

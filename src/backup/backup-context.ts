@@ -8,6 +8,7 @@ import type { PostgresVersion } from '../postgres/versions.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ChosenBase } from './choose-base.ts'
+import type { StartCopyRunner } from './copy-files.ts'
 import type { ServerFacts } from './server-facts.ts'
 
 export interface TakeBackupOptions {
@@ -30,6 +31,8 @@ export interface TakeBackupOptions {
   readonly tidemarkVersion: string
   /** Accept a newer major than the version table knows. */
   readonly forceVersion?: boolean
+  /** Who copies; threads unless given. For simulations. */
+  readonly startCopying?: StartCopyRunner
 }
 
 export interface BackupResult {

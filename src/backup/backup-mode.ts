@@ -4,9 +4,10 @@
  * Invariant: a backup is good only when stop() returned on the session that started it; a
  * session that dies has ended the backup mode, whatever was copied.
  */
+import { sleep } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { type Lsn, parseLsn } from '../postgres/lsn.ts'
-import type { ServerSession } from '../postgres/server-session.ts'
+import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 import type { PostgresVersion } from '../postgres/versions.ts'
 
 export interface StartedBackup {
@@ -70,6 +71,64 @@ export async function startBackup(
   return { startLsn, startedAt: row['at'] }
 }
 
+/**
+ * Cancels what the session is doing when the user gives up: a checkpoint of a large server
+ * may take minutes, and a statement cannot be taken back on its own session.
+ */
+export async function cancelOnAbort<T>(
+  session: ServerSession,
+  connection: string,
+  signal: AbortSignal,
+  work: Promise<T>,
+): Promise<T> {
+  const cancel = (): void => void cancelStatement(session, connection).catch(() => undefined)
+  signal.addEventListener('abort', cancel, { once: true })
+  try {
+    return await work
+  } catch (error) {
+    signal.throwIfAborted()
+    throw error
+  } finally {
+    signal.removeEventListener('abort', cancel)
+  }
+}
+
+async function cancelStatement(session: ServerSession, connection: string): Promise<void> {
+  const other = await openServerSession({
+    connection,
+    applicationName: 'tidemark cancel',
+    forceVersion: true,
+  })
+  try {
+    await other.query('SELECT pg_cancel_backend($1)', [session.facts.backendPid])
+  } finally {
+    await other.close()
+  }
+}
+
+const WATCH_EVERY_MS = 100
+
+export interface SessionWatch {
+  /** Aborted, with TM1309 as its reason, once the session is lost. */
+  readonly signal: AbortSignal
+  end(): void
+}
+
+/** A session that died has ended the backup mode: to copy on would be in vain. */
+export function watchSession(session: ServerSession): SessionWatch {
+  const lost = new AbortController()
+  const ended = new AbortController()
+  const watch = async (): Promise<void> => {
+    while (!ended.signal.aborted) {
+      const because = session.lostBecause()
+      if (because !== undefined) return lost.abort(lostSession(because))
+      await sleep(WATCH_EVERY_MS, ended.signal)
+    }
+  }
+  watch().catch(() => undefined)
+  return { signal: lost.signal, end: () => ended.abort() }
+}
+
 function refusedStart(error: unknown): Failure {
   if (isFailure(error)) return error
   return new Failure('TM1308', {
@@ -104,9 +163,10 @@ export async function stopBackup(
 }
 
 function lostSession(error: unknown): Failure {
+  const reasons = isFailure(error) ? [error.message, error.because] : [String(error)]
   return new Failure('TM1309', {
     message: 'the server did not confirm the end of the backup',
-    because: error instanceof Error ? error.message : String(error),
+    because: reasons.filter((reason) => reason !== undefined).join(': '),
     fix: 'nothing of this backup is kept; run it again when the server is back',
     cause: error,
   })

@@ -3,7 +3,8 @@
  *
  * Comparing by content needs no lineage: any earlier backup of the same system identifier
  * and sizes will do, and cannot be wrong. Leaving files unread by their status is trusted
- * within one boot of one host only, and never for longer than a week.
+ * within one boot of one host only, while its clock was not set, and never for longer than
+ * a week.
  */
 import type { BackupRecord } from '../repository/backup-record.ts'
 
@@ -13,7 +14,8 @@ export interface BaseCriteria {
   readonly dataChecksumVersion: number
   readonly dataDirectory: string
   readonly bootId: string
-  /** The server's clock. */
+  /** When this boot began, by the clock of now: a clock that was set moves it. */
+  readonly bootedAtMs: number | undefined
   readonly now: Date
   /** Read every page, and compare. */
   readonly full: boolean
@@ -24,6 +26,8 @@ export interface ChosenBase {
   readonly trustStatus: boolean
 }
 
+/** A boot's beginning is known to a hundredth of a second; clocks are set by more. */
+const CLOCK_TOLERANCE_MS = 1000
 const FULL_READ_EVERY_MS = 7 * 24 * 3600 * 1000
 
 export function chooseBase(
@@ -43,11 +47,18 @@ function mayTrustStatus(backup: BackupRecord, criteria: BaseCriteria): boolean {
   return (
     !criteria.full &&
     backup.bootId === criteria.bootId &&
+    sameClock(backup.bootedAtMs, criteria.bootedAtMs) &&
     backup.server.dataDirectory === criteria.dataDirectory &&
     backup.dataChecksumVersion === criteria.dataChecksumVersion &&
     sinceFullRead >= 0 &&
     sinceFullRead < FULL_READ_EVERY_MS
   )
+}
+
+/** After a step of the clock two writes at different moments may bear the same time. */
+function sameClock(then: number | undefined, now: number | undefined): boolean {
+  if (then === undefined || now === undefined) return false
+  return Math.abs(then - now) <= CLOCK_TOLERANCE_MS
 }
 
 function equalSizes(a: BackupRecord['sizes'], b: BackupRecord['sizes']): boolean {

@@ -1,64 +1,61 @@
 /**
  * Copies the files of a running cluster between start and stop of the backup: list, plan,
  * copy, pg_control last.
+ *
+ * Invariant: what was listed and is not in the result was removed by PostgreSQL while the
+ * backup ran.
  */
 import { hash } from 'node:crypto'
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
-import { readEpochNs } from '../base/clock.ts'
+import { basename, dirname, join } from 'node:path'
+import { monotonicMs, readEpochNs, sleep } from '../base/clock.ts'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import { CONTROL_FILE_PATH, type ControlFile, readControlFile } from '../postgres/control-file.ts'
 import { formatLsn } from '../postgres/lsn.ts'
+import { parseRelationDirectory } from '../postgres/relation-path.ts'
 import { versionDirectoryName } from '../postgres/versions.ts'
-import type { ContentEntry, FileEntry } from '../repository/backup-record.ts'
-import { decodePiece } from '../repository/file-list.ts'
+import type { ContentEntry } from '../repository/backup-record.ts'
 import { type PackSummary, PackWriter } from '../repository/pack-writer.ts'
 import { type AssembledFiles, assembleFiles } from './assemble-files.ts'
 import { type BackupContext, compressionLevelOf } from './backup-context.ts'
 import type { StartedBackup } from './backup-mode.ts'
-import { copyFiles, sequenceStep } from './copy-files.ts'
+import { type CopyRunner, sequenceStep } from './copy-files.ts'
 import { storeContent } from './copy/content-copier.ts'
 import type { CopyResult } from './copy/protocol.ts'
 import { type FileListing, listDataDirectory } from './list-files.ts'
-import { type CopyPlan, planCopy } from './plan-copy.ts'
-import { type BasePieces, readBasePieces } from './write-metadata.ts'
+import type { LoadedBase } from './load-base.ts'
+import { type CopyPlan, type PlannedFile, planCopy } from './plan-copy.ts'
+import { findTrustedDevices } from './trusted-devices.ts'
 
 export interface ClusterCopy extends AssembledFiles {
   readonly listing: FileListing
   readonly plan: CopyPlan
   readonly workerPacks: readonly PackSummary[]
-  /** The main thread's own packs: metadata goes in behind. */
-  readonly packs: PackWriter
   readonly control: ControlFile
   readonly configurationFiles: readonly { readonly location: string; readonly path: string }[]
-  readonly basePieces: BasePieces
   readonly storedPages: number
   readonly bytesRead: number
 }
 
+/** `packs` are the main thread's own; the caller aborts them when anything fails. */
 export async function copyCluster(
   context: BackupContext,
-  started: StartedBackup,
+  base: LoadedBase,
+  runner: CopyRunner,
+  packs: PackWriter,
 ): Promise<ClusterCopy> {
-  const { facts, version, base, progress } = context
-  await requireCheckpoint(context, started)
+  const { progress, control: before } = context
   progress.phase('listing files')
-  const baseFiles = await readBase(context)
   const listedAtNs = readEpochNs()
-  const listing = listDataDirectory(facts.dataDirectory, {
-    ...version.exclusions,
-    tablespaceVersionDirectory: versionDirectoryName(
-      version.major,
-      context.control.catalogVersion,
-    ),
+  const listing = listFiles(context)
+  const plan = planCopy(listing.entries, base.entries, {
+    trustStatus: base.chosen?.trustStatus ?? false,
+    trustedDevices: findTrustedDevices(listing.entries),
+    relationSegmentBlocks: before.relationSegmentBlocks,
   })
-  context.notes.push(...listing.notes)
-  const plan = planCopy(listing.entries, baseFiles.entries, {
-    trustStatus: base?.trustStatus ?? false,
-  })
-  const { results, workerPacks, bytesRead } = await runCopy(context, started, plan)
-  const packs = openOwnPacks(context)
+  const { results, workerPacks, bytesRead } = await runCopy(context, runner, plan)
+  await requireLivingFiles(plan, results, context.signal)
   const configuration = await copyConfiguration(context, packs)
   const { control, entry } = await copyControlFile(context, packs)
   const assembled = assembleFiles({
@@ -68,19 +65,28 @@ export async function copyCluster(
     unchanged: plan.unchanged,
     others: [entry, ...configuration.entries],
     listedAtNs,
+    relationSegmentBlocks: before.relationSegmentBlocks,
   })
   return {
     ...assembled,
     listing,
     plan,
     workerPacks,
-    packs,
     control,
     configurationFiles: configuration.files,
-    basePieces: baseFiles.references,
     storedPages: sumStoredPages(results),
     bytesRead,
   }
+}
+
+function listFiles(context: BackupContext): FileListing {
+  const { facts, version, control } = context
+  const listing = listDataDirectory(facts.dataDirectory, {
+    ...version.exclusions,
+    tablespaceVersionDirectory: versionDirectoryName(version.major, control.catalogVersion),
+  })
+  context.notes.push(...listing.notes)
+  return listing
 }
 
 function sumStoredPages(results: readonly CopyResult[]): number {
@@ -88,7 +94,7 @@ function sumStoredPages(results: readonly CopyResult[]): number {
 }
 
 /** The local pg_control must show the checkpoint that the backup began with, or a later one. */
-async function requireCheckpoint(context: BackupContext, started: StartedBackup): Promise<void> {
+export async function requireCheckpoint(context: BackupContext, started: StartedBackup): Promise<void> {
   const { control } = await readControlFile(context.facts.dataDirectory)
   const { redoLsn } = control.checkpoint
   if (redoLsn >= started.startLsn) return
@@ -101,33 +107,18 @@ async function requireCheckpoint(context: BackupContext, started: StartedBackup)
   })
 }
 
-async function readBase(
-  context: BackupContext,
-): Promise<{ entries: Map<string, FileEntry>; references: BasePieces }> {
-  const entries = new Map<string, FileEntry>()
-  if (context.base === undefined) return { entries, references: new Map() }
-  const { references, raw } = await readBasePieces(context.options.storage, context.base.backup)
-  for (const { key, bytes } of raw) {
-    for (const entry of decodePiece(key, bytes)) entries.set(entry.path, entry)
-  }
-  return { entries, references }
-}
-
-async function runCopy(context: BackupContext, started: StartedBackup, plan: CopyPlan) {
+async function runCopy(context: BackupContext, runner: CopyRunner, plan: CopyPlan) {
   const { options, progress } = context
   progress.phase('reading data files', plan.bytesToRead)
   const results: CopyResult[] = []
   let bytesRead = 0
-  const workerPacks = await copyFiles(plan.batches, {
-    setup: {
-      storageUrl: options.storage.url,
-      cluster: options.cluster,
-      attemptId: context.attemptId,
-      compressionLevel: compressionLevelOf(options),
-      verifyChecksums: context.control.dataChecksumVersion !== 0,
-      startLsn: started.startLsn,
-    },
-    workers: options.workers,
+  const setup = {
+    cluster: options.cluster,
+    attemptId: context.attemptId,
+    compressionLevel: compressionLevelOf(options),
+    verifyChecksums: context.control.dataChecksumVersion !== 0,
+  }
+  const workerPacks = await runner.run(plan.batches, setup, {
     onBytes: (bytes) => {
       bytesRead += bytes
       progress.advance(bytes)
@@ -138,14 +129,47 @@ async function runCopy(context: BackupContext, started: StartedBackup, plan: Cop
   return { results, workerPacks, bytesRead }
 }
 
-function openOwnPacks(context: BackupContext): PackWriter {
+/** Relation files, two-phase files and the like may go; these go with their database only. */
+const GOES_WITH_ITS_DATABASE = /(^|\/)(PG_VERSION|pg_filenode\.map)$/
+const REMOVAL_LIMIT_MS = 10_000
+const REMOVAL_POLL_MS = 20
+
+/** DROP DATABASE and a move to another tablespace remove a directory file by file. */
+async function requireLivingFiles(
+  { files }: CopyPlan,
+  results: readonly CopyResult[],
+  signal: AbortSignal,
+): Promise<void> {
+  const limit = monotonicMs() + REMOVAL_LIMIT_MS
+  for (const { form, file } of results) {
+    if (form !== 'vanished') continue
+    const { path, location } = (files[file] as PlannedFile).listed
+    if (!GOES_WITH_ITS_DATABASE.test(path)) continue
+    while (existsSync(dirname(location))) {
+      if (parseRelationDirectory(dirname(path)) === undefined || monotonicMs() > limit) {
+        throw vanished(path)
+      }
+      await sleep(REMOVAL_POLL_MS, signal)
+    }
+  }
+}
+
+function vanished(path: string): Failure {
+  return new Failure('TM1307', {
+    message: `the file ${path} vanished while the backup ran`,
+    because: 'PostgreSQL does not remove it from a database that lives',
+    fix: 'find out what removes files of the data directory, then run the backup again',
+  })
+}
+
+export function openOwnPacks(context: BackupContext, workers: number): PackWriter {
   const { options, attemptId } = context
   return new PackWriter({
     storage: options.storage,
     cluster: options.cluster,
     attemptId,
-    firstSequence: options.workers,
-    sequenceStep: sequenceStep(options.workers),
+    firstSequence: workers,
+    sequenceStep: sequenceStep(workers),
     compressionLevel: compressionLevelOf(options),
   })
 }
@@ -156,15 +180,17 @@ async function copyConfiguration(context: BackupContext, packs: PackWriter) {
   const files: { location: string; path: string }[] = []
   for (const location of context.facts.configurationFiles) {
     let bytes: Buffer
+    let mode: number
     try {
       bytes = await readFile(location)
+      mode = statSync(location).mode & 0o7777
     } catch (error) {
       context.notes.push(`${location} was not backed up: ${describeSystemError(error)}`)
       continue
     }
     const path = `@config/${String(files.length).padStart(4, '0')}/${basename(location)}`
     files.push({ location, path })
-    entries.push(await storeBytes(context, path, bytes, statSync(location).mode & 0o7777, packs))
+    entries.push(await storeBytes(context, path, bytes, mode, packs))
   }
   return { entries, files }
 }

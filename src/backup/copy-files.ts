@@ -1,80 +1,172 @@
 /**
  * Runs the copy workers: batches out, results in. Knows nothing of PostgreSQL.
  *
- * Invariant: when copy() is fulfilled all packs of the workers are durable. When anything
+ * Invariant: when run() is fulfilled all packs of the workers are durable. When anything
  * fails or the caller aborts, the workers close what is open and leave no visible pack of
- * this moment; closed packs belong to the attempt and are removed through its hold.
+ * this moment; closed packs belong to the attempt and are removed through its hold. After
+ * close() no thread is left.
  */
 import { Worker } from 'node:worker_threads'
-import { Failure, fromFailureMessage } from '../base/failure.ts'
+import { fromFailureMessage } from '../base/failure.ts'
 import type { PackSummary } from '../repository/pack-writer.ts'
-import type { CopyPiece, CopyResult, FromWorker, ToWorker, WorkerSetup } from './copy/protocol.ts'
+import type { Storage } from '../storage/storage.ts'
+import { CopyEngine } from './copy/copy-engine.ts'
+import type {
+  CopyPiece,
+  CopyResult,
+  CopySetup,
+  FromWorker,
+  ToWorker,
+  WorkerStart,
+} from './copy/protocol.ts'
 
 /** Batches that wait in a worker: it never idles, and an abort is not far. */
 const BATCHES_AHEAD = 2
 
-export interface CopyOptions {
-  readonly setup: Omit<WorkerSetup, 'firstSequence' | 'sequenceStep'>
-  readonly workers: number
+type Batches = Iterable<readonly CopyPiece[]>
+
+export interface CopyHooks {
   readonly onBytes: (bytes: number) => void
   readonly onResult: (result: CopyResult) => void
   readonly signal: AbortSignal
 }
 
-/** Sequence numbers from this on are free for the caller's own packs: step by the same. */
+export interface CopyRunner {
+  /** The runner's packs have sequence numbers below it, and with a step of one more. */
+  readonly workers: number
+  run(batches: Batches, setup: CopySetup, hooks: CopyHooks): Promise<PackSummary[]>
+  close(): Promise<void>
+}
+
+export type StartCopyRunner = (storage: Storage, workers: number) => CopyRunner
+
+/** Sequence numbers from `workers` on are free for the caller's own packs: step by this. */
 export function sequenceStep(workers: number): number {
   return workers + 1
 }
 
-export async function copyFiles(
-  batches: Iterable<readonly CopyPiece[]>,
-  options: CopyOptions,
+/** Threads that load their code while the caller still talks to the server. */
+export function startCopyThreads(storage: Storage, workers: number): CopyRunner {
+  const stop = new SharedArrayBuffer(4)
+  const start: WorkerStart = { storageUrl: storage.url, stop }
+  const threads = Array.from({ length: workers }, () => new CopyThread(start))
+  return {
+    workers,
+    run: async (batches, setup, hooks) => await runThreads(threads, batches, setup, hooks, stop),
+    close: async () => {
+      Atomics.store(new Int32Array(stop), 0, 1)
+      await Promise.all(threads.map((thread) => thread.end()))
+    },
+  }
+}
+
+async function runThreads(
+  threads: readonly CopyThread[],
+  batches: Batches,
+  setup: CopySetup,
+  hooks: CopyHooks,
+  stop: SharedArrayBuffer,
 ): Promise<PackSummary[]> {
   const queue = batches[Symbol.iterator]()
   const failed = new AbortController()
-  const signal = AbortSignal.any([options.signal, failed.signal])
-  const runs = Array.from({ length: options.workers }, (_, number) =>
-    runWorker(number, queue, options, signal).catch((error: unknown) => {
+  const signal = AbortSignal.any([hooks.signal, failed.signal])
+  const raise = (): void => void Atomics.store(new Int32Array(stop), 0, 1)
+  signal.addEventListener('abort', raise, { once: true })
+  const step = sequenceStep(threads.length)
+  const runs = threads.map((thread, number) => {
+    const begin = { ...setup, firstSequence: number, sequenceStep: step }
+    return thread.run(begin, queue, { ...hooks, signal }).catch((error: unknown) => {
       failed.abort()
       throw error
-    }),
-  )
-  const outcomes = await Promise.allSettled(runs)
-  options.signal.throwIfAborted()
-  const firstFailure = outcomes.find(
-    (outcome) => outcome.status === 'rejected' && !isAbort(outcome.reason),
-  )
-  if (firstFailure?.status === 'rejected') throw firstFailure.reason
-  return outcomes.flatMap((outcome) => {
-    if (outcome.status === 'rejected') throw outcome.reason
-    return outcome.value
+    })
   })
+  const outcomes = await Promise.allSettled(runs)
+  signal.removeEventListener('abort', raise)
+  const reasons = outcomes.flatMap((outcome) =>
+    outcome.status === 'rejected' ? [outcome.reason as unknown] : [],
+  )
+  hooks.signal.throwIfAborted()
+  const first = reasons.find((reason) => !isAbort(reason)) ?? reasons[0]
+  if (first !== undefined) throw first
+  return outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? outcome.value : []))
 }
 
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError'
 }
 
-function startWorker(number: number, { setup, workers }: CopyOptions): Worker {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  return new Worker(new URL(`./copy/copy-worker.${extension}`, import.meta.url), {
-    resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 512 },
-    workerData: { ...setup, firstSequence: number, sequenceStep: sequenceStep(workers) },
-  })
+/** One thread: started early, run once, ended in whatever way. */
+class CopyThread {
+  readonly #worker: Worker
+  #early: Error | undefined
+  #onMessage: ((message: FromWorker) => void) | undefined
+  #onDeath: ((error: Error) => void) | undefined
+
+  constructor(start: WorkerStart) {
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+    this.#worker = new Worker(new URL(`./copy/copy-worker.${extension}`, import.meta.url), {
+      resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 512 },
+      workerData: start,
+    })
+    this.#worker.on('message', (message: FromWorker) => this.#onMessage?.(message))
+    this.#worker.on('error', (error: Error) => this.#die(error))
+    this.#worker.on('exit', () => this.#die(new Error('a copy worker ended early')))
+  }
+
+  #die(error: Error): void {
+    this.#early ??= error
+    this.#onDeath?.(error)
+  }
+
+  async run(
+    setup: Extract<ToWorker, { type: 'begin' }>['setup'],
+    queue: Iterator<readonly CopyPiece[]>,
+    hooks: CopyHooks,
+  ): Promise<PackSummary[]> {
+    if (this.#early !== undefined) throw this.#early
+    const send = (message: ToWorker): void => this.#worker.postMessage(message)
+    const abort = (): void => send({ type: 'abort' })
+    const feed = makeFeed(queue, hooks.signal, send)
+    try {
+      return await new Promise<PackSummary[]>((resolve, reject) => {
+        this.#onDeath = reject
+        this.#onMessage = (message) => {
+          if (message.type === 'copied') {
+            hooks.onBytes(message.bytes)
+            feed(1)
+          } else if (message.type === 'results') message.results.forEach(hooks.onResult)
+          else if (message.type === 'finished') resolve([...message.packs])
+          else if (message.type === 'failed') reject(workerFailure(message))
+          else reject(new DOMException('aborted', 'AbortError'))
+        }
+        send({ type: 'begin', setup })
+        if (hooks.signal.aborted) return abort()
+        hooks.signal.addEventListener('abort', abort, { once: true })
+        feed(0)
+      })
+    } finally {
+      hooks.signal.removeEventListener('abort', abort)
+      this.#onMessage = undefined
+      this.#onDeath = undefined
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate()
+  }
 }
 
-function runWorker(
-  number: number,
+/** Keeps a few batches waiting in a worker, and says `finish` after the last one. */
+function makeFeed(
   queue: Iterator<readonly CopyPiece[]>,
-  options: CopyOptions,
   signal: AbortSignal,
-): Promise<PackSummary[]> {
-  const worker = startWorker(number, options)
-  const send = (message: ToWorker): void => worker.postMessage(message)
+  send: (message: ToWorker) => void,
+): (done: number) => void {
   let waiting = 0
   let finishing = false
-  const feed = (): void => {
-    while (!finishing && waiting < BATCHES_AHEAD) {
+  return (done) => {
+    waiting -= done
+    while (!finishing && !signal.aborted && waiting < BATCHES_AHEAD) {
       const next = queue.next()
       if (next.done === true) {
         finishing = true
@@ -85,41 +177,6 @@ function runWorker(
       }
     }
   }
-  return new Promise<PackSummary[]>((resolve, reject) => {
-    const abort = (): void => {
-      finishing = true
-      send({ type: 'abort' })
-    }
-    let ending = false
-    const end = (settle: () => void): void => {
-      ending = true
-      signal.removeEventListener('abort', abort)
-      void worker.terminate().then(settle, settle)
-    }
-    worker.on('error', (error) => end(() => reject(error)))
-    worker.on('exit', () => {
-      if (!ending) reject(new Error('a copy worker ended early'))
-    })
-    worker.on('message', (message: FromWorker) => {
-      switch (message.type) {
-        case 'copied':
-          waiting--
-          options.onBytes(message.bytes)
-          return feed()
-        case 'results':
-          return message.results.forEach(options.onResult)
-        case 'finished':
-          return end(() => resolve([...message.packs]))
-        case 'aborted':
-          return end(() => reject(new DOMException('aborted', 'AbortError')))
-        case 'failed':
-          return end(() => reject(workerFailure(message)))
-      }
-    })
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort, { once: true })
-    feed()
-  })
 }
 
 function workerFailure(message: Extract<FromWorker, { type: 'failed' }>): Error {
@@ -127,6 +184,29 @@ function workerFailure(message: Extract<FromWorker, { type: 'failed' }>): Error 
   return new Error(`a copy worker failed: ${message.text}`)
 }
 
-export function isInterrupted(error: unknown): boolean {
-  return isAbort(error) && !(error instanceof Failure)
+/**
+ * The same work in the caller's own thread and storage: for simulations, which must see
+ * every call to the storage, in an order that does not change.
+ */
+export function startCopyInThread(storage: Storage): CopyRunner {
+  return {
+    workers: 1,
+    async run(batches, setup, hooks) {
+      const engine = new CopyEngine(storage, { ...setup, firstSequence: 0, sequenceStep: 2 })
+      try {
+        for (const pieces of batches) {
+          hooks.onBytes(await engine.copyBatch(pieces, () => hooks.signal.aborted))
+          engine.takeResults().forEach(hooks.onResult)
+        }
+        const packs = await engine.finish()
+        engine.takeResults().forEach(hooks.onResult)
+        return [...packs]
+      } catch (error) {
+        await engine.abort().catch(() => undefined)
+        hooks.signal.throwIfAborted()
+        throw error
+      }
+    },
+    async close() {},
+  }
 }

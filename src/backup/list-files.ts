@@ -8,10 +8,10 @@
  * Invariant: what is listed was there when its directory was read; what cannot be read is
  * a failure, never left out.
  */
-import { lstatSync, readdirSync, readlinkSync, statSync } from 'node:fs'
+import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Failure } from '../base/failure.ts'
-import { parseRelationPath } from '../postgres/relation-path.ts'
+import { parseRelationDirectory, parseRelationPath } from '../postgres/relation-path.ts'
 import type { BackupTablespace, FileStatus } from '../repository/backup-record.ts'
 import { type BaseBackupExclusions, decideInclusion } from './decide-inclusion.ts'
 
@@ -52,7 +52,13 @@ export function listDataDirectory(
   dataDirectory: string,
   exclusions: BaseBackupExclusions,
 ): FileListing {
-  const walk: Walk = { exclusions, entries: [], tablespaces: [], notes: [] }
+  const walk: Walk = {
+    exclusions,
+    entries: [],
+    tablespaces: [],
+    notes: [],
+    tablespacesInside: findTablespacesInside(dataDirectory),
+  }
   walkDirectory(walk, dataDirectory, '')
   walk.entries.sort((a, b) => (a.path < b.path ? -1 : 1))
   return walk
@@ -63,13 +69,46 @@ interface Walk {
   readonly entries: Listed[]
   readonly tablespaces: Omit<BackupTablespace, 'name'>[]
   readonly notes: string[]
+  /** Real paths of tablespaces that lie within the data directory itself. */
+  readonly tablespacesInside: ReadonlySet<string>
 }
+
+/** PostgreSQL warns of them and allows them: they must not be copied twice. */
+function findTablespacesInside(dataDirectory: string): ReadonlySet<string> {
+  const inside = new Set<string>()
+  const root = realPathOf(dataDirectory)
+  const links = join(dataDirectory, 'pg_tblspc')
+  for (const name of readNames(links, 'pg_tblspc') ?? []) {
+    const status = statusOf(join(links, name))
+    if (status === undefined || !status.isSymbolicLink()) continue
+    const target = realPathOf(join(links, name))
+    if (root !== undefined && target?.startsWith(`${root}/`)) inside.add(target)
+  }
+  return inside
+}
+
+function realPathOf(location: string): string | undefined {
+  try {
+    return realpathSync(location)
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Files that every database has for as long as it lives. A reading of a directory may miss
+ * a name that is replaced by rename(2) meanwhile (Btrfs), so these are looked for by name.
+ */
+const EVERY_DATABASE_HAS = ['PG_VERSION', 'pg_filenode.map']
 
 function walkDirectory(walk: Walk, location: string, path: string): void {
   const names = readNames(location, path)
   if (names === undefined) return
   const siblings = new Set(names)
-  for (const name of names) {
+  if (parseRelationDirectory(path) !== undefined) {
+    for (const name of EVERY_DATABASE_HAS) siblings.add(name)
+  }
+  for (const name of siblings) {
     const childPath = path === '' ? name : `${path}/${name}`
     const inclusion = decideInclusion(childPath, siblings, walk.exclusions)
     if (inclusion === 'leave-out') continue
@@ -84,7 +123,8 @@ function visit(walk: Walk, location: string, path: string, directoryOnly: boolea
   if (status.isDirectory()) {
     walk.entries.push({ kind: 'directory', path, mode })
     if (isTablespaceRoot(path)) recordInPlaceTablespace(walk, path)
-    if (!directoryOnly) walkDirectory(walk, location, path)
+    if (directoryOnly || isTablespaceInside(walk, location, path)) return
+    walkDirectory(walk, location, path)
   } else if (status.isSymbolicLink()) {
     visitLink(walk, location, path, directoryOnly)
   } else if (status.isFile()) {
@@ -92,6 +132,13 @@ function visit(walk: Walk, location: string, path: string, directoryOnly: boolea
   } else {
     walk.notes.push(`${path} is neither a file, a directory nor a link: it is not backed up`)
   }
+}
+
+function isTablespaceInside(walk: Walk, location: string, path: string): boolean {
+  if (walk.tablespacesInside.size === 0 || path.startsWith('pg_tblspc/')) return false
+  if (!walk.tablespacesInside.has(realPathOf(location) ?? '')) return false
+  walk.notes.push(`${path} is a tablespace within the data directory: it is backed up once`)
+  return true
 }
 
 type BigStats = NonNullable<ReturnType<typeof statusOf>>
@@ -113,9 +160,15 @@ function listedFile(location: string, path: string, mode: number, status: BigSta
 }
 
 function visitLink(walk: Walk, location: string, path: string, directoryOnly: boolean): void {
-  const target = readlinkSync(location)
+  const target = readLink(location)
+  if (target === undefined) return
   if (isTablespaceRoot(path)) return visitTablespace(walk, location, path, target)
   const followed = statOf(location)
+  if (followed?.isDirectory() && path === 'pg_wal') {
+    // initdb --waldir: a copy with this link would write into the WAL of the living server.
+    walk.entries.push({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })
+    return walkDirectory(walk, location, path)
+  }
   if (followed?.isDirectory() && (directoryOnly || isDatabaseArea(path))) {
     walk.entries.push({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })
     if (!directoryOnly) {
@@ -182,6 +235,15 @@ function readNames(location: string, path: string): string[] | undefined {
 function statusOf(location: string) {
   try {
     return lstatSync(location, { bigint: true })
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw unreadableDirectory(location, cause)
+  }
+}
+
+function readLink(location: string): string | undefined {
+  try {
+    return readlinkSync(location)
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw unreadableDirectory(location, cause)

@@ -8,10 +8,10 @@
  * Anything unknown is read.
  */
 import { parseRelationPath } from '../postgres/relation-path.ts'
-import type { FileEntry, PagesEntry } from '../repository/backup-record.ts'
+import type { ContentEntry, FileEntry, PagesEntry } from '../repository/backup-record.ts'
 import { PAGE_BYTES } from '../repository/pack-format.ts'
 import { LEAF_PAGES } from '../repository/page-map.ts'
-import type { CopyPiece } from './copy/protocol.ts'
+import type { ContentPiece, CopyPiece } from './copy/protocol.ts'
 import type { Listed, ListedFile } from './list-files.ts'
 
 /** Pages of one piece of a large file: enough work to be worth a message. */
@@ -39,6 +39,10 @@ export interface PlannedFile {
 export interface CopyPlanOptions {
   /** May files be taken over by their status? Same boot, no `--full`, no overdue read. */
   readonly trustStatus: boolean
+  /** Devices whose file times are those of this kernel: no network file systems. */
+  readonly trustedDevices: ReadonlySet<bigint>
+  /** Of a segment of a relation fork: 131072 unless the server was built otherwise. */
+  readonly relationSegmentBlocks: number
 }
 
 /** `base` are the entries of the backup compared with, by path. */
@@ -56,12 +60,13 @@ export function planCopy(
   for (const entry of listed) {
     if (entry.kind !== 'file') continue
     const earlier = base.get(entry.path)
-    if (options.trustStatus && earlier?.kind === 'pages' && isUnchanged(entry, earlier)) {
+    const isTrusted = options.trustStatus && options.trustedDevices.has(entry.status.device)
+    if (isTrusted && earlier?.kind === 'pages' && isUnchanged(entry, earlier)) {
       unchanged.push({ ...earlier, mode: entry.mode })
       bytesUnchanged += entry.size
       continue
     }
-    const pieces = planPieces(entry, files.length, earlier)
+    const pieces = planPieces(entry, files.length, earlier, options)
     files.push({ listed: entry, form: pieces[0]?.form ?? 'content', pieces: pieces.length })
     bytesToRead += entry.size
     if (pieces.length > 1) large.push(...pieces.map((piece) => [piece]))
@@ -101,17 +106,17 @@ function planPieces(
   listed: ListedFile,
   file: number,
   earlier: FileEntry | undefined,
+  options: CopyPlanOptions,
 ): readonly CopyPiece[] {
   const { path, location, size } = listed
   const relation = parseRelationPath(path)
   if (relation === undefined || size % PAGE_BYTES !== 0 || size === 0) {
     const base = earlier?.kind === 'content' ? earlier : undefined
-    const isRelationMap = path.endsWith('pg_filenode.map')
-    return [{ form: 'content', file, location, path, isRelationMap, base }]
+    return [{ form: 'content', file, location, path, base: base && contentOf(base) }]
   }
   const leaves = earlier?.kind === 'pages' ? earlier.leaves : []
   const pages = size / PAGE_BYTES
-  const firstBlock = relation.segment * (2 ** 30 / PAGE_BYTES)
+  const firstBlock = relation.segment * options.relationSegmentBlocks
   const pieces: CopyPiece[] = []
   for (let firstPage = 0; firstPage < pages; firstPage += PIECE_PAGES) {
     const count = Math.min(PIECE_PAGES, pages - firstPage)
@@ -120,6 +125,10 @@ function planPieces(
     pieces.push({ form: 'pages', file, location, path, firstPage, pages: count, firstBlock, base })
   }
   return pieces
+}
+
+function contentOf({ size, sha256, chunks }: ContentEntry): ContentPiece['base'] {
+  return { size, sha256, chunks }
 }
 
 /**

@@ -3,53 +3,91 @@
  */
 import { now } from '../base/clock.ts'
 import { Failure } from '../base/failure.ts'
-import { formatLsn, formatSegmentName, segmentNumber } from '../postgres/lsn.ts'
+import { parseBackupLabel } from '../postgres/backup-label.ts'
+import { formatLsn, formatSegmentName, segmentNumber, type Timeline } from '../postgres/lsn.ts'
 import { parseRelationPath } from '../postgres/relation-path.ts'
 import type { BackupRecord, DamagedPages } from '../repository/backup-record.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
+import type { PackWriter } from '../repository/pack-writer.ts'
 import { encodeBackupRecord, publishBackup } from '../repository/write-backup.ts'
 import { archiveBackupWal, type BackupWalOptions } from './archive-backup-wal.ts'
 import { type BackupContext, sizesOf, waitLimitOf } from './backup-context.ts'
 import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mode.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
-import { type DatabaseNames, findRelationName, readRelationNames } from './relation-names.ts'
+import type { LoadedBase } from './load-base.ts'
+import { type DatabaseNames, findRelationName, type NameReader } from './relation-names.ts'
+import { readTablespaceNames } from './server-facts.ts'
 import { addFrame, writeFileList, writeRelationNames } from './write-metadata.ts'
+
+/** What was begun before the copy and ends here. */
+export interface Companions {
+  readonly base: LoadedBase
+  /** The main thread's own packs; the caller aborts them when anything fails. */
+  readonly packs: PackWriter
+  readonly names: NameReader
+}
 
 export async function publish(
   context: BackupContext,
   started: StartedBackup,
   copy: ClusterCopy,
+  companions: Companions,
 ): Promise<BackupRecord> {
   const { session, options, progress, signal } = context
   signal.throwIfAborted()
   progress.phase('ending the backup')
-  const names = await readRelationNames(session, options.connection)
+  const tablespaceNames = await readTablespaceNames(session)
   const stopped = await stopBackup(session, context.version)
-  const timeline = await requireSameServer(context)
+  const timeline = await requireSameServer(context, stopped)
   const wal = walOptions(context, started, stopped, timeline)
   const segments = await archiveBackupWal(wal, progress, signal)
   progress.phase('writing the record')
-  const facts = { started, stopped, timeline, segments, names }
-  const { record, raw } = await writeRecord(context, copy, facts)
+  const { databases: names, unknown } = await companions.names.read()
+  if (unknown.length > 0) context.notes.push(unknownNames(unknown))
+  const facts = { started, stopped, timeline, segments, names, tablespaceNames }
+  const { record, raw } = await writeRecord(context, copy, facts, companions)
   signal.throwIfAborted()
-  const written = [...copy.workerPacks, ...copy.packs.packs]
+  const written = [...copy.workerPacks, ...companions.packs.packs]
   await publishBackup(options.storage, record, raw, written)
   return record
 }
 
-/** The session that started is the one that stopped; on a standby no promotion between. */
-async function requireSameServer(context: BackupContext): Promise<number> {
+function unknownNames(databases: readonly string[]): string {
+  const some = databases.slice(0, 3).join(', ')
+  const all = databases.length > 3 ? `${some} and ${databases.length - 3} more` : some
+  return `the names of relations in ${all} could not be read: they go by number`
+}
+
+/**
+ * The session that started is the one that stopped; on a standby no promotion between, nor
+ * a change of the timeline that it follows. Returns the backup's timeline.
+ */
+async function requireSameServer(
+  context: BackupContext,
+  stopped: StoppedBackup,
+): Promise<Timeline> {
   const { session } = context
   const { isInRecovery } = await session.checkSameServer()
   if (isInRecovery !== session.facts.isInRecovery) {
-    throw new Failure('TM1309', {
-      message: 'the server changed while the backup ran',
-      because: 'it was promoted between start and stop of the backup',
-      fix: 'nothing of this backup is kept; run it again',
-    })
+    throw serverChanged('it was promoted between start and stop of the backup')
   }
-  const [row] = await session.query('SELECT timeline_id FROM pg_control_checkpoint()')
-  return Number(row?.['timeline_id'])
+  const { startTimeline } = parseBackupLabel(stopped.backupLabel)
+  if (!isInRecovery) return startTimeline
+  const [row] = await session.query(
+    'SELECT min_recovery_end_timeline::int8::text AS timeline FROM pg_control_recovery()',
+  )
+  if (Number(row?.['timeline']) === startTimeline) return startTimeline
+  throw serverChanged(
+    `it follows timeline ${String(row?.['timeline'])} now, the backup began on ${startTimeline}`,
+  )
+}
+
+function serverChanged(because: string): Failure {
+  return new Failure('TM1309', {
+    message: 'the server changed while the backup ran',
+    because,
+    fix: 'nothing of this backup is kept; run it again',
+  })
 }
 
 function walOptions(
@@ -79,6 +117,7 @@ interface BackupFacts {
   readonly timeline: number
   readonly segments: readonly string[]
   readonly names: readonly DatabaseNames[]
+  readonly tablespaceNames: ReadonlyMap<number, string>
 }
 
 /** The record's bytes go into the last pack as its last frame, then out as an object. */
@@ -86,39 +125,38 @@ async function writeRecord(
   context: BackupContext,
   copy: ClusterCopy,
   facts: BackupFacts,
+  { base, packs }: Companions,
 ): Promise<{ record: BackupRecord; raw: Uint8Array }> {
-  const { options, base } = context
-  const files = await writeFileList(copy.entries, copy.packs, copy.basePieces)
+  const { storage } = context.options
+  const files = await writeFileList(copy.entries, packs, base.pieces)
   const rawNames = Buffer.from(JSON.stringify(facts.names))
-  const relationNames = await writeRelationNames(
-    rawNames,
-    copy.packs,
-    options.storage,
-    base?.backup,
-  )
-  const record = describeBackup(context, copy, facts, { files, relationNames })
+  const relationNames = await writeRelationNames(rawNames, packs, storage, base.chosen?.backup)
+  if (packs.needsPack) await packs.begin()
+  const record = describeBackup(context, copy, facts, { files, relationNames, packs })
   const raw = encodeBackupRecord(record)
-  await addFrame(copy.packs, FRAME_KINDS.record, raw)
-  await copy.packs.finish()
+  await addFrame(packs, FRAME_KINDS.record, raw)
+  await packs.finish()
   return { record, raw }
 }
 
 type WrittenMetadata = {
   readonly files: Awaited<ReturnType<typeof writeFileList>>
   readonly relationNames: NonNullable<BackupRecord['relationNames']>
+  readonly packs: PackWriter
 }
 
 function describeBackup(
   context: BackupContext,
   copy: ClusterCopy,
   facts: BackupFacts,
-  { files, relationNames }: WrittenMetadata,
+  { files, relationNames, packs: ownPacks }: WrittenMetadata,
 ): BackupRecord {
   const { options, session, control, base, beganAt } = context
   const { started, stopped, segments } = facts
   const { pieces, entries, bytes, contentHash } = files
-  const own = copy.workerPacks
-  const ids = new Set([...files.packs, relationNames.pack, ...own.map(({ id }) => id)])
+  const own = [...copy.workerPacks, ...ownPacks.packs].map(({ id }) => id)
+  if (ownPacks.openPackId !== undefined) own.push(ownPacks.openPackId)
+  const ids = new Set([...files.packs, relationNames.pack, ...own])
   const packs = [...ids].sort().map((id) => ({ id }))
   const wantsFullRead = base === undefined || !base.trustStatus
   return {
@@ -142,7 +180,9 @@ function describeBackup(
     walLast: segments.at(-1) ?? firstSegment(context, facts),
     backupLabel: stopped.backupLabel,
     tablespaceMap: stopped.tablespaceMap,
-    tablespaces: copy.listing.tablespaces.map((tablespace) => ({ ...tablespace, name: '' })),
+    tablespaces: copy.listing.tablespaces.map((tablespace) => {
+      return { ...tablespace, name: facts.tablespaceNames.get(tablespace.oid) ?? '' }
+    }),
     settings: context.facts.settings,
     configurationFiles: copy.configurationFiles,
     labels: options.labels ?? {},
@@ -150,17 +190,18 @@ function describeBackup(
     files: { pieces, entries, bytes, contentHash },
     relationNames,
     packs,
-    damage: describeDamage(copy, facts.names, base?.backup),
+    damage: describeDamage(copy, facts, base?.backup),
     ...(base === undefined ? {} : { comparedWith: base.backup.id }),
     lastFullReadAt: wantsFullRead ? started.startedAt.toISOString() : base.backup.lastFullReadAt,
     bootId: context.facts.bootId,
+    ...(context.facts.bootedAtMs === undefined ? {} : { bootedAtMs: context.facts.bootedAtMs }),
     statistics: {
       filesRead: copy.plan.files.length,
       filesUnchangedByStatus: copy.plan.unchanged.length,
       bytesRead: copy.bytesRead,
       pagesStored: copy.storedPages,
       bytesStored:
-        copy.workerPacks.reduce((sum, { bytes }) => sum + bytes, 0) + copy.packs.bytesWritten,
+        copy.workerPacks.reduce((sum, { bytes }) => sum + bytes, 0) + ownPacks.bytesWritten,
       durationMs: now().getTime() - beganAt.getTime(),
     },
   }
@@ -187,15 +228,36 @@ function describeServer(context: BackupContext, copy: ClusterCopy): BackupRecord
 /** Damage that was read now, and that of files which were taken over unread. */
 function describeDamage(
   copy: ClusterCopy,
-  names: readonly DatabaseNames[],
+  facts: BackupFacts,
   base: BackupRecord | undefined,
 ): DamagedPages[] {
-  const found = copy.damage.map((damage) => {
-    const relation = nameOf(damage.path, names)
-    return { ...damage, ...(relation === undefined ? {} : { relation }) }
-  })
   const unread = new Set(copy.plan.unchanged.map(({ path }) => path))
-  return [...found, ...(base?.damage ?? []).filter(({ path }) => unread.has(path))]
+  const earlier = new Map((base?.damage ?? []).map((damage) => [damage.path, damage]))
+  const found = copy.damage.flatMap(({ path, pages }) => {
+    const damaged = pages.filter(({ lsn }) => !isMendedByReplay(lsn, facts))
+    const first = damaged[0]
+    if (first === undefined) return []
+    const relation = nameOf(path, facts.names)
+    const lastGoodBackup = first.isNew ? base?.id : earlier.get(path)?.lastGoodBackup
+    const blocks = damaged.map(({ block }) => block)
+    return [
+      {
+        path,
+        ...(relation === undefined ? {} : { relation }),
+        blocks,
+        ...(lastGoodBackup === undefined ? {} : { lastGoodBackup }),
+      },
+    ]
+  })
+  return [...found, ...[...earlier.values()].filter(({ path }) => unread.has(path))]
+}
+
+/**
+ * A page that was written while it was read bears an LSN of the backup's own time, and its
+ * full image is in the WAL. Any other LSN is that of an older page, or noise.
+ */
+function isMendedByReplay(lsn: bigint, { started, stopped }: BackupFacts): boolean {
+  return lsn >= started.startLsn && lsn <= stopped.stopLsn
 }
 
 function nameOf(path: string, names: readonly DatabaseNames[]): string | undefined {

@@ -1,8 +1,10 @@
 /**
  * The names of relations as of the backup: (tablespace, database, file node) -> name. The
- * server is asked database by database; a database that cannot be entered is left out, and
- * its relations go by number.
+ * server is asked database by database while files are copied. Names are a help for
+ * people and for extraction, never needed to restore: a database that cannot be asked in
+ * time is left out, and its relations go by number.
  */
+import { sleep } from '../base/clock.ts'
 import { isFailure } from '../base/failure.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 
@@ -13,39 +15,106 @@ export interface DatabaseNames {
   readonly relations: readonly (readonly [number, number, string, string, string])[]
 }
 
+export interface RelationNames {
+  readonly databases: readonly DatabaseNames[]
+  /** Names of databases that could not be asked, or not in time. */
+  readonly unknown: readonly string[]
+}
+
+/** How long names are waited for once the files are copied. */
+const PATIENCE_MS = 20_000
+
+/** Asks while files are copied, and gives up some time after. */
+export class NameReader {
+  readonly #giveUp = new AbortController()
+  readonly #names: Promise<RelationNames>
+
+  constructor(session: ServerSession, connection: string) {
+    this.#names = readRelationNames(session, connection, this.#giveUp.signal)
+    // What became of it is asked in read(), if ever.
+    this.#names.catch(() => undefined)
+  }
+
+  /** The files are copied: the names may take only so much longer. */
+  limit(): void {
+    const { signal } = this.#giveUp
+    sleep(PATIENCE_MS, signal).then(
+      () => this.giveUp(),
+      () => undefined,
+    )
+  }
+
+  giveUp(): void {
+    this.#giveUp.abort()
+  }
+
+  async read(): Promise<RelationNames> {
+    return await this.#names
+  }
+}
+
+/** Never rejects for what a single database does; `giveUp` ends the asking early. */
 export async function readRelationNames(
   session: ServerSession,
   connection: string,
-): Promise<DatabaseNames[]> {
-  const databases = await session.query(
-    'SELECT oid::int8::text AS oid, datname AS name FROM pg_database WHERE datallowconn ORDER BY 1',
+  giveUp: AbortSignal,
+): Promise<RelationNames> {
+  const rows = await session.query(
+    'SELECT oid::int8::text AS oid, datname AS name FROM pg_database WHERE datallowconn ORDER BY oid',
   )
-  const names: DatabaseNames[] = []
-  for (const { oid, name } of databases) {
-    const relations = await readOneDatabase(connection, String(name))
-    names.push({ oid: Number(oid), name: String(name), relations })
+  const databases: DatabaseNames[] = []
+  const unknown: string[] = []
+  for (const row of rows) {
+    const name = String(row['name'])
+    const relations = giveUp.aborted
+      ? undefined
+      : await orGiveUp(readOneDatabase(connection, name), giveUp)
+    if (relations === undefined) unknown.push(name)
+    else databases.push({ oid: Number(row['oid']), name, relations })
   }
-  return names
+  return { databases, unknown }
 }
 
-async function readOneDatabase(connection: string, database: string) {
-  let session: ServerSession
+/** What comes too late is let go: its session ends by its own time limits. */
+async function orGiveUp<T>(work: Promise<T>, giveUp: AbortSignal): Promise<T | undefined> {
+  let stopWaiting = (): void => {}
+  const late = new Promise<undefined>((resolve) => {
+    stopWaiting = () => resolve(undefined)
+    giveUp.addEventListener('abort', stopWaiting, { once: true })
+  })
   try {
-    session = await openServerSession({
-      connection: withDatabase(connection, database),
-      applicationName: 'tidemark names',
-    })
-  } catch (error) {
-    if (isFailure(error)) return []
-    throw error
-  }
-  try {
-    const rows = await session.query(RELATIONS)
-    return rows.map((row) => toRelation(row))
+    return await Promise.race([work, late])
   } finally {
-    await session.close()
+    giveUp.removeEventListener('abort', stopWaiting)
   }
 }
+
+async function readOneDatabase(
+  connection: string,
+  database: string,
+): Promise<DatabaseNames['relations'] | undefined> {
+  try {
+    const session = await openServerSession({
+      connection: withDatabase(connection, database),
+      applicationName: 'tidemark names',
+      forceVersion: true,
+    })
+    try {
+      if (session.facts.database !== database) return undefined
+      await session.query(LIMITS)
+      return (await session.query(RELATIONS)).map((row) => toRelation(row))
+    } finally {
+      await session.close()
+    }
+  } catch (error) {
+    if (isFailure(error)) return undefined
+    throw error
+  }
+}
+
+/** VACUUM FULL of a catalogue holds a lock that must not hold up the backup. */
+const LIMITS = `
+  SELECT set_config('lock_timeout', '2s', false), set_config('statement_timeout', '15s', false)`
 
 /** pg_relation_filenode() resolves mapped relations; those without storage have none. */
 const RELATIONS = `
@@ -53,7 +122,7 @@ const RELATIONS = `
          n.nspname AS schema, c.relname AS name, c.relkind::text AS kind
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE pg_relation_filenode(c.oid) IS NOT NULL
-   ORDER BY pg_relation_filenode(c.oid)`
+   ORDER BY pg_relation_filenode(c.oid), c.oid`
 
 function toRelation(row: Record<string, unknown>) {
   const { filenode, space, schema, name, kind } = row
@@ -64,8 +133,13 @@ function toRelation(row: Record<string, unknown>) {
 /** The same connection to another database of the cluster. */
 export function withDatabase(connection: string, database: string): string {
   const match = /^(postgres(?:ql)?:\/\/[^/?]*)(?:\/[^?]*)?(\?.*)?$/.exec(connection)
-  if (match === null) return connection
-  return `${match[1]}/${encodeURIComponent(database)}${match[2] ?? ''}`
+  if (match === null) throw new Error('the connection is not a URL')
+  const parameters = (match[2] ?? '')
+    .replace(/^\?/, '')
+    .split('&')
+    .filter((parameter) => parameter !== '' && !parameter.startsWith('dbname='))
+  const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`
+  return `${match[1]}/${encodeURIComponent(database)}${query}`
 }
 
 /** `bench.public.accounts` for a file node; undefined when it is not known. */

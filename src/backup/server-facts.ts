@@ -4,6 +4,7 @@
  */
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { now } from '../base/clock.ts'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import { type ControlFile, readControlFile } from '../postgres/control-file.ts'
 import type { ServerSession } from '../postgres/server-session.ts'
@@ -14,6 +15,8 @@ export interface ServerFacts {
   readonly settings: Readonly<Record<string, string>>
   readonly configurationFiles: readonly string[]
   readonly bootId: string
+  /** Undefined where the kernel does not tell. */
+  readonly bootedAtMs: number | undefined
 }
 
 /** Settings that a restored server needs, besides all that are not at their defaults. */
@@ -56,8 +59,33 @@ export async function readServerFacts(session: ServerSession): Promise<ServerFac
     dataDirectoryMode: modeOf(dataDirectory),
     settings,
     configurationFiles: await listConfigurationFiles(session, settings, dataDirectory),
-    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    bootId: readKernelText('/proc/sys/kernel/random/boot_id') ?? '',
+    bootedAtMs: readBootTime(),
   }
+}
+
+function readKernelText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
+/** /proc/uptime counts from the boot, whatever is done to the clock. */
+function readBootTime(): number | undefined {
+  const uptime = /^\d+\.\d+/.exec(readKernelText('/proc/uptime') ?? '')?.[0]
+  return uptime === undefined ? undefined : now().getTime() - Number(uptime) * 1000
+}
+
+/** Names of tablespaces by oid; what the role may not see has none. */
+export async function readTablespaceNames(
+  session: ServerSession,
+): Promise<ReadonlyMap<number, string>> {
+  const rows = await session
+    .query('SELECT oid::int8::text AS oid, spcname AS name FROM pg_tablespace')
+    .catch(() => [])
+  return new Map(rows.map((row) => [Number(row['oid']), String(row['name'])]))
 }
 
 async function readSettings(session: ServerSession): Promise<Record<string, string>> {

@@ -7,13 +7,15 @@
  */
 import { hostname } from 'node:os'
 import { now } from '../base/clock.ts'
-import { Failure } from '../base/failure.ts'
+import { isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { randomHex } from '../base/random.ts'
 import type { ControlFile } from '../postgres/control-file.ts'
 import { requireSupportedSizes } from '../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
+import type { BackupRecord } from '../repository/backup-record.ts'
 import { type Hold, removeDeadAttempt, removeHold, writeHold } from '../repository/holds.ts'
+import type { PackWriter } from '../repository/pack-writer.ts'
 import { listBackups } from '../repository/read-backups.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { formatProcessIdentity, readProcessIdentity } from '../storage/process-identity.ts'
@@ -23,12 +25,15 @@ import {
   sizesOf,
   type TakeBackupOptions,
 } from './backup-context.ts'
-import { lockBackups, startBackup } from './backup-mode.ts'
+import { cancelOnAbort, lockBackups, startBackup, watchSession } from './backup-mode.ts'
 import { type ChosenBase, chooseBase } from './choose-base.ts'
 import { cleanUpDeadAttempts } from './clean-up.ts'
-import { copyCluster } from './copy-cluster.ts'
+import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
+import { type CopyRunner, startCopyThreads } from './copy-files.ts'
 import { judgeArchiving } from './judge-archiving.ts'
+import { loadBase } from './load-base.ts'
 import { publish } from './publish.ts'
+import { NameReader } from './relation-names.ts'
 import { readServerFacts, requireLocalServer, type ServerFacts } from './server-facts.ts'
 
 export async function takeBackup(
@@ -37,37 +42,83 @@ export async function takeBackup(
   signal: AbortSignal,
 ): Promise<BackupResult> {
   progress.phase('connecting')
-  const session = await openServerSession({
-    connection: options.connection,
-    applicationName: 'tidemark backup',
-    forceVersion: options.forceVersion ?? false,
-  })
+  const startCopying = options.startCopying ?? startCopyThreads
+  const runner = startCopying(options.storage, options.workers)
   try {
-    return await backUpServer(session, options, progress, signal)
+    const session = await openServerSession({
+      connection: options.connection,
+      applicationName: 'tidemark backup',
+      forceVersion: options.forceVersion ?? false,
+    })
+    try {
+      return await backUpServer(session, runner, options, progress, signal)
+    } finally {
+      await session.close()
+    }
   } finally {
-    await session.close()
+    await runner.close()
   }
 }
 
 async function backUpServer(
   session: ServerSession,
+  runner: CopyRunner,
   options: TakeBackupOptions,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<BackupResult> {
   const context = await prepare(session, options, progress, signal)
   const hold = describeHold(context)
+  signal.throwIfAborted()
   await writeHold(options.storage, options.cluster, hold)
+  const packs = openOwnPacks(context, runner.workers)
   try {
-    progress.phase('waiting for the checkpoint')
-    const started = await startBackup(session, context.version, `tidemark ${context.backupId}`)
-    const copy = await copyCluster(context, started)
-    const record = await publish(context, started, copy)
-    await removeHold(options.storage, options.cluster, hold.backupId)
+    const record = await copyAndPublish(context, runner, packs)
+    await dropHold(context, hold)
     return { record, notes: context.notes }
   } catch (error) {
+    await packs.abort().catch(() => undefined)
+    await runner.close()
     await removeOwnAttempt(options, hold)
     throw error
+  }
+}
+
+async function copyAndPublish(
+  context: BackupContext,
+  runner: CopyRunner,
+  packs: PackWriter,
+): Promise<BackupRecord> {
+  const { session, options, progress, signal, version, backupId } = context
+  progress.phase('waiting for the checkpoint')
+  const starting = startBackup(session, version, `tidemark ${backupId}`)
+  const [started, base] = await Promise.all([
+    cancelOnAbort(session, options.connection, signal, starting),
+    loadBase(options.storage, context.base),
+  ])
+  signal.throwIfAborted()
+  context.notes.push(...base.notes)
+  await requireCheckpoint(context, started)
+  const names = new NameReader(session, options.connection)
+  const watch = watchSession(session)
+  try {
+    const watched = { ...context, signal: AbortSignal.any([signal, watch.signal]) }
+    const copy = await copyCluster(watched, base, runner, packs)
+    names.limit()
+    return await publish({ ...context, base: base.chosen }, started, copy, { base, packs, names })
+  } finally {
+    watch.end()
+    names.giveUp()
+  }
+}
+
+/** The backup exists already: a hold that stays is removed by the next run. */
+async function dropHold({ options, notes }: BackupContext, hold: Hold): Promise<void> {
+  try {
+    await removeHold(options.storage, options.cluster, hold.backupId)
+  } catch (error) {
+    if (!isFailure(error)) throw error
+    notes.push(`the hold of this backup could not be removed, the next one will: ${error.message}`)
   }
 }
 
@@ -137,6 +188,7 @@ async function findBase(
     dataChecksumVersion: control.dataChecksumVersion,
     dataDirectory: facts.dataDirectory,
     bootId: facts.bootId,
+    bootedAtMs: facts.bootedAtMs,
     now: at,
     full: options.full ?? false,
   })
@@ -165,6 +217,6 @@ async function removeOwnAttempt(options: TakeBackupOptions, hold: Hold): Promise
   try {
     await removeDeadAttempt(options.storage, options.cluster, hold)
   } catch (error) {
-    if (!(error instanceof Failure)) throw error
+    if (!isFailure(error)) throw error
   }
 }

@@ -6,6 +6,7 @@
  * not written again; it is judged by its bytes, never by its name alone.
  */
 import { createHash, hash } from 'node:crypto'
+import { isFailure } from '../base/failure.ts'
 import type {
   BackupRecord,
   FileEntry,
@@ -67,7 +68,8 @@ function describeContent(entry: FileEntry): string {
   }
 }
 
-function* packsOf(entry: FileEntry): Generator<string> {
+/** Packs that an entry cannot do without. */
+export function* packsOf(entry: FileEntry): Generator<string> {
   if (entry.kind === 'content') for (const { pack } of entry.chunks) yield pack
   if (entry.kind !== 'pages') return
   yield* entry.packs
@@ -113,13 +115,23 @@ export async function writeRelationNames(
   storage: Storage,
   base: BackupRecord | undefined,
 ): Promise<FrameReference> {
-  if (base?.relationNames !== undefined) {
-    const pack = makePackCache(storage, base.cluster, `backup ${base.id}`)
-    const { relationNames } = base
-    const known = await (await pack(relationNames.pack)).readFrame(relationNames.frame)
-    if (Buffer.from(raw).equals(known)) return relationNames
+  if (base?.relationNames !== undefined && (await holdsNames(storage, base, raw))) {
+    return base.relationNames
   }
   return await addFrame(packs, FRAME_KINDS.relationNames, raw)
+}
+
+/** Names that cannot be read any more are written anew. */
+async function holdsNames(storage: Storage, base: BackupRecord, raw: Uint8Array): Promise<boolean> {
+  if (base.relationNames === undefined) return false
+  const pack = makePackCache(storage, base.cluster, `backup ${base.id}`)
+  const { pack: id, frame } = base.relationNames
+  try {
+    return Buffer.from(raw).equals(await (await pack(id)).readFrame(frame))
+  } catch (error) {
+    if (isFailure(error, 'TM1601') || isFailure(error, 'TM1602')) return false
+    throw error
+  }
 }
 
 export async function addFrame(

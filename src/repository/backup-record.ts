@@ -75,6 +75,11 @@ export interface BackupRecord {
   readonly lastFullReadAt: string
   /** Linux boot id of the reading host; file status of another boot proves nothing. */
   readonly bootId: string
+  /**
+   * When that boot began: clock minus time since boot, in milliseconds of 1970. A clock that
+   * was set since has moved it, and file times prove nothing across that.
+   */
+  readonly bootedAtMs?: number
   readonly statistics: BackupStatistics
 }
 

@@ -3,6 +3,7 @@
  * are unchanged (docs/design/repository-format.md, section 5).
  */
 import { hash } from 'node:crypto'
+import { Failure, isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
 import type {
   BackupRecord,
@@ -13,7 +14,9 @@ import type {
 } from './backup-record.ts'
 import { damagedObject } from './envelope.ts'
 import { packKey } from './keys.ts'
+import { FRAME_BYTES, PAGE_BYTES } from './pack-format.ts'
 import { openPack, type PackReader } from './pack-reader.ts'
+import { LEAF_PAGES } from './page-map.ts'
 
 const MAX_PIECE_ENTRIES = 1024
 
@@ -81,56 +84,71 @@ function storeStatus(seen: FileStatus): [string, string, string, string, 0 | 1] 
   ]
 }
 
+/** TM1601 when the piece is not one; TM1504 for a kind of entry that is not known here. */
 export function decodePiece(key: string, bytes: Uint8Array): FileEntry[] {
   try {
     const piece = JSON.parse(Buffer.from(bytes).toString('utf8')) as {
       packs: string[]
       entries: StoredEntry[]
     }
-    return piece.entries.map((entry) => loadEntry(entry, piece.packs))
+    return piece.entries.map((entry) => loadEntry(key, entry, piece.packs))
   } catch (cause) {
+    if (isFailure(cause)) throw cause
     throw damagedObject(key, 'a piece of its file list cannot be read', cause)
   }
 }
 
-function loadEntry(stored: StoredEntry, packs: readonly string[]): FileEntry {
-  const { path, kind, mode } = stored
-  const size = stored.size ?? 0
+function loadEntry(key: string, stored: StoredEntry, packs: readonly string[]): FileEntry {
+  const { kind } = stored
+  const base = { path: given(stored.path), mode: given(stored.mode) }
   switch (kind) {
     case 'directory':
     case 'empty':
-      return { path, kind, mode }
+      return { kind, ...base }
     case 'link':
-      return { path, kind, mode, target: stored.target ?? '' }
-    case 'content':
-      return {
-        path,
-        kind,
-        mode,
-        size,
-        chunks: loadChunks(stored.chunks ?? [], packs),
-        sha256: stored.sha256 ?? '',
-      }
-    case 'pages':
-      return {
-        path,
-        kind,
-        mode,
-        size,
-        leaves: loadLeaves(stored.leaves ?? [], packs),
-        digest: stored.digest ?? '',
-        packs: (stored.packs ?? []).map((number) => packAt(packs, number)),
-        seen: loadStatus(stored.seen ?? ['0', '0', '0', '0', 0]),
-      }
+      return { kind, ...base, target: given(stored.target) }
+    case 'content': {
+      const size = given(stored.size)
+      const chunks = loadChunks(given(stored.chunks), packs)
+      requireCount(chunks.length, size, FRAME_BYTES)
+      return { kind, ...base, size, chunks, sha256: given(stored.sha256) }
+    }
+    case 'pages': {
+      const size = given(stored.size)
+      const leaves = loadLeaves(given(stored.leaves), packs)
+      requireCount(leaves.length, size, LEAF_PAGES * PAGE_BYTES)
+      const used = given(stored.packs).map((number) => packAt(packs, number))
+      const digest = given(stored.digest)
+      return { kind, ...base, size, leaves, digest, packs: used, seen: loadStatus(stored.seen) }
+    }
     default:
-      throw new Error(`unknown kind of entry: ${kind satisfies never}`)
+      throw unknownKind(key, kind, base.path)
   }
+}
+
+function given<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('a field is missing')
+  return value
+}
+
+/** Every part of a file is there, or a restore would leave a hole. */
+function requireCount(parts: number, size: number, partBytes: number): void {
+  if (parts !== Math.ceil(size / partBytes)) throw new Error(`${parts} parts of ${size} bytes`)
+}
+
+function unknownKind(key: string, kind: never, path: string): Failure {
+  return new Failure('TM1504', {
+    message: `the file list in ${key} has an entry of kind '${String(kind)}', for ${path}`,
+    because: `this version of Tidemark does not know what to do with it`,
+    fix: 'use the version of Tidemark that wrote the backup, or a later one',
+    details: { key, path },
+  })
 }
 
 function loadChunks(flat: readonly number[], packs: readonly string[]): FrameReference[] {
   const chunks: FrameReference[] = []
   for (let at = 0; at < flat.length; at += 2) {
-    chunks.push({ pack: packAt(packs, flat[at]), frame: flat[at + 1] as number })
+    chunks.push({ pack: packAt(packs, flat[at]), frame: given(flat[at + 1]) })
   }
   return chunks
 }
@@ -140,8 +158,8 @@ function loadLeaves(flat: readonly number[], packs: readonly string[]): LeafRefe
   for (let at = 0; at < flat.length; at += 3) {
     leaves.push({
       pack: packAt(packs, flat[at]),
-      frame: flat[at + 1] as number,
-      slot: flat[at + 2] as number,
+      frame: given(flat[at + 1]),
+      slot: given(flat[at + 2]),
     })
   }
   return leaves
@@ -153,7 +171,11 @@ function packAt(packs: readonly string[], number: number | undefined): string {
   return pack
 }
 
-function loadStatus(stored: readonly [string, string, string, string, 0 | 1]): FileStatus {
+/** Only ever a reason to read a file or not: what is missing is one to read it. */
+function loadStatus(stored: StoredEntry['seen']): FileStatus {
+  if (stored === undefined) {
+    return { device: 0n, inode: 0n, modifiedNs: 0n, changedNs: 0n, settled: false }
+  }
   return {
     device: BigInt(stored[0]),
     inode: BigInt(stored[1]),

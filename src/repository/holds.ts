@@ -8,7 +8,7 @@
 import { isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
-import { attemptPrefix, backupKey, holdKey, holdPrefix } from './keys.ts'
+import { attemptPrefix, backupKey, holdKey, holdPrefix, isBackupId } from './keys.ts'
 
 export interface Hold {
   readonly backupId: string
@@ -52,6 +52,9 @@ export async function listHolds(storage: Storage, cluster: string): Promise<Hold
 function parseHold(key: string, raw: Uint8Array): Hold {
   const hold = JSON.parse(Buffer.from(raw).toString('utf8')) as Hold
   if (!/^[0-9a-f]{24}$/.test(hold.attemptId)) throw damagedObject(key, 'its attempt has no id')
+  if (!isBackupId(hold.backupId) || !key.endsWith(`/${hold.backupId}.hold`)) {
+    throw damagedObject(key, 'it is the hold of another backup')
+  }
   return hold
 }
 
@@ -65,7 +68,11 @@ export async function removeDeadAttempt(
   hold: Hold,
 ): Promise<number> {
   let removed = 0
-  if ((await storage.size(backupKey(cluster, hold.backupId))) === undefined) {
+  const record = backupKey(cluster, hold.backupId)
+  if ((await storage.size(record)) !== undefined) {
+    // Its writer may have died, or failed, before the record was durable.
+    await storage.confirmDurable([record])
+  } else {
     const keys: string[] = []
     for await (const { key } of storage.list(attemptPrefix(cluster, hold.attemptId))) keys.push(key)
     for (const key of keys) {

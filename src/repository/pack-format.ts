@@ -150,6 +150,9 @@ export function parsePackTrailer(key: string, bytes: Uint8Array, packBytes: numb
   if (indexOffset + indexStoredLength + PACK_TRAILER_BYTES !== packBytes) {
     throw damagedObject(key, `its length is ${packBytes} bytes, its trailer says otherwise`)
   }
+  if (indexOffset < PACK_HEADER_BYTES || !trailer.subarray(48, 56).equals(Buffer.alloc(8))) {
+    throw damagedObject(key, 'its trailer is not one that was written')
+  }
   if (indexRawLength > MAX_INDEX_BYTES) throw damagedObject(key, 'its index is not plausible')
   return { indexOffset, indexStoredLength, indexRawLength }
 }
@@ -170,9 +173,14 @@ export function parsePackIndex(
   if (head.toString('latin1', 0, 8) !== MAGIC || head.toString('hex', 8, 24) !== packId) {
     throw damagedObject(key, 'it is another pack than its name says')
   }
-  const rawLength = Buffer.from(trailerBytes).readUInt32LE(12)
-  const raw = zstdDecompressSync(storedIndex, { maxOutputLength: Math.max(rawLength, 1) })
-  return decodeIndex(raw)
+  try {
+    const rawLength = Buffer.from(trailerBytes).readUInt32LE(12)
+    const raw = zstdDecompressSync(storedIndex, { maxOutputLength: Math.max(rawLength, 1) })
+    return decodeIndex(raw)
+  } catch (cause) {
+    // The hash holds: it was written so.
+    throw damagedObject(key, 'its index cannot be read', cause)
+  }
 }
 
 function decodeIndex(raw: Buffer): FrameEntry[] {

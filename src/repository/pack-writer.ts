@@ -66,6 +66,11 @@ export class PackWriter {
     return this.#open === undefined
   }
 
+  /** The pack that the next frame goes into. */
+  get openPackId(): string | undefined {
+    return this.#open?.id
+  }
+
   /** Bytes of all packs so far; the one that is open counts without its index. */
   get bytesWritten(): number {
     return this.packs.reduce((sum, { bytes }) => sum + bytes, this.#open?.offset ?? 0)
@@ -80,8 +85,8 @@ export class PackWriter {
     this.#sequence += sequenceStep
     const header = encodePackHeader(id)
     const writer = await storage.openWriter(packKey(cluster, id))
-    writer.append([header])
     this.#open = { id, header, writer, frames: [], offset: PACK_HEADER_BYTES }
+    writer.append([header])
   }
 
   /** Compresses and appends one frame. The bytes of `raw` may be reused on return. */
@@ -126,20 +131,26 @@ export class PackWriter {
     this.#rethrow()
   }
 
-  /** Leaves nothing of the open pack behind; closed ones belong to the hold's attempt. */
+  /**
+   * Leaves nothing of the open pack behind; closed ones belong to the hold's attempt. No
+   * commit runs any more when it is settled.
+   */
   async abort(): Promise<void> {
     const pack = this.#open
     this.#open = undefined
-    await pack?.writer.abort()
-    await Promise.allSettled(this.#pending)
+    try {
+      await pack?.writer.abort()
+    } finally {
+      await Promise.all(this.#pending)
+    }
   }
 
   #close(): void {
     const pack = this.#open
     if (pack === undefined) return
-    this.#open = undefined
     const end = encodePackEnd(pack.header, pack.frames, pack.offset)
     pack.writer.append([end])
+    this.#open = undefined
     this.packs.push({
       id: pack.id,
       frames: pack.frames.length,

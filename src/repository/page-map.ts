@@ -83,7 +83,8 @@ export function decodeLeaf(key: string, bytes: Uint8Array): Leaf {
   let covered = 0
   for (let number = 0; number < runCount; number++) {
     const run = decodeRun(view, runsAt + number * RUN_BYTES)
-    if (run.first !== covered || (run.pack !== ZERO_RUN && run.pack >= packCount)) {
+    const isKnown = run.pack === ZERO_RUN || run.pack < packCount
+    if (run.first !== covered || run.count === 0 || !isKnown || run.slot >= PAGES_PER_FRAME) {
       throw damagedObject(key, 'a page map does not cover its pages')
     }
     covered += run.count

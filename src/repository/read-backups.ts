@@ -57,7 +57,9 @@ async function findBackup(
   const key = backupKey(cluster, backupId)
   const bytes = await storage.read(key)
   if (bytes === undefined) return undefined
-  return parseBackupRecord(key, decodeEnvelope(key, 'RECD', bytes))
+  const record = parseBackupRecord(key, decodeEnvelope(key, 'RECD', bytes))
+  if (record.id === backupId && record.cluster === cluster) return record
+  throw damagedObject(key, `it is the record of backup ${record.id} of ${record.cluster}`)
 }
 
 /** The hash of the envelope holds, so only a foreign or newer writer can make this fail. */

@@ -2,8 +2,11 @@
  * Copies files that are not relation forks: chunks of 128 KiB, one frame each, judged by
  * the SHA-256 of the whole file.
  *
- * Small files are read twice and must agree, so that one that is rewritten in place is not
- * stored half old and half new; a relation map must also prove its own CRC (relmapper.c).
+ * Small files are read until two reads agree, so that one that is rewritten in place is
+ * seldom stored half old and half new. That must be so only for two kinds, which replay
+ * does not mend, and which prove themselves by a CRC: relation maps (relmapper.c) and
+ * two-phase state files (ReadTwoPhaseFile in twophase.c). All others PostgreSQL's own base
+ * backup reads just once: SLRU pages are written again by replay.
  */
 import { createHash, hash } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
@@ -13,11 +16,13 @@ import { crc32c } from '../../postgres/crc32c.ts'
 import type { FrameReference } from '../../repository/backup-record.ts'
 import { FRAME_BYTES, FRAME_KINDS } from '../../repository/pack-format.ts'
 import type { PackWriter } from '../../repository/pack-writer.ts'
-import type { ContentPiece, ContentResult } from './protocol.ts'
+import type { ContentPiece, ContentResult, VanishedResult } from './protocol.ts'
 
 /** Files up to this size are held in memory and read until two reads agree. */
 const SMALL_FILE_BYTES = 1024 * 1024
-const AGREEMENT_LIMIT_MS = 10_000
+/** How long a file that must prove itself is read again, and any other one. */
+const PROOF_LIMIT_MS = 10_000
+const AGREEMENT_LIMIT_MS = 200
 const AGREEMENT_PAUSE_MS = 10
 
 /** Stores one open file; the caller closes it. */
@@ -25,10 +30,11 @@ export async function copyContent(
   piece: ContentPiece,
   fd: number,
   packs: PackWriter,
-): Promise<ContentResult> {
+): Promise<ContentResult | VanishedResult> {
   const size = fstatSync(fd).size
   if (size > SMALL_FILE_BYTES) return await copyLargeFile(piece, fd, size, packs)
   const bytes = readUntilStable(piece, fd)
+  if (bytes === undefined) return { form: 'vanished', file: piece.file }
   const sha256 = hash('sha256', bytes, 'hex')
   const result = { form: 'content' as const, file: piece.file, size: bytes.length, sha256 }
   if (piece.base?.sha256 === sha256) return { ...result, chunks: piece.base.chunks }
@@ -55,25 +61,37 @@ async function storeChunk(path: string, number: number, bytes: Uint8Array, packs
   return chunk
 }
 
-function readUntilStable(piece: ContentPiece, fd: number): Buffer {
-  const limit = monotonicMs() + AGREEMENT_LIMIT_MS
+type Proof = (bytes: Buffer) => boolean
+
+/** Undefined: a two-phase file that was removed before it was whole. */
+function readUntilStable(piece: ContentPiece, fd: number): Buffer | undefined {
+  const proof = proofOf(piece.path)
+  const limit = monotonicMs() + (proof === undefined ? AGREEMENT_LIMIT_MS : PROOF_LIMIT_MS)
   let before = readWhole(fd)
-  while (monotonicMs() < limit) {
+  for (;;) {
     const again = readWhole(fd)
-    if (again.equals(before) && (!piece.isRelationMap || isWholeRelationMap(again))) return again
+    // A log that only grows agrees with itself.
+    const agrees = again.subarray(0, before.length).equals(before)
+    if (agrees && proof === undefined) return before
+    if (agrees && proof?.(again) === true) return again
     before = again
+    if (fstatSync(fd).nlink === 0 && proof !== undefined) return undefined
+    if (monotonicMs() > limit) break
     pauseThread(AGREEMENT_PAUSE_MS)
   }
+  if (proof === undefined) return before
   throw new Failure('TM1305', {
     message: `the file ${piece.location} cannot be read as a whole`,
-    because: piece.isRelationMap
-      ? 'it changed at every read, or its CRC does not hold'
-      : 'it changed at every read for ten seconds',
-    fix: piece.isRelationMap
-      ? 'check the disk: a relation map with a wrong CRC stops the server at its next start'
-      : 'find out which program writes it, and move it out of the data directory',
+    because: 'it changed at every read, or its CRC does not hold',
+    fix: 'check the disk: the server itself stops at its next start over such a file',
     details: { path: piece.path },
   })
+}
+
+function proofOf(path: string): Proof | undefined {
+  if (/(^|\/)pg_filenode\.map$/.test(path)) return isWholeRelationMap
+  if (/^pg_twophase\/[0-9A-F]{8,16}$/.test(path)) return isWholeTwoPhaseFile
+  return undefined
 }
 
 function readWhole(fd: number): Buffer {
@@ -97,12 +115,24 @@ function isWholeRelationMap(bytes: Buffer): boolean {
   return bytes.readUInt32LE(crcAt) === crc32c(bytes.subarray(0, crcAt))
 }
 
+/** TwoPhaseFileHeader: magic, total length; the last four bytes are the CRC-32C. */
+function isWholeTwoPhaseFile(bytes: Buffer): boolean {
+  if (bytes.length < 12 || bytes.readUInt32LE(4) !== bytes.length) return false
+  const crcAt = bytes.length - 4
+  return bytes.readUInt32LE(crcAt) === crc32c(bytes.subarray(0, crcAt))
+}
+
+/** A file of the base's size is hashed first: an unchanged one is not stored again. */
 async function copyLargeFile(
   piece: ContentPiece,
   fd: number,
   size: number,
   packs: PackWriter,
 ): Promise<ContentResult> {
+  const { base, file } = piece
+  if (base?.size === size && hashFile(fd, size) === base.sha256) {
+    return { form: 'content', file, size, sha256: base.sha256, chunks: base.chunks }
+  }
   const sha256 = createHash('sha256')
   const chunks: FrameReference[] = []
   const buffer = new Uint8Array(FRAME_BYTES)
@@ -115,7 +145,19 @@ async function copyLargeFile(
     chunks.push(await storeChunk(piece.path, chunks.length, chunk, packs))
     at += got
   }
-  return { form: 'content', file: piece.file, size: at, sha256: sha256.digest('hex'), chunks }
+  return { form: 'content', file, size: at, sha256: sha256.digest('hex'), chunks }
+}
+
+function hashFile(fd: number, size: number): string {
+  const sha256 = createHash('sha256')
+  const buffer = new Uint8Array(FRAME_BYTES)
+  for (let at = 0; at < size; ) {
+    const got = fillChunk(fd, buffer, at, Math.min(FRAME_BYTES, size - at))
+    if (got === 0) break
+    sha256.update(buffer.subarray(0, got))
+    at += got
+  }
+  return sha256.digest('hex')
 }
 
 function fillChunk(fd: number, buffer: Uint8Array, at: number, wanted: number): number {

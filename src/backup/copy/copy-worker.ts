@@ -1,93 +1,56 @@
 /**
- * A worker thread of a backup: takes batches of pieces, writes its own packs, answers with
- * references. Shares nothing with other workers.
+ * A worker thread of a backup: hands batches to its engine, answers with references.
+ * Shares nothing with other workers but the flag that stops them all.
  *
- * Invariant: a result is sent only when every frame it refers to was added to a pack; the
- * packs are durable when `finished` is sent, and nothing may be published before that.
+ * Invariant: after a failure or an abort nothing is written any more, whatever messages
+ * still wait.
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { Failure, toFailureMessage } from '../../base/failure.ts'
-import { PackWriter } from '../../repository/pack-writer.ts'
-import { makeLeafReader } from '../../repository/read-leaves.ts'
 import { openStorage } from '../../storage/open-storage.ts'
-import { closeQuietly, copyContent, openForCopy, unreadableFile } from './content-copier.ts'
-import { LeafStore } from './leaf-store.ts'
-import { PageCopier } from './page-copier.ts'
-import type { CopyPiece, CopyResult, FromWorker, ToWorker, WorkerSetup } from './protocol.ts'
+import { CopyEngine } from './copy-engine.ts'
+import type { CopyPiece, FromWorker, ToWorker, WorkerStart } from './protocol.ts'
 
 const port = parentPort
 if (port === null) throw new Error('copy-worker.ts runs as a worker thread')
-const setup = workerData as WorkerSetup
+const start = workerData as WorkerStart
+const stop = new Int32Array(start.stop)
 const say = (message: FromWorker): void => port.postMessage(message)
 
-const storage = await openStorage({ url: setup.storageUrl })
-const packs = new PackWriter({
-  storage,
-  cluster: setup.cluster,
-  attemptId: setup.attemptId,
-  firstSequence: setup.firstSequence,
-  sequenceStep: setup.sequenceStep,
-  compressionLevel: setup.compressionLevel,
-})
-const leaves = new LeafStore(packs)
-const baseLeaves = makeLeafReader(storage, setup.cluster, 'the backup compared with')
-const copier = new PageCopier(packs, leaves, baseLeaves, {
-  verifyChecksums: setup.verifyChecksums,
-  startLsn: setup.startLsn,
-})
-let results: CopyResult[] = []
+const storage = await openStorage({ url: start.storageUrl })
+let engine: CopyEngine | undefined
+let ended = false
 
-async function copyBatch(pieces: readonly CopyPiece[]): Promise<void> {
-  let bytes = 0
-  for (const piece of pieces) bytes += await copyPiece(piece)
-  await copier.flushFrame()
-  if (leaves.isFull) await leaves.flush()
-  sendResults()
+async function copyBatch(engine: CopyEngine, pieces: readonly CopyPiece[]): Promise<void> {
+  const bytes = await engine.copyBatch(pieces, () => Atomics.load(stop, 0) !== 0)
+  sendResults(engine)
   say({ type: 'copied', bytes })
 }
 
-/** Results whose leaves wait for their frame come later, by the leaf store's answer. */
-async function copyPiece(piece: CopyPiece): Promise<number> {
-  const fd = openForCopy(piece.location, piece.path)
-  if (fd === undefined) {
-    results.push({ form: 'vanished', file: piece.file })
-    return 0
-  }
-  try {
-    if (piece.form === 'content') {
-      const result = await copyContent(piece, fd, packs)
-      results.push(result)
-      return result.size
-    }
-    await copier.copy(piece, fd, (result) => results.push(result))
-    return piece.pages * 8192
-  } catch (error) {
-    if (error instanceof Failure) throw error
-    throw unreadableFile(piece.location, piece.path, error)
-  } finally {
-    closeQuietly(fd)
-  }
-}
-
-function sendResults(): void {
-  if (results.length === 0) return
-  say({ type: 'results', results })
-  results = []
+function sendResults(engine: CopyEngine): void {
+  const results = engine.takeResults()
+  if (results.length > 0) say({ type: 'results', results })
 }
 
 async function handle(message: ToWorker): Promise<void> {
-  switch (message.type) {
-    case 'copy':
-      return await copyBatch(message.pieces)
-    case 'finish':
-      await leaves.flush()
-      await packs.finish()
-      sendResults()
-      return say({ type: 'finished', packs: packs.packs })
-    case 'abort':
-      await packs.abort()
-      return say({ type: 'aborted' })
+  if (ended) return
+  if (message.type === 'begin') {
+    engine = new CopyEngine(storage, message.setup)
+    return
   }
+  if (message.type === 'abort') return await abort()
+  if (engine === undefined) throw new Error(`${message.type} before begin`)
+  if (message.type === 'copy') return await copyBatch(engine, message.pieces)
+  const packs = await engine.finish()
+  ended = true
+  sendResults(engine)
+  say({ type: 'finished', packs })
+}
+
+async function abort(): Promise<void> {
+  ended = true
+  await engine?.abort().catch(() => undefined)
+  say({ type: 'aborted' })
 }
 
 let work: Promise<void> = Promise.resolve()
@@ -96,7 +59,9 @@ port.on('message', (message: ToWorker) => {
 })
 
 async function reportFailure(error: unknown): Promise<void> {
-  await packs.abort().catch(() => undefined)
+  if (error instanceof DOMException && error.name === 'AbortError') return await abort()
+  ended = true
+  await engine?.abort().catch(() => undefined)
   const failure = error instanceof Failure ? toFailureMessage(error) : undefined
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
   say({ type: 'failed', failure, text })

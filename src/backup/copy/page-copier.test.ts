@@ -40,7 +40,6 @@ async function backUp(
   const leaves = new LeafStore(packs)
   const copier = new PageCopier(packs, leaves, makeLeafReader(storage, 'main', 'a test'), {
     verifyChecksums: false,
-    startLsn: 0n,
   })
   const fd = openSync(location, 'r')
   let result: PagesResult | undefined

@@ -10,8 +10,10 @@
 import { hash } from 'node:crypto'
 import { readSync } from 'node:fs'
 import { pauseThread } from '../../base/clock.ts'
+import { isFailure } from '../../base/failure.ts'
 import {
   createPageKernel,
+  FINGERPRINT_BYTES,
   PAGE_BAD_CHECKSUM,
   PAGE_UNCHANGED,
   PAGE_ZERO,
@@ -26,19 +28,20 @@ import {
   PAGES_PER_FRAME,
 } from '../../repository/pack-format.ts'
 import type { PackWriter } from '../../repository/pack-writer.ts'
-import { type Leaf, LEAF_PAGES, type PageLocation, pageLocations } from '../../repository/page-map.ts'
+import { type Leaf, LEAF_PAGES, type PageLocation, type PageRun, ZERO_RUN } from '../../repository/page-map.ts'
 import type { LeafReader } from '../../repository/read-leaves.ts'
 import type { LeafStore } from './leaf-store.ts'
-import type { PagesPiece, PagesResult } from './protocol.ts'
+import type { BadPage, PagesPiece, PagesResult } from './protocol.ts'
 
 /** One read: large enough to be cheap, small enough to stay in the processor's cache. */
 const READ_PAGES = 128
 /** Pauses before a page with a wrong checksum is read again: it may have been torn. */
 const REREAD_PAUSES_MS = [1, 20, 200]
+/** With so many bad pages it is no tearing: more of them are read again without pauses. */
+const PATIENT_BAD_PAGES = 256
 
 export interface PageCopierOptions {
   readonly verifyChecksums: boolean
-  readonly startLsn: bigint
 }
 
 /** What is known of one page of the leaf under way. */
@@ -56,6 +59,7 @@ export class PageCopier {
   readonly #leaves: LeafStore
   readonly #baseLeaves: LeafReader
   readonly #options: PageCopierOptions
+  #badPagesSeen = 0
 
   constructor(
     packs: PackWriter,
@@ -69,39 +73,34 @@ export class PageCopier {
     this.#options = options
   }
 
-  /** Copies one piece of an open file. Its leaves are complete after flushFrame(). */
-  async copy(piece: PagesPiece, fd: number, done: (result: PagesResult) => void): Promise<void> {
+  /**
+   * Copies one piece of an open file and returns the bytes read. Its leaves are complete
+   * after flushFrame().
+   */
+  async copy(piece: PagesPiece, fd: number, done: (result: PagesResult) => void): Promise<number> {
     const references: LeafReference[] = []
     const leafDigests: string[] = []
     const usedPacks = new Set<string>()
-    const damagedBlocks: number[] = []
-    let pagesRead = 0
+    const badPages: BadPage[] = []
+    let pages = 0
     let storedPages = 0
     let waitingLeaves = 1
     const settle = () => {
       waitingLeaves--
       if (waitingLeaves > 0) return
       const { file, firstPage } = piece
-      done({
-        form: 'pages',
-        file,
-        firstPage,
-        pages: pagesRead,
-        leaves: references,
-        leafDigests,
-        packs: [...usedPacks],
-        damagedBlocks,
-        storedPages,
-      })
+      const packs = [...usedPacks]
+      const facts = { pages, leafDigests, packs, badPages, storedPages }
+      done({ form: 'pages', file, firstPage, leaves: references, ...facts })
     }
     for (let leafStart = 0; leafStart < piece.pages; leafStart += LEAF_PAGES) {
       const number = leafStart / LEAF_PAGES
       const wanted = Math.min(LEAF_PAGES, piece.pages - leafStart)
       const baseReference = piece.base[number]
-      const base = baseReference && (await this.#baseLeaves.read(baseReference))
-      const draft = new LeafDraft(base)
-      const read = await this.#copyLeaf(piece, fd, leafStart, wanted, draft, damagedBlocks)
-      pagesRead += read
+      const base = baseReference && (await this.#readBaseLeaf(baseReference))
+      const draft = new LeafDraft(base, wanted)
+      const read = await this.#copyLeaf(piece, fd, leafStart, wanted, draft, badPages)
+      pages += read
       if (read > 0) leafDigests.push(draft.digest(read))
       storedPages += draft.storedPages
       if (read > 0 && baseReference !== undefined && draft.equalsBase(read)) {
@@ -120,6 +119,17 @@ export class PageCopier {
       if (read < wanted) break
     }
     settle()
+    return pages * PAGE_BYTES
+  }
+
+  /** A leaf that is damaged or gone is no base: its pages are stored anew. */
+  async #readBaseLeaf(reference: LeafReference): Promise<Leaf | undefined> {
+    try {
+      return await this.#baseLeaves.read(reference)
+    } catch (error) {
+      console.log(error);       if (isFailure(error, 'TM1601') || isFailure(error, 'TM1602')) return undefined
+      throw error
+    }
   }
 
   /** Ends the frame under way: called at the end of every batch of files. */
@@ -151,7 +161,7 @@ export class PageCopier {
     leafStart: number,
     wanted: number,
     draft: LeafDraft,
-    damagedBlocks: number[],
+    badPages: BadPage[],
   ): Promise<number> {
     let read = 0
     while (read < wanted) {
@@ -159,7 +169,7 @@ export class PageCopier {
       const first = piece.firstPage + leafStart + read
       const got = readPages(fd, this.#kernel.readBuffer, first, pages)
       if (got > 0) {
-        const scan = this.#scan(piece, fd, first, got, draft.baseFingerprints(read), damagedBlocks)
+        const scan = this.#scan(piece, fd, first, got, draft.baseFingerprints(read), badPages)
         draft.setFingerprints(read, scan.fingerprints)
         await this.#store(piece, first, read, got, scan.flags.slice(), draft)
       }
@@ -176,7 +186,7 @@ export class PageCopier {
     first: number,
     pages: number,
     base: Uint8Array | undefined,
-    damagedBlocks: number[],
+    badPages: BadPage[],
   ): PageScan {
     const { verifyChecksums } = this.#options
     const block = piece.firstBlock + first
@@ -185,13 +195,17 @@ export class PageCopier {
     let scan = this.#kernel.scanPages(0, pages, block, options)
     for (const pause of REREAD_PAUSES_MS) {
       if ((scan.anyFlags & PAGE_BAD_CHECKSUM) === 0) return scan
-      pauseThread(pause)
+      if (this.#badPagesSeen < PATIENT_BAD_PAGES) pauseThread(pause)
       readBadPagesAgain(fd, this.#kernel.readBuffer, first, scan)
       scan = this.#kernel.scanPages(0, pages, block, options)
     }
     for (let page = 0; page < pages; page++) {
-      if (((scan.flags[page] as number) & PAGE_BAD_CHECKSUM) === 0) continue
-      if (this.#pageLsn(page) < this.#options.startLsn) damagedBlocks.push(block + page)
+      const flags = scan.flags[page] as number
+      if ((flags & PAGE_BAD_CHECKSUM) === 0) continue
+      this.#badPagesSeen++
+      const isInBase = base !== undefined && page * FINGERPRINT_BYTES < base.length
+      const isNew = isInBase && (flags & PAGE_UNCHANGED) === 0
+      badPages.push({ block: block + page, lsn: this.#pageLsn(page), isNew })
     }
     return scan
   }
@@ -302,27 +316,33 @@ function readBadPagesAgain(fd: number, into: Uint8Array, first: number, scan: Pa
 /** One leaf under way: where its pages lie, as far as it is known. */
 class LeafDraft {
   readonly #base: Leaf | undefined
-  readonly #fingerprints = new BigUint64Array(LEAF_PAGES)
+  readonly #fingerprints: BigUint64Array
   /** Per page: index into #packs, FROM_FRAME while it waits, IS_ZERO. */
-  readonly #pack = new Int32Array(LEAF_PAGES)
-  readonly #frame = new Uint32Array(LEAF_PAGES)
-  readonly #slot = new Uint8Array(LEAF_PAGES)
+  readonly #pack: Int32Array
+  readonly #frame: Uint32Array
+  readonly #slot: Uint8Array
   readonly #packs: string[] = []
   #kept = 0
   storedPages = 0
   #waiting = 0
   #onComplete: ((leaf: DraftedLeaf) => void) | undefined
   #pageCount = 0
-  #baseLocations: (PageLocation | undefined)[] | undefined
+  /** The base's run that the last kept page lies in: pages are kept in ascending order. */
+  #baseRun = 0
 
-  constructor(base: Leaf | undefined) {
+  constructor(base: Leaf | undefined, pages: number) {
     this.#base = base
+    this.#fingerprints = new BigUint64Array(pages)
+    this.#pack = new Int32Array(pages)
+    this.#frame = new Uint32Array(pages)
+    this.#slot = new Uint8Array(pages)
   }
 
   baseFingerprints(from: number): Uint8Array | undefined {
     const base = this.#base
     if (base === undefined || from >= base.pageCount) return undefined
-    return new Uint8Array(base.fingerprints.buffer, from * 8, (base.pageCount - from) * 8)
+    const { buffer, byteOffset } = base.fingerprints
+    return new Uint8Array(buffer, byteOffset + from * 8, (base.pageCount - from) * 8)
   }
 
   setFingerprints(from: number, bytes: Uint8Array): void {
@@ -340,10 +360,16 @@ class LeafDraft {
 
   keep(page: number): void {
     this.#kept++
-    this.#baseLocations ??= [...pageLocations(this.#base as Leaf)]
-    const location = this.#baseLocations[page]
-    if (location === undefined) this.zero(page)
-    else this.#set(page, location.pack, location.frame, location.slot)
+    const base = this.#base as Leaf
+    let run = base.runs[this.#baseRun] as PageRun
+    while (run.first + run.count <= page) {
+      this.#baseRun++
+      run = base.runs[this.#baseRun] as PageRun
+    }
+    if (run.pack === ZERO_RUN) return this.zero(page)
+    const position = run.slot + page - run.first
+    const frame = run.frame + Math.floor(position / PAGES_PER_FRAME)
+    this.#set(page, base.packs[run.pack] as string, frame, position % PAGES_PER_FRAME)
   }
 
   zero(page: number): void {

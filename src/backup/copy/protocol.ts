@@ -6,16 +6,23 @@ import type { FailureMessage } from '../../base/failure.ts'
 import type { FrameReference, LeafReference } from '../../repository/backup-record.ts'
 import type { PackSummary } from '../../repository/pack-writer.ts'
 
-export interface WorkerSetup {
+/** What a worker is started with, before anything is known of the backup. */
+export interface WorkerStart {
   readonly storageUrl: string
+  /** One Int32: not 0 once the workers shall stop; read between pieces. */
+  readonly stop: SharedArrayBuffer
+}
+
+export interface CopySetup {
   readonly cluster: string
   readonly attemptId: string
-  readonly firstSequence: number
-  readonly sequenceStep: number
   readonly compressionLevel: number
   readonly verifyChecksums: boolean
-  /** Pages with an LSN at or above it are written again by replay. */
-  readonly startLsn: bigint
+}
+
+export interface WorkerSetup extends CopySetup {
+  readonly firstSequence: number
+  readonly sequenceStep: number
 }
 
 /** Pages [firstPage, firstPage + pages) of one relation file; firstPage begins a leaf. */
@@ -37,12 +44,26 @@ export interface ContentPiece {
   readonly file: number
   readonly location: string
   readonly path: string
-  /** A relation map is read until its CRC holds. */
-  readonly isRelationMap: boolean
-  readonly base: { readonly sha256: string; readonly chunks: readonly FrameReference[] } | undefined
+  readonly base:
+    | {
+        readonly size: number
+        readonly sha256: string
+        readonly chunks: readonly FrameReference[]
+      }
+    | undefined
 }
 
 export type CopyPiece = PagesPiece | ContentPiece
+
+/** A page whose checksum is wrong at every read. */
+export interface BadPage {
+  /** Within the relation fork. */
+  readonly block: number
+  /** pd_lsn as it was read: noise, where the header is what was damaged. */
+  readonly lsn: bigint
+  /** The backup compared with holds other bytes for this page. */
+  readonly isNew: boolean
+}
 
 export interface PagesResult {
   readonly form: 'pages'
@@ -55,8 +76,7 @@ export interface PagesResult {
   readonly leafDigests: readonly string[]
   /** Packs that the pages lie in. */
   readonly packs: readonly string[]
-  /** Blocks (within the relation fork) with a wrong checksum that replay will not mend. */
-  readonly damagedBlocks: readonly number[]
+  readonly badPages: readonly BadPage[]
   readonly storedPages: number
 }
 
@@ -76,6 +96,7 @@ export interface VanishedResult {
 export type CopyResult = PagesResult | ContentResult | VanishedResult
 
 export type ToWorker =
+  | { readonly type: 'begin'; readonly setup: WorkerSetup }
   | { readonly type: 'copy'; readonly pieces: readonly CopyPiece[] }
   | { readonly type: 'finish' }
   | { readonly type: 'abort' }
