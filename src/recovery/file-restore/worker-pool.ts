@@ -12,6 +12,8 @@ export type TaskResult = Extract<FromWorker, { kind: 'done' }>
 const HELD_TASKS = 2
 /** A worker needs some MB of heap; what it holds of packs and frames is outside of it. */
 const WORKER_HEAP_MB = 96
+/** Buffers outside the heap are freed by its collections: a small nursery keeps them few. */
+const WORKER_YOUNG_MB = 2
 
 export class WorkerPool {
   readonly #workers: Worker[] = []
@@ -27,7 +29,10 @@ export class WorkerPool {
     for (let number = 0; number < count; number++) {
       const worker = new Worker(url, {
         workerData: settings,
-        resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MB },
+        resourceLimits: {
+          maxOldGenerationSizeMb: WORKER_HEAP_MB,
+          maxYoungGenerationSizeMb: WORKER_YOUNG_MB,
+        },
       })
       worker.on('message', (message: FromWorker) => {
         this.#take(worker, message)
