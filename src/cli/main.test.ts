@@ -177,7 +177,7 @@ test('no stack trace unless --verbose', async () => {
   assert.match(verbose.stderr, /\n\s+at /)
 })
 
-test('without the server: status tells what the repository knows, doctor fails the check', async () => {
+test('without the server status tells what the repository knows, doctor fails', async () => {
   const status = await tidemark(['--config', config, 'status', '--check'])
   assert.equal(status.status, 3, status.stderr)
   assert.match(status.stdout, /does not answer/)

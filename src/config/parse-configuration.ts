@@ -65,7 +65,7 @@ interface Place {
 type PlaceOf = (offset: number) => Place
 type Path = readonly PropertyKey[]
 
-/** A misspelt key is missing under its right name as well: that is said once. */
+/** A misspelt key is missing under its right name as well: that is said once, and first. */
 function withoutConsequences(
   issues: readonly z.core.$ZodIssue[],
   document: Document,
@@ -78,7 +78,9 @@ function withoutConsequences(
       if (nearest !== undefined) meant.add(format([...issue.path, nearest]))
     }
   }
-  return issues.filter(
+  const isUnknown = ({ code }: z.core.$ZodIssue): boolean => code === 'unrecognized_keys'
+  const unknownFirst = issues.toSorted((a, b) => Number(isUnknown(b)) - Number(isUnknown(a)))
+  return unknownFirst.filter(
     ({ code, path }) => code !== 'invalid_type' || document.hasIn(path) || !meant.has(format(path)),
   )
 }
