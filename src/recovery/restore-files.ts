@@ -44,7 +44,7 @@ export interface RestoredFile {
 }
 
 /** Written back while more is decoded, in portions of this size: no wait at the end. */
-const WRITE_BACK_BYTES = 384 * 1024 * 1024
+const WRITE_BACK_BYTES = 256 * 1024 * 1024
 
 /** Returns the bytes of all files. Failures: TM1217, TM1218, TM1601, TM1602, TM15xx. */
 export async function restoreFiles(options: RestoreFilesOptions): Promise<number> {

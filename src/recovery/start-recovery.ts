@@ -111,7 +111,7 @@ async function isServerAlive(directory: string): Promise<boolean> {
   }
 }
 
-/** Line 8 of postmaster.pid says `ready`, or `standby` while a hot standby (miscadmin.h). */
+/** Line 8 of postmaster.pid: `ready` once connections are accepted (miscadmin.h). */
 async function postmasterStatus(directory: string): Promise<string | undefined> {
   try {
     const lines = (await readFile(join(directory, 'postmaster.pid'), 'utf8')).split('\n')
@@ -129,15 +129,13 @@ async function waitForTarget(prepared: PreparedRestore, logFile: string): Promis
       throw await failedRecovery(prepared, logFile, 'the server ended during recovery')
     }
     started ||= alive
-    const status = await postmasterStatus(directory)
-    if (status === 'ready') {
-      const forked = await findFork(prepared)
-      if (forked !== undefined) return { state: 'running', ...forked }
-    }
-    if (prepared.options.action === 'pause' && status === 'standby') {
+    if (prepared.options.action === 'pause') {
       if (/pausing at the end of recovery/.test(await readLog(logFile))) {
         return { state: 'paused', ...(await stopInLog(prepared, logFile)) }
       }
+    } else if ((await postmasterStatus(directory)) === 'ready') {
+      const forked = await findFork(prepared)
+      if (forked !== undefined) return { state: 'running', ...forked }
     }
     await sleep(POLL_MS)
   }
@@ -145,7 +143,7 @@ async function waitForTarget(prepared: PreparedRestore, logFile: string): Promis
 
 async function waitForEnd(prepared: PreparedRestore, logFile: string): Promise<Outcome> {
   const { directory } = prepared.destination
-  for (let waited = 0; ; waited += POLL_MS) {
+  for (;;) {
     const alive = await isServerAlive(directory)
     if (!alive && (await endedInLog(logFile))) break
     await sleep(POLL_MS)
