@@ -610,12 +610,6 @@ export const FAILURE_CODES = entry({
       'WAL was refused and is kept in quarantine: two servers, or two histories of one server, archive under one name.',
     exitStatus: 3,
   },
-  TM1721: {
-    title: 'check: unfinished writes',
-    manual:
-      'A writer that died left unfinished files behind. They hold no data that was acknowledged, and take up room.',
-    exitStatus: 3,
-  },
   // 18xx demo and set-up
   TM1801: {
     title: 'no Node.js that can run Tidemark',

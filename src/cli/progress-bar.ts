@@ -6,7 +6,7 @@ import type { WriteStream } from 'node:tty'
 import cliProgress from 'cli-progress'
 import { monotonicMs } from '../base/clock.ts'
 import { type Progress, type ProgressState, SILENT } from '../base/progress.ts'
-import { formatBytes, formatDuration } from './format-units.ts'
+import { formatBytes, formatCount, formatDuration } from './format-units.ts'
 
 export interface ProgressOptions {
   readonly stream: WriteStream
@@ -56,7 +56,7 @@ function lines(stream: WriteStream): ShownProgress {
   }
 }
 
-interface Phase extends ProgressState {
+export interface Phase extends ProgressState {
   readonly startedAtMs: number
 }
 
@@ -66,18 +66,22 @@ function newPhase(name: string, total?: number, unit: ProgressState['unit'] = 'b
 
 /** `reading data files: 1.2 GiB of 4.0 GiB, 512 MiB/s, 6.0 s left`. */
 export function describePhase(phase: Phase, atMs: number): string {
+  const { done, total, unit } = phase
+  if (total === undefined && done === 0) return `${phase.phase} …`
   const amount = (units: number): string =>
-    phase.unit === 'bytes' ? formatBytes(units) : `${units} ${phase.unit}`
-  const elapsedMs = atMs - phase.startedAtMs
+    unit === 'bytes' ? formatBytes(units) : formatCount(units, unit.slice(0, -1))
   const parts = [
-    phase.total === undefined
-      ? amount(phase.done)
-      : `${amount(phase.done)} of ${amount(phase.total)}`,
+    total === undefined
+      ? amount(done)
+      : unit === 'bytes'
+        ? `${amount(done)} of ${amount(total)}`
+        : `${done} of ${amount(total)}`,
   ]
-  if (elapsedMs > 0 && phase.done > 0) {
-    const perSecond = (phase.done * 1000) / elapsedMs
-    if (phase.unit === 'bytes') parts.push(`${formatBytes(perSecond)}/s`)
-    const left = phase.total === undefined ? 0 : phase.total - phase.done
+  const elapsedMs = atMs - phase.startedAtMs
+  if (elapsedMs > 0 && done > 0) {
+    const perSecond = (done * 1000) / elapsedMs
+    if (unit === 'bytes') parts.push(`${formatBytes(perSecond)}/s`)
+    const left = total === undefined ? 0 : total - done
     if (left > 0) parts.push(`${formatDuration((left / perSecond) * 1000)} left`)
   }
   return `${phase.phase}: ${parts.join(', ')}`

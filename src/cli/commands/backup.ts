@@ -1,6 +1,6 @@
 /** `backup`: takes a physical backup into every repository of the cluster. */
 import { availableParallelism } from 'node:os'
-import type { BackupResult } from '../../backup/backup-context.ts'
+import type { BackupResult, TakeBackupOptions } from '../../backup/backup-context.ts'
 import { takeBackup } from '../../backup/take-backup.ts'
 import { Failure } from '../../base/failure.ts'
 import {
@@ -16,6 +16,7 @@ import { type CommandContext, connectionUrl } from '../command-context.ts'
 import { backupJson } from '../describe-backup.ts'
 import { formatBytes, formatCount, formatDuration } from '../format-units.ts'
 import { readVersion } from '../run-command.ts'
+import { explainFull, measureTotals } from './backup/explain-full.ts'
 
 export interface BackupCommandOptions {
   readonly full?: boolean
@@ -71,27 +72,29 @@ async function backUpInto(
 ): Promise<BackupResult> {
   const storage = await openStorage({ url: repository.url })
   await openRepository(storage)
-  return await takeBackup(
-    {
-      storage,
+  const measured = measureTotals(context.progress)
+  const request: TakeBackupOptions = {
+    storage,
+    cluster: cluster.name,
+    connection: connectionUrl(context, cluster),
+    full: options.full === true,
+    labels: parsed.labels,
+    pinned: options.pin === true,
+    workers: parsed.workers,
+    archiveCheck: options.archiveCheck !== false,
+    archiveCommand: formatArchiveCommand({
+      program: TIDEMARK_PROGRAM,
+      configuration: context.configuration().path,
       cluster: cluster.name,
-      connection: connectionUrl(context, cluster),
-      full: options.full === true,
-      labels: parsed.labels,
-      pinned: options.pin === true,
-      workers: parsed.workers,
-      archiveCheck: options.archiveCheck !== false,
-      archiveCommand: formatArchiveCommand({
-        program: TIDEMARK_PROGRAM,
-        configuration: context.configuration().path,
-        cluster: cluster.name,
-      }),
-      tidemarkVersion: readVersion(),
-      forceVersion: options.forceVersion === true,
-    },
-    context.progress,
-    context.signal,
-  )
+    }),
+    tidemarkVersion: readVersion(),
+    forceVersion: options.forceVersion === true,
+  }
+  try {
+    return await takeBackup(request, measured, context.signal)
+  } catch (error) {
+    throw await explainFull(error, storage, cluster.name, measured.largestTotal())
+  }
 }
 
 function printResult(context: CommandContext, repository: string, result: BackupResult): void {
