@@ -3,7 +3,7 @@
  */
 import type { Progress } from '../base/progress.ts'
 import type { ControlFile } from '../postgres/control-file.ts'
-import type { ServerSession } from '../postgres/server-session.ts'
+import type { ServerSession, ServerSessionOptions } from '../postgres/server-session.ts'
 import type { PostgresVersion } from '../postgres/versions.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -33,6 +33,8 @@ export interface TakeBackupOptions {
   readonly forceVersion?: boolean
   /** Who copies; threads unless given. For simulations. */
   readonly startCopying?: StartCopyRunner
+  /** How the server is reached. For simulations. */
+  readonly openSession?: (options: ServerSessionOptions) => Promise<ServerSession>
 }
 
 export interface BackupResult {

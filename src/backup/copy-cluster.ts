@@ -56,6 +56,7 @@ export async function copyCluster(
   })
   const { results, workerPacks, bytesRead } = await runCopy(context, runner, plan)
   await requireLivingFiles(plan, results, context.signal)
+  noteLostLeaves(context, base, results)
   const configuration = await copyConfiguration(context, packs)
   const { control, entry } = await copyControlFile(context, packs)
   const assembled = assembleFiles({
@@ -87,6 +88,19 @@ function listFiles(context: BackupContext): FileListing {
   })
   context.notes.push(...listing.notes)
   return listing
+}
+
+function noteLostLeaves(
+  { notes }: BackupContext,
+  { chosen }: LoadedBase,
+  results: readonly CopyResult[],
+): void {
+  const lost = results.filter((result) => result.form === 'pages' && result.lostBaseLeaves > 0)
+  if (lost.length === 0) return
+  notes.push(
+    `packs of backup ${chosen?.backup.id} are damaged: the page maps of ${lost.length} files ` +
+      'could not be read, and these files were stored anew',
+  )
 }
 
 function sumStoredPages(results: readonly CopyResult[]): number {

@@ -2,10 +2,10 @@
  * Reads the file list of the backup that is compared with, and leaves out of it what the
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
- * Invariant: an entry that is given names only packs that are in the repository now.
+ * Invariant: an entry that is given names only packs that are in the repository now, and whole in size.
  */
 import { isFailure } from '../base/failure.ts'
-import type { FileEntry } from '../repository/backup-record.ts'
+import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
 import { decodePiece } from '../repository/file-list.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -16,11 +16,18 @@ export interface LoadedBase {
   readonly chosen: ChosenBase | undefined
   readonly entries: ReadonlyMap<string, FileEntry>
   readonly pieces: BasePieces
+  /** Stored sizes of all packs of the cluster, as they are now. */
+  readonly packSizes: ReadonlyMap<string, number>
   /** Sentences for the report. */
   readonly notes: readonly string[]
 }
 
-const NOTHING = { chosen: undefined, entries: new Map(), pieces: new Map() }
+const NOTHING = {
+  chosen: undefined,
+  entries: new Map(),
+  pieces: new Map(),
+  packSizes: new Map(),
+}
 
 export async function loadBase(
   storage: Storage,
@@ -29,7 +36,8 @@ export async function loadBase(
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
-    const present = await listPacks(storage, backup.cluster)
+    const packSizes = await listPacks(storage, backup.cluster)
+    const present = findWholePacks(backup, packSizes)
     const { references, raw } = await readBasePieces(storage, backup)
     const entries = new Map<string, FileEntry>()
     let lost = 0
@@ -39,7 +47,8 @@ export async function loadBase(
         else lost++
       }
     }
-    return { chosen, entries, pieces: references, notes: lost === 0 ? [] : [lostNote(backup.id, lost)] }
+    const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
+    return { chosen, entries, pieces: references, packSizes, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const note = `nothing is compared with backup ${backup.id}, everything is stored anew: ${error.message}`
@@ -47,14 +56,26 @@ export async function loadBase(
   }
 }
 
-function isPresent(entry: FileEntry, present: ReadonlyMap<string, number>): boolean {
+/** Packs that the backup names and that have the size they were written with. */
+function findWholePacks(
+  { packs }: BackupRecord,
+  sizes: ReadonlyMap<string, number>,
+): ReadonlySet<string> {
+  const whole = packs.filter(({ id, bytes }) => {
+    const size = sizes.get(id)
+    return size !== undefined && (bytes === undefined || bytes === size)
+  })
+  return new Set(whole.map(({ id }) => id))
+}
+
+function isPresent(entry: FileEntry, present: ReadonlySet<string>): boolean {
   for (const pack of packsOf(entry)) if (!present.has(pack)) return false
   return true
 }
 
 function lostNote(backupId: string, files: number): string {
   return (
-    `packs of backup ${backupId} are missing in the repository: ` +
+    `packs of backup ${backupId} are missing or cut short in the repository: ` +
     `${files} files are stored anew (that backup cannot be restored any more)`
   )
 }

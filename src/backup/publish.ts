@@ -125,14 +125,15 @@ async function writeRecord(
   context: BackupContext,
   copy: ClusterCopy,
   facts: BackupFacts,
-  { base, packs }: Companions,
+  companions: Companions,
 ): Promise<{ record: BackupRecord; raw: Uint8Array }> {
   const { storage } = context.options
+  const { base, packs } = companions
   const files = await writeFileList(copy.entries, packs, base.pieces)
   const rawNames = Buffer.from(JSON.stringify(facts.names))
   const relationNames = await writeRelationNames(rawNames, packs, storage, base.chosen?.backup)
   if (packs.needsPack) await packs.begin()
-  const record = describeBackup(context, copy, facts, { files, relationNames, packs })
+  const record = describeBackup(context, copy, facts, { files, relationNames }, companions)
   const raw = encodeBackupRecord(record)
   await addFrame(packs, FRAME_KINDS.record, raw)
   await packs.finish()
@@ -142,22 +143,29 @@ async function writeRecord(
 type WrittenMetadata = {
   readonly files: Awaited<ReturnType<typeof writeFileList>>
   readonly relationNames: NonNullable<BackupRecord['relationNames']>
-  readonly packs: PackWriter
 }
 
 function describeBackup(
   context: BackupContext,
   copy: ClusterCopy,
   facts: BackupFacts,
-  { files, relationNames, packs: ownPacks }: WrittenMetadata,
+  { files, relationNames }: WrittenMetadata,
+  companions: Companions,
 ): BackupRecord {
   const { options, session, control, base, beganAt } = context
   const { started, stopped, segments } = facts
   const { pieces, entries, bytes, contentHash } = files
+  const ownPacks = companions.packs
   const own = [...copy.workerPacks, ...ownPacks.packs].map(({ id }) => id)
   if (ownPacks.openPackId !== undefined) own.push(ownPacks.openPackId)
   const ids = new Set([...files.packs, relationNames.pack, ...own])
-  const packs = [...ids].sort().map((id) => ({ id }))
+  const sizes = new Map(companions.base.packSizes)
+  for (const { id, bytes } of copy.workerPacks) sizes.set(id, bytes)
+  for (const { id, bytes } of ownPacks.packs) sizes.set(id, bytes)
+  const packs = [...ids].sort().map((id) => {
+    const bytes = sizes.get(id)
+    return bytes === undefined ? { id } : { id, bytes }
+  })
   const wantsFullRead = base === undefined || !base.trustStatus
   return {
     format: 1,

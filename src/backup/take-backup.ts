@@ -45,7 +45,8 @@ export async function takeBackup(
   const startCopying = options.startCopying ?? startCopyThreads
   const runner = startCopying(options.storage, options.workers)
   try {
-    const session = await openServerSession({
+    const open = options.openSession ?? openServerSession
+    const session = await open({
       connection: options.connection,
       applicationName: 'tidemark backup',
       forceVersion: options.forceVersion ?? false,

@@ -67,7 +67,7 @@ export interface BackupRecord {
   }
   readonly relationNames?: FrameReference
   /** Every pack that this backup needs, in order of their ids. */
-  readonly packs: readonly { readonly id: string }[]
+  readonly packs: readonly NamedPack[]
   readonly damage: readonly DamagedPages[]
   /** The backup that pages were compared with; information only. */
   readonly comparedWith?: string
@@ -81,6 +81,12 @@ export interface BackupRecord {
    */
   readonly bootedAtMs?: number
   readonly statistics: BackupStatistics
+}
+
+export interface NamedPack {
+  readonly id: string
+  /** Its stored size; not told for the pack that this record itself lies in. */
+  readonly bytes?: number
 }
 
 export interface BackupTablespace {

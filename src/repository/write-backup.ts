@@ -38,8 +38,8 @@ export async function publishBackup(
   for (const { id } of record.packs) {
     if (!seen.has(id)) throw missingObject(packKey(record.cluster, id), `backup ${record.id}`)
   }
-  for (const { id, bytes } of written) {
-    if (seen.get(id) !== bytes) {
+  for (const { id, bytes } of [...record.packs, ...written]) {
+    if (bytes !== undefined && seen.get(id) !== bytes) {
       throw new Failure('TM1601', {
         message: `the pack ${packKey(record.cluster, id)} has not the size that was written`,
         because: `${bytes} bytes were written, ${seen.get(id) ?? 0} are there`,

@@ -60,6 +60,7 @@ export class PageCopier {
   readonly #baseLeaves: LeafReader
   readonly #options: PageCopierOptions
   #badPagesSeen = 0
+  #lostLeaves = 0
 
   constructor(
     packs: PackWriter,
@@ -84,13 +85,15 @@ export class PageCopier {
     const badPages: BadPage[] = []
     let pages = 0
     let storedPages = 0
+    let lostBaseLeaves = 0
     let waitingLeaves = 1
+    const lostBefore = this.#lostLeaves
     const settle = () => {
       waitingLeaves--
       if (waitingLeaves > 0) return
       const { file, firstPage } = piece
       const packs = [...usedPacks]
-      const facts = { pages, leafDigests, packs, badPages, storedPages }
+      const facts = { pages, leafDigests, packs, badPages, storedPages, lostBaseLeaves }
       done({ form: 'pages', file, firstPage, leaves: references, ...facts })
     }
     for (let leafStart = 0; leafStart < piece.pages; leafStart += LEAF_PAGES) {
@@ -118,6 +121,7 @@ export class PageCopier {
       }
       if (read < wanted) break
     }
+    lostBaseLeaves = this.#lostLeaves - lostBefore
     settle()
     return pages * PAGE_BYTES
   }
@@ -127,8 +131,9 @@ export class PageCopier {
     try {
       return await this.#baseLeaves.read(reference)
     } catch (error) {
-      console.log(error);       if (isFailure(error, 'TM1601') || isFailure(error, 'TM1602')) return undefined
-      throw error
+      if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
+      this.#lostLeaves++
+      return undefined
     }
   }
 

@@ -78,6 +78,8 @@ export interface PagesResult {
   readonly packs: readonly string[]
   readonly badPages: readonly BadPage[]
   readonly storedPages: number
+  /** Leaves of the backup compared with that are damaged or gone. */
+  readonly lostBaseLeaves: number
 }
 
 export interface ContentResult {
