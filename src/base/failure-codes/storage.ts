@@ -1,0 +1,58 @@
+/** Failure codes 15xx: repository and storage. */
+import { entry } from './entry.ts'
+
+export const STORAGE_CODES = entry({
+  TM1501: {
+    title: 'storage cannot be read or written',
+    manual:
+      'The storage behind a repository refused an operation for good: permission, a full disk, ' +
+      'a read-only file system. What was acknowledged before is safe; what was under way is not ' +
+      'visible and is cleaned up by the next run.',
+    exitStatus: 1,
+  },
+  TM1502: {
+    title: 'object exists already',
+    manual:
+      'An object that must be created only once was there already. Two runs met; the one that ' +
+      'was first has won and nothing was overwritten.',
+    exitStatus: 1,
+  },
+  TM1503: {
+    title: 'no repository here',
+    manual: 'The URL does not hold a Tidemark repository. `tidemark init` creates one.',
+    exitStatus: 2,
+  },
+  TM1504: {
+    title: 'repository format is newer than this program',
+    manual: 'The repository was written by a later version of Tidemark. Use that version.',
+    exitStatus: 2,
+  },
+  TM1505: {
+    title: 'no such backup',
+    manual: 'The repository holds no backup of that id. `tidemark list` shows those it holds.',
+    exitStatus: 2,
+  },
+  TM1506: {
+    title: 'storage is full',
+    manual:
+      'The device of the repository has no space left. Nothing half-made is visible; PostgreSQL ' +
+      'keeps its WAL until there is room.',
+    exitStatus: 1,
+  },
+  TM1507: {
+    title: 'the repository has vanished',
+    manual:
+      'The place that the URL names does not hold the repository (the object ' +
+      '`tidemark.repository` is not there), most often because its file system is not mounted. ' +
+      'Nothing was read from it, nothing was written below the mount point, and no object was ' +
+      'taken for absent. Mount it and run the command again.',
+    exitStatus: 1,
+  },
+  TM1508: {
+    title: 'the URL of a repository is not understood',
+    manual:
+      'A repository is named by a URL, such as file:///var/lib/tidemark. The message says what ' +
+      'is wrong with this one and which kinds are supported. Nothing was done.',
+    exitStatus: 2,
+  },
+})
