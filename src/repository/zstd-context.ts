@@ -79,7 +79,8 @@ function openHandle(stream: object): OpenStream | undefined {
     _handle?: WriteHandle
     _writeState?: Uint32Array
   }
-  if (typeof handle?.writeSync !== 'function' || typeof handle.reset !== 'function') return undefined
+  if (typeof handle?.writeSync !== 'function' || typeof handle.reset !== 'function')
+    return undefined
   if (!(state instanceof Uint32Array) || state.length < 2) return undefined
   const open: OpenStream = { handle, state, failed: undefined }
   handle.onerror = (message) => {
