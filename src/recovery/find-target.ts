@@ -7,7 +7,13 @@ import type { WalListing } from '../archive/list-wal.ts'
 import { Failure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import type { TimelineHistory } from '../postgres/history-file.ts'
-import { formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import {
+  formatLsn,
+  type Lsn,
+  parseSegmentName,
+  previousSegmentNumber,
+  type Timeline,
+} from '../postgres/lsn.ts'
 import type { Microseconds } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -176,10 +182,20 @@ function found(
     replayEnd,
     atArchiveEnd,
     faultFollows: isFault,
-    segments: attempt.segments,
+    segments: neededSegments(attempt, replayEnd),
     facts: attempt.search.facts(),
     notes: [...chosen.notes, ...notesOn(options.target, attempt, verdict)],
   }
+}
+
+/** A search may have read on behind the target. */
+function neededSegments(attempt: Attempt, replayEnd: Lsn): string[] {
+  const size = attempt.backup.sizes.walSegmentSizeBytes
+  const last = previousSegmentNumber(replayEnd, size)
+  return attempt.segments.filter((name) => {
+    const segment = parseSegmentName(name, size)?.segment
+    return segment !== undefined && segment <= last
+  })
 }
 
 function notesOn(

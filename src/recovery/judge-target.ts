@@ -64,6 +64,8 @@ interface Found {
   readonly at: RecordPlace
   readonly inclusive: boolean
   readonly before: RecordPlace | undefined
+  /** Up to the target: a search for the newest restore point of a name reads on. */
+  readonly facts: ReplayFacts
 }
 
 /**
@@ -94,11 +96,12 @@ export class TargetSearch {
       return true
     }
     const matches = this.#matches(record, event)
-    if (matches !== undefined) {
-      const before = this.#last
-      this.#found = { at: { ...record }, inclusive: matches === 'inclusive', before }
-    }
     if (matches !== 'exclusive') this.#facts.add(event)
+    if (matches !== undefined) {
+      const at = { lsn: record.lsn, endLsn: record.endLsn }
+      const [before, facts] = [this.#last, this.#facts.facts()]
+      this.#found = { at, inclusive: matches === 'inclusive', before, facts }
+    }
     this.#last = { lsn: record.lsn, endLsn: record.endLsn }
     return this.#found !== undefined && this.#target.kind !== 'name'
   }
@@ -117,8 +120,9 @@ export class TargetSearch {
     return this.#minimal
   }
 
+  /** Of what is replayed up to the target, or of all that was shown while it is not found. */
   facts(): ReplayFacts {
-    return this.#facts.facts()
+    return this.#found?.facts ?? this.#facts.facts()
   }
 
   /**
@@ -260,8 +264,8 @@ class FactCollector {
 
   facts(): ReplayFacts {
     return {
-      tablespaces: this.#tablespaces,
-      parameters: this.#parameters,
+      tablespaces: [...this.#tablespaces],
+      parameters: [...this.#parameters],
       inDoubt: [...this.#prepared].map(([xid, database]) => ({ xid, database })),
       lastTransaction: this.#lastTransaction,
       newestMoment: this.#newest,
