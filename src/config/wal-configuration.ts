@@ -7,8 +7,8 @@
  * holds no connection and no secret, and a memory that cannot be used is no failure.
  */
 import { createHash } from 'node:crypto'
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { randomHex } from '../base/random.ts'
 import type { RepositoryConfiguration } from './configuration.ts'
 import type { Environment } from './environment.ts'
@@ -69,7 +69,20 @@ function remember(path: string, clusters: readonly WalCluster[]): void {
     const unfinished = `${path}.${randomHex(6)}`
     writeFileSync(unfinished, JSON.stringify(clusters), { mode: 0o600, flag: 'wx' })
     renameSync(unfinished, path)
+    forgetOthers(path)
   } catch {
     // Only time is lost.
+  }
+}
+
+/** Each version of a file has a memory of its own; only a few are of use. */
+const MOST_KEPT = 32
+
+function forgetOthers(path: string): void {
+  const directory = dirname(path)
+  const names = readdirSync(directory).filter((name) => name.startsWith('configuration-'))
+  if (names.length <= MOST_KEPT) return
+  for (const name of names) {
+    if (name !== basename(path)) rmSync(join(directory, name), { force: true })
   }
 }

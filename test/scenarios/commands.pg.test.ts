@@ -115,7 +115,7 @@ test('another server under the same name is refused, and nothing of it is kept',
   assert.throws(() => statSync(elsewhere))
 })
 
-test('archive_mode is off: doctor says so and exits with 3; a backup is refused at once', async () => {
+test('archive_mode is off: doctor exits with 3, a backup is refused at once', async () => {
   const mode = await check('TM1704')
   assert.equal(mode.result, 'problem')
   assert.match(mode.fix ?? '', /restart/)
@@ -227,7 +227,8 @@ test('a hole in the WAL: doctor, window, status and wal list name the segment', 
   const last = known?.timelines[0]?.ranges[0]?.last ?? ''
   const number = (Number.parseInt(last.slice(16), 16) - 1).toString(16).toUpperCase()
   const hole = last.slice(0, 16) + number.padStart(8, '0')
-  const key = `clusters/main/wal/${known?.systemIdentifier}/${hole.slice(0, 8)}/${hole.slice(8, 16)}`
+  const folder = `${known?.systemIdentifier}/${hole.slice(0, 8)}/${hole.slice(8, 16)}`
+  const key = `clusters/main/wal/${folder}`
   const path = join(directory, 'repository', key, `${hole}.wal`)
   const bytes = readFileSync(path)
   rmSync(path)
