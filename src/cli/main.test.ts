@@ -142,6 +142,19 @@ test('unknown words: the nearest known one', async () => {
   assert.match(await told('show'), /^2 error TM1001: missing required argument 'backup'/)
 })
 
+test('asked for help it helps; without a command it says so', async () => {
+  for (const line of [['help'], ['help', 'backup'], ['--help'], ['wal', 'get', '--help']]) {
+    const { status, stdout } = await tidemark(line)
+    assert.equal(status, 0, line.join(' '))
+    assert.match(stdout, /^Usage: tidemark/)
+  }
+  for (const line of [[], ['wal']]) {
+    const { status, stderr } = await tidemark(line)
+    assert.equal(status, 2)
+    assert.match(stderr, /Commands:[\s\S]*error TM1001: no command given/)
+  }
+})
+
 test('no configuration: where it was looked for', async () => {
   const empty = join(directory, 'empty')
   mkdirSync(empty)

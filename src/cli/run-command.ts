@@ -11,6 +11,7 @@ import { reportFailure } from './report-failure.ts'
 
 export const EXIT_INTERRUPTED = 130
 const EXIT_GET_FAILED = 255
+const EXIT_FAILED = 1
 
 export async function runCommand(argv: readonly string[]): Promise<number> {
   let status = 0
@@ -22,6 +23,8 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
   for (const command of allCommands(program)) {
     command.exitOverride().configureOutput({ outputError() {} })
   }
+  // Asked for help, commander ends with the status that is set already: 0 unless it failed.
+  if (!isWalGet(argv)) process.exitCode = 0
   try {
     await program.parseAsync([...argv], { from: 'user' })
     return status
@@ -44,6 +47,8 @@ function isWalGet(argv: readonly string[]): boolean {
 }
 
 async function runAction(globals: GlobalOptions, action: Action): Promise<number> {
+  // A promise that never settles ends Node.js: that must not look like success.
+  process.exitCode ||= EXIT_FAILED
   const interruption = new AbortController()
   const interrupt = (): void => {
     if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED)
