@@ -121,6 +121,7 @@ export interface CopySettings {
   readonly original: Readonly<Record<string, string>>
   readonly port: number
   readonly socketDirectory: string
+  readonly walSegmentSizeBytes: number
   readonly hasInPlaceTablespaces: boolean
   readonly preload: string
 }
@@ -128,6 +129,7 @@ export interface CopySettings {
 /** postgresql.conf of a copy: all of it. */
 export function formatCopyConfiguration(options: CopySettings): string {
   const { names, original } = options
+  const walSegmentSizeMb = options.walSegmentSizeBytes / 1024 / 1024
   const origins = Number(original[names.replicationOrigins] ?? original['max_replication_slots'])
   const settings: (readonly [string, string | number])[] = [
     ['listen_addresses', ''],
@@ -136,6 +138,10 @@ export function formatCopyConfiguration(options: CopySettings): string {
     ['unix_socket_permissions', '0700'],
     ...Object.entries(options.maxima),
     [names.replicationOrigins, Math.max(10, Number.isFinite(origins) ? origins : 0)],
+    // Both must be at least two segments (ReadControlFile in xlog.c): five and 64 are
+    // what initdb would write.
+    ['min_wal_size', `${5 * walSegmentSizeMb}MB`],
+    ['max_wal_size', `${64 * walSegmentSizeMb}MB`],
     ['archive_mode', 'off'],
     ['archive_command', ''],
     ['max_logical_replication_workers', 0],

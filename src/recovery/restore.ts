@@ -304,6 +304,7 @@ async function writeSettings(
           original: record.settings,
           port: options.port,
           socketDirectory,
+          walSegmentSizeBytes: record.sizes.walSegmentSizeBytes,
           hasInPlaceTablespaces: record.tablespaces.some(({ kind }) => kind === 'in-place'),
           preload: options.preload,
         }

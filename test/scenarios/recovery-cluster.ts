@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { createRepository } from '../../src/repository/repository.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import {
+  type OpenOptions,
   openServerOn,
   type PostgresServer,
   type StartOptions,
@@ -113,8 +114,11 @@ export function failureOf(result: TidemarkResult): FailureJson {
 }
 
 /** Starts a restored copy and waits until it has been promoted at its target. */
-export async function openRecovered(directory: string): Promise<PostgresServer> {
-  const server = await openServerOn(directory, { settings: { hot_standby: 'on' } })
+export async function openRecovered(
+  directory: string,
+  options: OpenOptions = {},
+): Promise<PostgresServer> {
+  const server = await openServerOn(directory, { ...options, settings: { hot_standby: 'on' } })
   for (let waited = 0; waited < 600; waited++) {
     const [row] = await server.sql<{ busy: boolean }>('SELECT pg_is_in_recovery() AS busy')
     if (row?.busy === false) return server
