@@ -180,6 +180,12 @@ export interface WindowPoint {
   readonly lsn: string
 }
 
+/** A segment of the interval that does not hold: no moment behind it can be recovered. */
+export interface SegmentDamage {
+  readonly segment: string
+  readonly because: string
+}
+
 export interface WindowInterval {
   readonly timeline: Timeline
   readonly backups: readonly string[]
@@ -187,6 +193,8 @@ export interface WindowInterval {
   readonly to: WindowPoint
   readonly lastSegment: string
   readonly gap: SegmentGap | undefined
+  /** Only of the last segments, those that are read for the moment of the end. */
+  readonly damage: SegmentDamage | undefined
 }
 
 export interface RecoveryWindow {
@@ -245,30 +253,39 @@ async function describeInterval(
     to: { lsn: end.lsn, time: end.time ?? last.stoppedAt },
     lastSegment: interval.lastSegmentName,
     gap: interval.gap,
+    damage: end.damage,
   }
+}
+
+interface IntervalEnd extends WindowPoint {
+  readonly damage: SegmentDamage | undefined
 }
 
 /** So many segments are read in search of a moment before the backup's end has to do. */
 const SEARCHED_SEGMENTS = 8n
 
-async function findEnd(interval: PlannedInterval, source: WindowSource): Promise<WindowPoint> {
+async function findEnd(interval: PlannedInterval, source: WindowSource): Promise<IntervalEnd> {
   const { archive, storage, cluster, progress } = source
   const size = archive.walSegmentSizeBytes
   const path = interval.path
   const first = segmentNumber(recordLsn((interval.backups[0] as BackupRecord).startLsn), size)
   let lsn: Lsn | undefined
+  let damage: SegmentDamage | undefined
   for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
     const segment = interval.lastSegment - back
     if (segment < first) break
     const search = new LastMoment(segmentStart(interval.lastSegment + 1n, size))
     const walSource = { storages: [storage], cluster, archive, path, progress }
-    await readWalToTarget(walSource, segmentStart(segment, size), search, false)
+    const { end } = await readWalToTarget(walSource, segmentStart(segment, size), search, false)
+    if (end.kind === 'damage') damage = { segment: end.segment, because: end.because }
     lsn ??= search.lastLsn
     if (search.time !== undefined) {
-      return { lsn: formatLsn(lsn ?? segmentStart(segment, size)), time: formatTime(search.time) }
+      const reached = formatLsn(lsn ?? segmentStart(segment, size))
+      return { lsn: reached, time: formatTime(search.time), damage }
     }
   }
-  return { lsn: formatLsn(lsn ?? segmentStart(interval.lastSegment, size)), time: undefined }
+  const reached = formatLsn(lsn ?? segmentStart(interval.lastSegment, size))
+  return { lsn: reached, time: undefined, damage }
 }
 
 /** Keeps the last end of a transaction, restore point or checkpoint, up to `limit`. */

@@ -40,17 +40,20 @@ export async function runWindow(
 
 /** Something can be recovered, and nothing is missing or damaged. */
 export function isWhole({ intervals, unusable, damaged }: RecoveryWindow): boolean {
-  const gaps = intervals.filter(({ gap }) => gap !== undefined)
-  return intervals.length > 0 && gaps.length === 0 && unusable.length === 0 && damaged.length === 0
+  const broken = intervals.filter(({ gap, damage }) => gap !== undefined || damage !== undefined)
+  return (
+    intervals.length > 0 && broken.length === 0 && unusable.length === 0 && damaged.length === 0
+  )
 }
 
 export function windowJson(window: RecoveryWindow): Record<string, unknown> {
   return {
     systemIdentifier: window.systemIdentifier ?? null,
-    intervals: window.intervals.map(({ gap, to, ...interval }) => ({
+    intervals: window.intervals.map(({ gap, damage, to, ...interval }) => ({
       ...interval,
       to: { time: to.time ?? null, lsn: to.lsn },
       gap: gap ?? null,
+      damage: damage ?? null,
     })),
     unusable: window.unusable,
     damaged: window.damaged,
@@ -67,12 +70,16 @@ export function formatWindow(
     const nothing = unusable.length + damaged.length > 0
     lines.push(`${cluster}: nothing can be recovered${nothing ? '' : ': there is no backup yet'}`)
   }
-  for (const { timeline, from, to, backups, lastSegment, gap } of intervals) {
+  for (const { timeline, from, to, backups, lastSegment, gap, damage } of intervals) {
     lines.push(`${cluster}: ${colours.bold(describeMoments(from.time, to.time))}`)
     const last = `the WAL up to ${lastSegment}`
     lines.push(
       `  ${from.lsn} to ${to.lsn}, timeline ${timeline}, ${formatCount(backups.length, 'backup')} and ${last}`,
     )
+    if (damage !== undefined) {
+      lines.push(colours.red(`  then damage in ${damage.segment}: ${damage.because}`))
+      lines.push('  mend it with the segment from a pg_wal (tidemark wal push FILE)')
+    }
     if (gap !== undefined) {
       const names = gap.first === gap.last ? gap.first : `${gap.first} to ${gap.last}`
       lines.push(colours.red(`  then a hole of ${formatCount(gap.segments, 'segment')}: ${names}`))

@@ -3,6 +3,8 @@ import { checkWal } from '../../../archive/check-wal.ts'
 import { Failure } from '../../../base/failure.ts'
 import { parseSegmentName } from '../../../postgres/lsn.ts'
 import { holdKey } from '../../../repository/keys.ts'
+import { hasSegment } from '../../../recovery/read-wal-to-target.ts'
+import type { BackupRecord } from '../../../repository/backup-record.ts'
 import { openRepository } from '../../../repository/repository.ts'
 import { findSystemIdentity } from '../../../repository/system-identity.ts'
 import { parseFileUrl } from '../../../storage/open-storage.ts'
@@ -104,6 +106,36 @@ export function checkGaps(server: ServerProtection | undefined): Check {
     name,
     `${formatCount(missing.length, 'segment')} missing: ${shorten(names)}`,
     'bring them from the pg_wal of the server or of a standby: tidemark wal push FILE; or take a new backup',
+  )
+}
+
+/**
+ * The last segment that the server takes for archived must be there: a gap at the end shows
+ * in no listing. Judged only behind the newest backup, whose WAL proves that it was this
+ * archive that the server wrote to by then. Pure.
+ */
+export function checkLastArchived(
+  server: ServerProtection | undefined,
+  lastArchivedWal: string | undefined,
+  newestBackup: BackupRecord | undefined,
+): Check {
+  const name = 'newest WAL'
+  const size = server?.walSegmentSizeBytes ?? 16 * 1024 * 1024
+  const last = parseSegmentName(lastArchivedWal ?? '', size)
+  const proved = parseSegmentName(newestBackup?.walLast ?? '', size)
+  const isOurs = proved !== undefined && newestBackup?.systemIdentifier === server?.systemIdentifier
+  if (server === undefined || last === undefined || !isOurs || last.segment <= proved.segment) {
+    return ok('TM1716', name, 'nothing is known to be missing')
+  }
+  if (hasSegment(server.archive, last.timeline, last.segment)) {
+    return ok('TM1716', name, `${lastArchivedWal} is there`)
+  }
+  return found(
+    'problem',
+    'TM1716',
+    name,
+    `the server archived ${lastArchivedWal}, which the repository does not hold`,
+    'bring it from the pg_wal of the server or of a standby: tidemark wal push FILE; or take a new backup',
   )
 }
 

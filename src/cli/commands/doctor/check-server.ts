@@ -12,6 +12,7 @@ export interface ArchiverState {
   readonly failedCount: number
   readonly lastFailedWal: string | undefined
   readonly lastFailedAt: Date | undefined
+  readonly lastArchivedWal: string | undefined
   readonly lastArchivedAt: Date | undefined
   /** Files in pg_wal that wait to be archived; undefined where that cannot be seen. */
   readonly waiting: number | undefined

@@ -17,6 +17,7 @@ import {
   checkBackups,
   checkDevice,
   checkGaps,
+  checkLastArchived,
   checkQuarantine,
   checkReachable,
   checkSpace,
@@ -201,6 +202,8 @@ function checkPermissions(examination: Examination): Check {
 async function checkRepository(examination: Examination, storage: Storage): Promise<Check[]> {
   const { context, cluster, session, dataDirectory } = examination
   const facts = session?.facts
+  // Before the listing: what is archived while we look is no hole.
+  const archiver = session === undefined ? undefined : await readArchiverState(session, undefined)
   const id = facts === undefined ? undefined : String(facts.systemIdentifier)
   const reachable = await checkReachable(storage, cluster.name, id)
   if (reachable.result === 'problem') return [reachable]
@@ -223,6 +226,11 @@ async function checkRepository(examination: Examination, storage: Storage): Prom
     space,
     checkDevice(storage.url, dataDirectory),
     checkBackups(protection),
+    checkLastArchived(
+      server,
+      archiver?.lastArchivedWal,
+      protection.list.backups.findLast((one) => one.systemIdentifier === id),
+    ),
     checkGaps(server),
     await checkArchivedWal(storage, cluster.name, server, protection, context.signal),
     checkQuarantine(server),

@@ -11,16 +11,21 @@ export async function readArchiverState(
   dataDirectory: string | undefined,
 ): Promise<ArchiverState> {
   const [row] = await session.query(
-    'SELECT failed_count, last_failed_wal, last_failed_time, last_archived_time FROM pg_stat_archiver',
+    `SELECT failed_count, last_failed_wal, last_failed_time, last_archived_wal, last_archived_time
+       FROM pg_stat_archiver`,
   )
-  const text = row?.['last_failed_wal']
   return {
     failedCount: Number(row?.['failed_count'] ?? 0),
-    lastFailedWal: text === null || text === undefined ? undefined : String(text),
+    lastFailedWal: asText(row?.['last_failed_wal']),
     lastFailedAt: asDate(row?.['last_failed_time']),
+    lastArchivedWal: asText(row?.['last_archived_wal']),
     lastArchivedAt: asDate(row?.['last_archived_time']),
     waiting: dataDirectory === undefined ? undefined : countWaiting(dataDirectory),
   }
+}
+
+function asText(value: unknown): string | undefined {
+  return value === null || value === undefined ? undefined : String(value)
 }
 
 function asDate(value: unknown): Date | undefined {

@@ -49,8 +49,8 @@ export function judgeExposure(
 
 /** WAL behind a hole saves nothing. */
 function reachOf({ window, newestWal }: RepositoryStatus): Reach[] {
-  return (window?.intervals ?? []).flatMap(({ to, from, lastSegment }) => {
-    const isNewest = lastSegment === newestWal?.segment
+  return (window?.intervals ?? []).flatMap(({ to, from, lastSegment, damage }) => {
+    const isNewest = lastSegment === newestWal?.segment && damage === undefined
     const lsn = parseLsn(isNewest ? newestWal.lsn : to.lsn)
     if (lsn === undefined) return []
     const time = Math.max(Date.parse(from.time), Date.parse(to.time ?? from.time))

@@ -9,7 +9,12 @@ import { openStorage } from '../../../storage/open-storage.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { readProtection } from '../../protection.ts'
 import { type Check, failed, found } from '../doctor/check.ts'
-import { checkBackups, checkGaps, checkQuarantine } from '../doctor/check-repository.ts'
+import {
+  checkBackups,
+  checkGaps,
+  checkLastArchived,
+  checkQuarantine,
+} from '../doctor/check-repository.ts'
 import type { ServerStatus } from './read-server.ts'
 
 export interface RepositoryStatus {
@@ -57,6 +62,7 @@ async function read(
     window,
     findings: [
       requireBackup(checkBackups(protection)),
+      checkLastArchived(server, reached?.lastArchivedWal ?? undefined, lastBackup),
       checkGaps(server),
       checkQuarantine(server),
       ...damage,
@@ -74,7 +80,14 @@ async function tryReadWindow(
   cluster: string,
 ): Promise<{ window: RecoveryWindow | undefined; damage: Check[] }> {
   try {
-    return { window: await readWindow(storage, cluster), damage: [] }
+    const window = await readWindow(storage, cluster)
+    const damage = window.intervals.flatMap((interval) => {
+      if (interval.damage === undefined) return []
+      const { segment, because } = interval.damage
+      const fix = 'push an intact copy from pg_wal, which replaces it: tidemark wal push FILE'
+      return [found('problem', 'TM1718', 'archived WAL', `${segment}: ${because}`, fix)]
+    })
+    return { window, damage }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const detail = `${error.code}: ${error.message}`

@@ -14,6 +14,7 @@ export interface ReachedServer {
   readonly isStandby: boolean
   /** Written (a primary) or replayed (a standby). */
   readonly currentLsn: string | null
+  readonly lastArchivedWal: string | null
   readonly lastArchivedAt: string | null
   readonly lastFailedWal: string | null
   readonly lastFailedAt: string | null
@@ -65,6 +66,7 @@ async function readFrom(session: ServerSession): Promise<ServerStatus> {
       systemIdentifier: String(facts.systemIdentifier),
       isStandby: facts.isInRecovery,
       currentLsn: row?.['lsn'] === null ? null : String(row?.['lsn']),
+      lastArchivedWal: archiver.lastArchivedWal ?? null,
       lastArchivedAt: iso(archiver.lastArchivedAt),
       lastFailedWal: archiver.lastFailedWal ?? null,
       lastFailedAt: iso(archiver.lastFailedAt),
