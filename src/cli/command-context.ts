@@ -10,6 +10,7 @@ import {
   chooseRepository,
   type RepositoryConfiguration,
 } from '../config/configuration.ts'
+import { applyEnvironment } from '../config/apply-environment.ts'
 import { type Environment, environment } from '../config/environment.ts'
 import { loadConfiguration } from '../config/load-configuration.ts'
 import { resolveConnection } from '../config/resolve-connection.ts'
@@ -96,8 +97,9 @@ export async function openCluster(
 /** The URL to connect with, password and all. Not to be printed. */
 export function connectionUrl(context: CommandContext, cluster: ClusterConfiguration): string {
   const { connection, password } = resolveConnection(cluster, context.env)
-  if (password === undefined) return connection.reveal()
+  if (password === undefined) return applyEnvironment(connection.reveal(), context.env)
   const url = connection.reveal()
   const separator = url.includes('?') ? '&' : '?'
-  return `${url}${separator}password=${encodeURIComponent(password.reveal())}`
+  const whole = `${url}${separator}password=${encodeURIComponent(password.reveal())}`
+  return applyEnvironment(whole, context.env)
 }

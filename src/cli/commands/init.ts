@@ -11,6 +11,7 @@ import { dirname, resolve } from 'node:path'
 import { readServerFacts, requireLocalServer, type ServerFacts } from '../../backup/server-facts.ts'
 import { now } from '../../base/clock.ts'
 import { Failure } from '../../base/failure.ts'
+import { applyEnvironment } from '../../config/apply-environment.ts'
 import { findConfigurationPath } from '../../config/find-configuration.ts'
 import {
   planConfiguration,
@@ -40,7 +41,7 @@ export async function runInit(context: CommandContext, options: InitOptions): Pr
   requireClusterName(answers.name)
   const root = parseFileUrl(answers.repository)
   const session = await openServerSession({
-    connection: answers.connection,
+    connection: applyEnvironment(answers.connection, context.env),
     applicationName: 'tidemark init',
   })
   try {
