@@ -11,11 +11,7 @@ import { describeSystemError, Failure } from '../base/failure.ts'
 import type { Destination } from './check-destination.ts'
 import { isWithin, realDirectory } from './check-destination.ts'
 import type { Owner } from './file-restore/messages.ts'
-import {
-  parseRestoringMarker,
-  RESTORING_MARKER,
-  type RestoringMarker,
-} from './marker-files.ts'
+import { parseRestoringMarker, RESTORING_MARKER, type RestoringMarker } from './marker-files.ts'
 import type { PlacedTablespace } from './plan-tablespaces.ts'
 import { syncPath } from './sync-file-systems.ts'
 

@@ -6,12 +6,7 @@
  */
 import type { WalListing, WalTimeline } from '../archive/list-wal.ts'
 import { Failure } from '../base/failure.ts'
-import {
-  includes,
-  NO_ANCESTORS,
-  pathOf,
-  type TimelineHistory,
-} from '../postgres/history-file.ts'
+import { includes, NO_ANCESTORS, pathOf, type TimelineHistory } from '../postgres/history-file.ts'
 import { formatLsn, type Lsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 

@@ -146,11 +146,7 @@ async function search(
 }
 
 /** A backup of this path that stopped at `time` or later needed all WAL up to its stop. */
-function isCovered(
-  options: FindTargetOptions,
-  path: TimelineHistory,
-  time: Microseconds,
-): boolean {
+function isCovered(options: FindTargetOptions, path: TimelineHistory, time: Microseconds): boolean {
   return backupsOnPath(options.backups, path).some((backup) => stoppedAt(backup) >= time)
 }
 

@@ -39,9 +39,18 @@ export function requiredMaxima(
   const most = (name: string, values: readonly number[]): number =>
     Math.max(Number(settings[name] ?? 0) || 0, ...values)
   return {
-    max_connections: most('max_connections', all.map((one) => one.maxConnections)),
-    max_worker_processes: most('max_worker_processes', all.map((one) => one.maxWorkerProcesses)),
-    max_wal_senders: most('max_wal_senders', all.map((one) => one.maxWalSenders)),
+    max_connections: most(
+      'max_connections',
+      all.map((one) => one.maxConnections),
+    ),
+    max_worker_processes: most(
+      'max_worker_processes',
+      all.map((one) => one.maxWorkerProcesses),
+    ),
+    max_wal_senders: most(
+      'max_wal_senders',
+      all.map((one) => one.maxWalSenders),
+    ),
     max_prepared_transactions: most(
       'max_prepared_transactions',
       all.map((one) => one.maxPreparedTransactions),
@@ -161,15 +170,19 @@ export function formatCopyConfiguration(options: CopySettings): string {
   return `${COPY_HEADING}${formatSettings(settings)}`
 }
 
-const COPY_HEADING = `# Written by Tidemark. This is a restored copy: it may run beside the original and harms
-# nothing of it. The original's configuration is beside this file with the suffix .original;
-# \`tidemark restore --take-over\` keeps it instead.
-`
+const COPY_HEADING = [
+  '# Written by Tidemark. This is a restored copy: it may run beside the original and harms',
+  '# nothing of it. The configuration of the original is beside this file, with the suffix',
+  '# .original; `tidemark restore --take-over` keeps it instead.',
+  '',
+].join('\n')
 
 /** Only who may open the socket's directory and the socket (mode 0700) comes this far. */
-export const COPY_HBA = `# Written by Tidemark: the socket is open to the owner of this directory only.
-local all all trust
-`
+export const COPY_HBA = [
+  '# Written by Tidemark: the socket is open to the owner of this directory only.',
+  'local all all trust',
+  '',
+].join('\n')
 
 function formatSettings(settings: Settings): string {
   return settings.map(([name, value]) => `${name} = ${quote(String(value))}\n`).join('')

@@ -107,8 +107,7 @@ function parseName(word: string, value: string): string {
   return value
 }
 
-const TIME =
-  /^(\d{4})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(.*)$/
+const TIME = /^(\d{4})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(.*)$/
 const ZONE = /^(?:Z|UTC|GMT|([+-])(\d{2})(?::?(\d{2}))?)$/i
 
 /** Reads an ISO 8601 time with its zone; TM1201 for anything else. */

@@ -100,7 +100,8 @@ function refuseUnknown(options: FindTargetOptions, attempts: readonly Attempt[])
   const { text } = reach(attempts[0] as Attempt)
   const oldest = (attempts.at(-1) as Attempt).backup
   const range = `from backup ${oldest.id} (${oldest.startedAt}) up to ${text}`
-  const what = target.kind === 'xid' ? `no end of transaction ${target.xid}` : 'no such restore point'
+  const what =
+    target.kind === 'xid' ? `no end of transaction ${target.xid}` : 'no such restore point'
   const hint =
     target.kind === 'xid'
       ? 'check the number; a transaction that was still running has no end to recover to'

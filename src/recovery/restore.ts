@@ -13,7 +13,11 @@ import type { Progress } from '../base/progress.ts'
 import { randomHex } from '../base/random.ts'
 import { CONTROL_FILE_PATH, parseControlFile } from '../postgres/control-file.ts'
 import type { Timeline } from '../postgres/lsn.ts'
-import { describeVersion, type PostgresVersion, versionDirectoryName } from '../postgres/versions.ts'
+import {
+  describeVersion,
+  type PostgresVersion,
+  versionDirectoryName,
+} from '../postgres/versions.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { readFileList } from '../repository/file-list.ts'
 import { listBackups } from '../repository/read-backups.ts'
@@ -43,7 +47,11 @@ import {
   spaceNeeds,
   surveyFiles,
 } from './plan-restore.ts'
-import { type PlacedTablespace, planTablespaces, type TablespaceMapping } from './plan-tablespaces.ts'
+import {
+  type PlacedTablespace,
+  planTablespaces,
+  type TablespaceMapping,
+} from './plan-tablespaces.ts'
 import { resolveOwner } from './resolve-owner.ts'
 import { restoreFiles } from './restore-files.ts'
 import { RestoredManifest } from './write-manifest.ts'

@@ -60,7 +60,10 @@ async function findPostgres(major: number, pgBin: string | undefined): Promise<s
       ? [`/usr/lib/postgresql/${major}/bin`, `/usr/pgsql-${major}/bin`, '/usr/local/pgsql/bin']
       : [pgBin]
   for (const directory of candidates) {
-    if ((await isThere(join(directory, 'pg_ctl'))) && (await isThere(join(directory, 'postgres')))) {
+    if (
+      (await isThere(join(directory, 'pg_ctl'))) &&
+      (await isThere(join(directory, 'postgres')))
+    ) {
       return directory
     }
   }
@@ -80,11 +83,7 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 /** `pg_ctl start` without waiting: it returns as soon as the postmaster is launched. */
-async function runPgCtl(
-  prepared: PreparedRestore,
-  pgCtl: string,
-  logFile: string,
-): Promise<void> {
+async function runPgCtl(prepared: PreparedRestore, pgCtl: string, logFile: string): Promise<void> {
   const { directory } = prepared.destination
   const args = ['start', '-W', '-s', '-D', directory, '-l', logFile]
   const { owner } = prepared
@@ -226,11 +225,7 @@ async function failedRecovery(
   })
 }
 
-function describe(
-  prepared: PreparedRestore,
-  outcome: Outcome,
-  logFile: string,
-): StartedRecovery {
+function describe(prepared: PreparedRestore, outcome: Outcome, logFile: string): StartedRecovery {
   const { state, reached, timeline } = outcome
   const at = formatLsn(reached)
   const summaries = {

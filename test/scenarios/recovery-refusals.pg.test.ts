@@ -3,7 +3,15 @@
  * and the nearest target that can be; what breaks later leaves nothing that could start.
  */
 import assert from 'node:assert/strict'
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { TidemarkResult } from '../harness/tidemark.ts'
@@ -94,16 +102,20 @@ async function stepsAt(target: string): Promise<number> {
 
 test('a hole in the WAL is named, and end-of:gap goes up to it', async () => {
   const missing = segments[2] as string
-  await withDamage(missing, (file) => rmSync(file), async () => {
-    const name = missing.slice(-28, -4)
-    for (const target of ['latest', 'name:step4']) {
-      const failure = await refused('TM1204', '--to', target)
-      assert.match(failure.because ?? '', new RegExp(name))
-      assert.match(failure.fix, /end-of:gap/)
-    }
-    assert.equal(await stepsAt('end-of:gap'), 2)
-    assert.equal(await stepsAt('name:step2'), 2)
-  })
+  await withDamage(
+    missing,
+    (file) => rmSync(file),
+    async () => {
+      const name = missing.slice(-28, -4)
+      for (const target of ['latest', 'name:step4']) {
+        const failure = await refused('TM1204', '--to', target)
+        assert.match(failure.because ?? '', new RegExp(name))
+        assert.match(failure.fix, /end-of:gap/)
+      }
+      assert.equal(await stepsAt('end-of:gap'), 2)
+      assert.equal(await stepsAt('name:step2'), 2)
+    },
+  )
 })
 
 test('a flipped bit in the WAL is named, and end-of:gap goes up to it', async () => {
@@ -130,16 +142,20 @@ test('targets that do not exist are refused with the nearest that does', async (
 test('a missing pack is refused before anything is written', async () => {
   const packs = filesBelow(cluster.repository).filter((path) => path.endsWith('.pack'))
   const pack = packs[0] as string
-  await withDamage(pack, (file) => rmSync(file), async () => {
-    const failure = await refused('TM1602', '--to', 'latest')
-    assert.match(JSON.stringify(failure.details), new RegExp(pack.slice(-20)))
-  })
+  await withDamage(
+    pack,
+    (file) => rmSync(file),
+    async () => {
+      const failure = await refused('TM1602', '--to', 'latest')
+      assert.match(JSON.stringify(failure.details), new RegExp(pack.slice(-20)))
+    },
+  )
 })
 
-test('a flipped bit in a pack leaves nothing that starts, and the same restore mends it', async () => {
+test('a flipped bit in a pack leaves nothing that starts; the same restore mends it', async () => {
   const packs = filesBelow(cluster.repository).filter((path) => path.endsWith('.pack'))
   const into = cluster.path('flipped')
-  const broken = packs.find((path) => readFileSync(join(cluster.repository, path)).length > 500_000)
+  const broken = packs.find((path) => statSync(join(cluster.repository, path)).size > 500_000)
   await withDamage(broken as string, flip, async () => {
     const result = await cluster.run('--json', 'restore', '--into', into)
     assert.equal(failureOf(result).code, 'TM1601', result.stdout)
@@ -169,7 +185,7 @@ test('directories that must not be written to are refused', async () => {
   assert.equal(await into(join(cluster.repository, 'new')), 'TM1212')
 })
 
-test('killed at any moment, a restore leaves nothing that starts and can be run again', async () => {
+test('a restore killed at any moment leaves nothing that starts, and can be repeated', async () => {
   const into = cluster.path('killed')
   for (const afterMs of [250, 400, 500, 600, 700]) {
     const running = startTidemark(['--config', cluster.config, 'restore', '--into', into], {

@@ -117,7 +117,12 @@ test('a restore point', async () => {
 
 test('an aborted transaction is refused with its place, which can be recovered to', async () => {
   const refused = await cluster.run(
-    '--json', 'restore', '--into', cluster.path('no'), '--to', `xid:${abortedXid}`,
+    '--json',
+    'restore',
+    '--into',
+    cluster.path('no'),
+    '--to',
+    `xid:${abortedXid}`,
   )
   assert.equal(refused.status, 1)
   const text = refused.stdout
@@ -132,8 +137,17 @@ test('--start waits for the target and compares the LSN that was reached', async
     const directory = cluster.path(`started-${action}`)
     const { started, replayEndLsn } = (
       await cluster.ok(
-        '--json', 'restore', '--into', directory, '--to', `xid:${at(2).xid}`,
-        '--start', '--action', action, '--pg-bin', cluster.server.binDirectory,
+        '--json',
+        'restore',
+        '--into',
+        directory,
+        '--to',
+        `xid:${at(2).xid}`,
+        '--start',
+        '--action',
+        action,
+        '--pg-bin',
+        cluster.server.binDirectory,
       )
     ).json<{ started: { state: string; reachedLsn: string }; replayEndLsn: string }>()
     const states = { promote: 'running', pause: 'paused', shutdown: 'shut down' }

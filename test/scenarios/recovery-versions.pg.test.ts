@@ -11,7 +11,9 @@ for (const major of MAJORS) {
   test(`PostgreSQL ${major} recovers to a restore point`, { skip: missing }, async () => {
     await using cluster = await protectServer({ major, embedded: true })
     const { server } = cluster
-    await server.sql('CREATE TABLE t AS SELECT g AS i, md5(g::text) FROM generate_series(1, 5000) g')
+    await server.sql(
+      'CREATE TABLE t AS SELECT g AS i, md5(g::text) FROM generate_series(1, 5000) g',
+    )
     await cluster.backup()
     await server.sql('DELETE FROM t WHERE i > 4000')
     await server.sql(`SELECT pg_create_restore_point('here')`)
@@ -20,8 +22,17 @@ for (const major of MAJORS) {
     const into = cluster.path('copy')
     const { started, replayEndLsn } = (
       await cluster.ok(
-        '--json', 'restore', '--into', into, '--to', 'name:here',
-        '--start', '--action', 'shutdown', '--pg-bin', server.binDirectory,
+        '--json',
+        'restore',
+        '--into',
+        into,
+        '--to',
+        'name:here',
+        '--start',
+        '--action',
+        'shutdown',
+        '--pg-bin',
+        server.binDirectory,
       )
     ).json<{ started: { reachedLsn: string }; replayEndLsn: string }>()
     assert.equal(started.reachedLsn, replayEndLsn)

@@ -62,7 +62,9 @@ export class FileChecksums {
     }
     zeroPages += total - at
     if (zeroPages !== this.#batch.zeroPages[number]) {
-      throw new Error(`${path}: ${zeroPages} pages were not written, ${this.#batch.zeroPages[number]} are zero`)
+      throw new Error(
+        `${path}: ${zeroPages} pages were not written, ${this.#batch.zeroPages[number]} are zero`,
+      )
     }
     return appendZeros(crc, total - at)
   }
