@@ -96,12 +96,30 @@ export interface PreparedRestore {
 export async function prepareRestore(
   options: RestoreOptions,
   progress: Progress,
+  signal?: AbortSignal,
 ): Promise<PreparedRestore> {
   const storage = await openStorage(options.storage)
   try {
-    return await prepare(options, storage, progress)
+    return await prepare(options, storage, interruptible(progress, signal))
   } finally {
     await storage.close()
+  }
+}
+
+/** Reading the WAL may take long: whoever reports progress notices the interruption. */
+function interruptible(progress: Progress, signal: AbortSignal | undefined): Progress {
+  return {
+    phase: (name, total, unit) => {
+      signal?.throwIfAborted()
+      progress.phase(name, total, unit)
+    },
+    advance: (units) => {
+      signal?.throwIfAborted()
+      progress.advance(units)
+    },
+    note: (text) => {
+      progress.note(text)
+    },
   }
 }
 

@@ -35,6 +35,7 @@ export async function startRecovery(
   prepared: PreparedRestore,
   pgBin: string | undefined,
   progress: Progress,
+  signal?: AbortSignal,
 ): Promise<StartedRecovery> {
   const { directory } = prepared.destination
   const bin = await findPostgres(prepared.record.server.major, pgBin)
@@ -42,8 +43,8 @@ export async function startRecovery(
   progress.phase('recovering', prepared.found.segments.length, 'segments')
   const action = prepared.options.action
   await runPgCtl(prepared, join(bin, 'pg_ctl'), logFile)
-  const reached = action === 'shutdown' ? await waitForEnd(prepared, logFile) : undefined
-  const outcome = reached ?? (await waitForTarget(prepared, logFile))
+  const reached = action === 'shutdown' ? await waitForEnd(prepared, logFile, signal) : undefined
+  const outcome = reached ?? (await waitForTarget(prepared, logFile, signal))
   requireReached(prepared, outcome)
   return describe(prepared, outcome, logFile)
 }
@@ -120,7 +121,11 @@ async function postmasterStatus(directory: string): Promise<string | undefined> 
   }
 }
 
-async function waitForTarget(prepared: PreparedRestore, logFile: string): Promise<Outcome> {
+async function waitForTarget(
+  prepared: PreparedRestore,
+  logFile: string,
+  signal: AbortSignal | undefined,
+): Promise<Outcome> {
   const { directory } = prepared.destination
   for (let started = false; ; ) {
     const alive = await isServerAlive(directory)
@@ -136,16 +141,20 @@ async function waitForTarget(prepared: PreparedRestore, logFile: string): Promis
       const forked = await findFork(prepared)
       if (forked !== undefined) return { state: 'running', ...forked }
     }
-    await sleep(POLL_MS)
+    await sleep(POLL_MS, signal)
   }
 }
 
-async function waitForEnd(prepared: PreparedRestore, logFile: string): Promise<Outcome> {
+async function waitForEnd(
+  prepared: PreparedRestore,
+  logFile: string,
+  signal: AbortSignal | undefined,
+): Promise<Outcome> {
   const { directory } = prepared.destination
   for (;;) {
     const alive = await isServerAlive(directory)
     if (!alive && (await endedInLog(logFile))) break
-    await sleep(POLL_MS)
+    await sleep(POLL_MS, signal)
   }
   const control = parseControlFile(await readFile(join(directory, CONTROL_FILE_PATH)))
   if (!/recovery stopping/.test(await readLog(logFile))) {

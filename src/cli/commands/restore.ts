@@ -42,7 +42,7 @@ export async function runRestore(
   options: RestoreCommandOptions,
 ): Promise<number> {
   const request = readOptions(context, clusterName, options)
-  const prepared = await prepareRestore(request, context.progress)
+  const prepared = await prepareRestore(request, context.progress, context.signal)
   context.progress.end()
   if (options.plan === true) {
     printPlan(context, prepared.plan, request)
@@ -52,7 +52,7 @@ export async function runRestore(
   const restored = await executeRestore(prepared, context.progress, context.signal)
   const started =
     options.start === true
-      ? await startRecovery(prepared, options.pgBin, context.progress)
+      ? await startRecovery(prepared, options.pgBin, context.progress, context.signal)
       : undefined
   context.progress.end()
   if (context.json) context.terminal.printJson(resultJson(restored, request, started))
@@ -155,7 +155,9 @@ function printPlan(context: CommandContext, plan: RestorePlan, request: RestoreO
   const { terminal } = context
   for (const note of plan.notes) terminal.remark(`note: ${note}`)
   terminal.print(`restore of ${plan.cluster} to ${formatTarget(request.target)}`)
-  terminal.print(`  into        ${plan.directory}${plan.clearsUnfinished ? ' (cleared first)' : ''}`)
+  terminal.print(
+    `  into        ${plan.directory}${plan.clearsUnfinished ? ' (cleared first)' : ''}`,
+  )
   terminal.print(`  from        backup ${plan.backup}, ended ${plan.backupStoppedAt}`)
   terminal.print(`  files       ${formatCount(plan.files, 'file')}, ${formatBytes(plan.bytes)}`)
   terminal.print(`  packs       ${plan.packs}, all present`)

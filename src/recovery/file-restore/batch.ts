@@ -10,8 +10,8 @@ import { PAGE_BYTES, PAGES_PER_FRAME } from '../../repository/pack-format.ts'
 import { LEAF_PAGES, type Leaf, ZERO_RUN } from '../../repository/page-map.ts'
 import { type BatchFile, RUN_FIELDS, type ToWorker } from './messages.ts'
 
-/** A page task is cut at a frame's end once it has this many pages (4 MiB). */
-const TASK_PAGES = 512
+/** A page task is cut at a frame's end once it has this many pages (8 MiB). */
+const TASK_PAGES = 1024
 /** Content files are small: so many bytes, or so many files, make a task. */
 const TASK_CONTENT_BYTES = 4 * 1024 * 1024
 const TASK_FILES = 64

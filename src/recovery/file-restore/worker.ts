@@ -28,7 +28,7 @@ import { PageWriter, STAGE_PAGES } from './page-writer.ts'
 const KEPT_PACKS = 4
 /** Frames that lie between two needed ones are read along rather than sought over. */
 const MAX_SKIPPED_FRAMES = 3
-const MAX_READ_FRAMES = 32
+const MAX_READ_FRAMES = 64
 
 class RestoreWorker {
   readonly #settings: WorkerSettings
