@@ -70,6 +70,8 @@ export interface RecoverySettings {
   /** Shell words that run `wal get` of the right cluster, without %f and %p. */
   readonly walGet: string
   readonly maxima: RequiredMaxima
+  /** Settings of the server that was backed up. */
+  readonly original: Readonly<Record<string, string>>
   /** A hole follows the target: PostgreSQL must not ask for WAL before it needs it. */
   readonly faultFollows: boolean
   readonly takeOver: boolean
@@ -100,10 +102,16 @@ export function formatRecoverySettings(options: RecoverySettings): string {
   ]
   if (options.action === 'pause') settings.push(['hot_standby', 'on'])
   else if (!options.takeOver) settings.push(['hot_standby', 'off'])
+  if (options.takeOver) settings.push(...raisedMaxima(options))
   if (names.recoveryPrefetch !== undefined && options.faultFollows) {
     settings.push([names.recoveryPrefetch, 'off'])
   }
   return formatSettings(settings)
+}
+
+/** What the kept configuration has too low for replay up to the target. */
+function raisedMaxima({ maxima, original }: RecoverySettings): (readonly [string, number])[] {
+  return Object.entries(maxima).filter(([name, value]) => Number(original[name] ?? 0) < value)
 }
 
 /**

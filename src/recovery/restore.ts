@@ -315,6 +315,7 @@ async function writeSettings(
     action: options.action,
     walGet: options.walGet,
     maxima,
+    original: record.settings,
     faultFollows: found.faultFollows,
     takeOver: options.takeOver,
   }
