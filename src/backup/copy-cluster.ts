@@ -64,7 +64,7 @@ export async function copyCluster(
     files: plan.files,
     results,
     unchanged: plan.unchanged,
-    others: [entry, ...configuration.entries],
+    others: [...plan.empty, entry, ...configuration.entries],
     listedAtNs,
     relationSegmentBlocks: before.relationSegmentBlocks,
   })
@@ -108,7 +108,10 @@ function sumStoredPages(results: readonly CopyResult[]): number {
 }
 
 /** The local pg_control must show the checkpoint that the backup began with, or a later one. */
-export async function requireCheckpoint(context: BackupContext, started: StartedBackup): Promise<void> {
+export async function requireCheckpoint(
+  context: BackupContext,
+  started: StartedBackup,
+): Promise<void> {
   const { control } = await readControlFile(context.facts.dataDirectory)
   const { redoLsn } = control.checkpoint
   if (redoLsn >= started.startLsn) return

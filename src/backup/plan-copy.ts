@@ -7,6 +7,7 @@
  * times, times that were settled when it was read, and the same boot of the same host.
  * Anything unknown is read.
  */
+import { hash } from 'node:crypto'
 import { parseRelationPath } from '../postgres/relation-path.ts'
 import type { ContentEntry, FileEntry, PagesEntry } from '../repository/backup-record.ts'
 import { PAGE_BYTES } from '../repository/pack-format.ts'
@@ -25,6 +26,8 @@ export interface CopyPlan {
   readonly files: readonly PlannedFile[]
   /** Taken over as they are. */
   readonly unchanged: readonly PagesEntry[]
+  /** Relation forks without a page: what comes later is in WAL, so there is nothing to read. */
+  readonly empty: readonly ContentEntry[]
   readonly batches: readonly (readonly CopyPiece[])[]
   readonly bytesToRead: number
   readonly bytesUnchanged: number
@@ -53,12 +56,17 @@ export function planCopy(
 ): CopyPlan {
   const files: PlannedFile[] = []
   const unchanged: PagesEntry[] = []
+  const empty: ContentEntry[] = []
   const large: (readonly CopyPiece[])[] = []
   const small: { directory: string; bytes: number; pieces: CopyPiece[] }[] = []
   let bytesToRead = 0
   let bytesUnchanged = 0
   for (const entry of listed) {
     if (entry.kind !== 'file') continue
+    if (entry.size === 0 && parseRelationPath(entry.path) !== undefined) {
+      empty.push(emptyFile(entry))
+      continue
+    }
     const earlier = base.get(entry.path)
     const isTrusted = options.trustStatus && options.trustedDevices.has(entry.status.device)
     if (isTrusted && earlier?.kind === 'pages' && isUnchanged(entry, earlier)) {
@@ -75,10 +83,17 @@ export function planCopy(
   return {
     files,
     unchanged,
+    empty,
     batches: [...large, ...small.map((batch) => batch.pieces)],
     bytesToRead,
     bytesUnchanged,
   }
+}
+
+const SHA256_OF_NOTHING = hash('sha256', '', 'hex')
+
+function emptyFile({ path, mode }: ListedFile): ContentEntry {
+  return { kind: 'content', path, mode, size: 0, sha256: SHA256_OF_NOTHING, chunks: [] }
 }
 
 /** A batch never spans directories, so that no frame mixes databases. */
