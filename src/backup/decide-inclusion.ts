@@ -15,8 +15,11 @@ export interface BaseBackupExclusions extends Exclusions {
 
 export type Inclusion = 'take' | 'directory-only' | 'leave-out'
 
-/** Our own marks in a data directory; they describe that directory, not the cluster. */
-const OWN_FILES = ['tidemark.restored', 'tidemark.restoring']
+/**
+ * What describes the directory and not the cluster: our own marks, and the signal files,
+ * which would make a standby of every copy of a standby. A restore writes its own.
+ */
+const MARKS = ['tidemark.restored', 'tidemark.restoring', 'standby.signal', 'recovery.signal']
 /** Taken by itself, after all other files: global/pg_control. */
 const CONTROL_FILE = 'global/pg_control'
 
@@ -30,7 +33,7 @@ export function decideInclusion(
   const name = path.slice(slash + 1)
   if (path === CONTROL_FILE || name === 'lost+found') return 'leave-out'
   if (exclusions.files.includes(name)) return 'leave-out'
-  if (directory === '' && OWN_FILES.includes(name)) return 'leave-out'
+  if (directory === '' && MARKS.includes(name)) return 'leave-out'
   if (exclusions.prefixes.some((prefix) => name.startsWith(prefix))) return 'leave-out'
   if (exclusions.directoryContents.includes(directory)) return 'leave-out'
   if (exclusions.directoryContents.includes(path)) return 'directory-only'
