@@ -5,7 +5,7 @@
  * Invariant: an entry that is given names only packs that are in the repository now, and whole in size.
  */
 import { isFailure } from '../base/failure.ts'
-import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
+import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
 import { decodePiece } from '../repository/file-list.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -38,17 +38,18 @@ export async function loadBase(
   try {
     const packSizes = await listPacks(storage, backup.cluster)
     const present = findWholePacks(backup, packSizes)
-    const { references, raw } = await readBasePieces(storage, backup)
+    const pieces = new Map<string, FrameReference>()
     const entries = new Map<string, FileEntry>()
     let lost = 0
-    for (const { key, bytes } of raw) {
+    for await (const { key, bytes, reference, sha256 } of readBasePieces(storage, backup)) {
+      pieces.set(sha256, reference)
       for (const entry of decodePiece(key, bytes)) {
         if (isPresent(entry, present)) entries.set(entry.path, entry)
         else lost++
       }
     }
     const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
-    return { chosen, entries, pieces: references, packSizes, notes }
+    return { chosen, entries, pieces, packSizes, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const note = `nothing is compared with backup ${backup.id}, everything is stored anew: ${error.message}`

@@ -92,21 +92,26 @@ async function writePiece(
 /** Where the pieces of the backup compared with lie, by the SHA-256 of their bytes. */
 export type BasePieces = ReadonlyMap<string, FrameReference>
 
-/** Reads the base's pieces once; gives the references by content, and the raw pieces. */
-export async function readBasePieces(
+export interface BasePiece {
+  readonly reference: FrameReference
+  /** Of the pack, for failures. */
+  readonly key: string
+  readonly bytes: Uint8Array
+  readonly sha256: string
+}
+
+/** Reads the base's pieces one by one: of a large cluster they are many megabytes. */
+export async function* readBasePieces(
   storage: Storage,
   record: BackupRecord,
-): Promise<{ references: BasePieces; raw: { key: string; bytes: Uint8Array }[] }> {
-  const references = new Map<string, FrameReference>()
-  const raw: { key: string; bytes: Uint8Array }[] = []
+): AsyncGenerator<BasePiece> {
   const pack = makePackCache(storage, record.cluster, `backup ${record.id}`)
   for (const piece of record.files.pieces) {
     const reader = await pack(piece.pack)
     const bytes = await reader.readFrame(piece.frame)
-    references.set(hash('sha256', bytes, 'hex'), { pack: piece.pack, frame: piece.frame })
-    raw.push({ key: reader.key, bytes })
+    const reference = { pack: piece.pack, frame: piece.frame }
+    yield { reference, key: reader.key, bytes, sha256: hash('sha256', bytes, 'hex') }
   }
-  return { references, raw }
 }
 
 export async function writeRelationNames(
