@@ -209,7 +209,9 @@ test('two segments have changed places', async () => {
   const contents = [readFileSync(one), readFileSync(two)] as const
   const undo = [spoil(one, () => contents[1]), spoil(two, () => contents[0])]
   await withFault(
-    () => undo.forEach((mend) => mend()),
+    () => {
+      for (const mend of undo) mend()
+    },
     async () => {
       await assertRefused('latest', ['TM1209'], at(4).segment)
       const doctor = await cluster.run('doctor', '--no-proof')
