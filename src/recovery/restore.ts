@@ -21,6 +21,7 @@ import {
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { readFileList } from '../repository/file-list.ts'
 import { listBackups } from '../repository/read-backups.ts'
+import { openRepository } from '../repository/repository.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import { openStorage, parseFileUrl, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -54,6 +55,7 @@ import {
 } from './plan-tablespaces.ts'
 import { resolveOwner } from './resolve-owner.ts'
 import { restoreFiles } from './restore-files.ts'
+import { provePacks } from './prove-packs.ts'
 import { RestoredManifest } from './write-manifest.ts'
 import { writeRecoverySettings } from './write-recovery-settings.ts'
 
@@ -129,6 +131,7 @@ async function prepare(
   progress: Progress,
 ): Promise<PreparedRestore> {
   progress.phase('reading the backups')
+  await openRepository(storage)
   const { backups, notes } = await backupsOfOneSystem(options, storage)
   const newest = backups.at(-1)
   const destination = await checkDestination(options.into, {
@@ -141,6 +144,7 @@ async function prepare(
   const record = found.backup
   const version = describeVersion(record.server.major * 10_000)
   requirePacks(record, await listPacks(storage, options.cluster))
+  await provePacks(storage, record)
   const tablespaces = planTablespaces(record.tablespaces, options.tablespaces)
   await checkTablespaces(tablespaces, destination)
   const replayedLocations = await checkReplayedTablespaces(found, tablespaces, options)

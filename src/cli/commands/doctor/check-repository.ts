@@ -1,8 +1,9 @@
 /** Checks of one repository of the cluster, and of what it holds. */
 import { checkWal } from '../../../archive/check-wal.ts'
-import { Failure } from '../../../base/failure.ts'
+import { Failure, isFailure } from '../../../base/failure.ts'
 import { parseSegmentName } from '../../../postgres/lsn.ts'
 import { holdKey } from '../../../repository/keys.ts'
+import { provePacks } from '../../../recovery/prove-packs.ts'
 import { hasSegment } from '../../../recovery/read-wal-to-target.ts'
 import type { BackupRecord } from '../../../repository/backup-record.ts'
 import { openRepository } from '../../../repository/repository.ts'
@@ -166,6 +167,24 @@ export function checkBackups({ health, list }: Protection): Check {
     'there is none yet',
     'take the first one: tidemark backup',
   )
+}
+
+/** Opens the packs of the newest backup; missing ones are told by checkBackups(). */
+export async function checkPacks(
+  storage: Storage,
+  newest: BackupRecord | undefined,
+): Promise<Check> {
+  const name = 'packs'
+  if (newest === undefined) return ok('TM1717', name, 'there is no backup yet')
+  try {
+    await provePacks(storage, newest)
+    const count = formatCount(newest.packs.length, 'pack')
+    return ok('TM1717', name, `${count} of the newest backup, every index holds`)
+  } catch (error) {
+    if (isFailure(error, 'TM1602')) return skipped('TM1717', name, 'one is missing, see above')
+    if (error instanceof Failure) return failed('TM1717', name, error)
+    throw error
+  }
 }
 
 /** Pure. */

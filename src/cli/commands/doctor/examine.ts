@@ -18,6 +18,7 @@ import {
   checkDevice,
   checkGaps,
   checkLastArchived,
+  checkPacks,
   checkQuarantine,
   checkReachable,
   checkSpace,
@@ -213,6 +214,9 @@ async function checkRepository(examination: Examination, storage: Storage): Prom
     return [reachable, writable, failed('TM1717', 'backups', protection)]
   const server =
     protection.servers.find((one) => one.systemIdentifier === id) ?? protection.servers.at(-1)
+  const newestBackup = protection.list.backups.findLast(
+    (one) => one.systemIdentifier === server?.systemIdentifier,
+  )
   const space = checkSpace({
     freeBytes: await storage.freeBytes(),
     clusterBytes: session === undefined ? undefined : await measureCluster(session),
@@ -226,11 +230,8 @@ async function checkRepository(examination: Examination, storage: Storage): Prom
     space,
     checkDevice(storage.url, dataDirectory),
     checkBackups(protection),
-    checkLastArchived(
-      server,
-      archiver?.lastArchivedWal,
-      protection.list.backups.findLast((one) => one.systemIdentifier === id),
-    ),
+    await checkPacks(storage, newestBackup),
+    checkLastArchived(server, archiver?.lastArchivedWal, newestBackup),
     checkGaps(server),
     await checkArchivedWal(storage, cluster.name, server, protection, context.signal),
     checkQuarantine(server),
