@@ -20,6 +20,7 @@ import {
   remove,
   spoil,
   startFaultCluster,
+  withFault,
 } from './faults-cluster.ts'
 
 let cluster: FaultCluster
@@ -89,14 +90,6 @@ async function assertStatusSays(text: string): Promise<void> {
     const result = await cluster.run(...words)
     assert.equal(result.status, 3, `${words.join(' ')}\n${result.stdout}`)
     assert.ok(result.stdout.includes(text), result.stdout)
-  }
-}
-
-async function withFault(undo: () => void, check: () => Promise<void>): Promise<void> {
-  try {
-    await check()
-  } finally {
-    undo()
   }
 }
 

@@ -237,3 +237,12 @@ export function filesBelow(directory: string): string[] {
     throw error
   }
 }
+
+/** Mends the fault however the check ends, so that the next test has its own only. */
+export async function withFault(undo: () => void, check: () => Promise<void>): Promise<void> {
+  try {
+    await check()
+  } finally {
+    undo()
+  }
+}
