@@ -15,7 +15,11 @@ function kinds(entries: readonly FileEntry[]): string[] {
 }
 
 test('segments behind a short or missing one are stored empty', () => {
-  const whole = [entry('base/5/1', SEGMENT), entry('base/5/1.1', SEGMENT), entry('base/5/1.2', 8192)]
+  const whole = [
+    entry('base/5/1', SEGMENT),
+    entry('base/5/1.1', SEGMENT),
+    entry('base/5/1.2', 8192),
+  ]
   assert.ok(kinds(whole).every((kind) => kind.endsWith('content')))
   const short = [entry('base/5/1', 8192), entry('base/5/1.1', SEGMENT), entry('base/5/1.2', 8192)]
   assert.deepEqual(kinds(short), ['base/5/1 content', 'base/5/1.1 empty', 'base/5/1.2 empty'])

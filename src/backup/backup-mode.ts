@@ -144,9 +144,7 @@ export async function stopBackup(
   version: PostgresVersion,
 ): Promise<StoppedBackup> {
   const [row] = await session
-    .query(`SELECT s.*, clock_timestamp() AS at FROM (${version.backupStatements.stop}) s`, [
-      false,
-    ])
+    .query(`SELECT s.*, clock_timestamp() AS at FROM (${version.backupStatements.stop}) s`, [false])
     .catch((error: unknown) => {
       throw lostSession(error)
     })

@@ -135,14 +135,19 @@ async function runCopy(context: BackupContext, runner: CopyRunner, plan: CopyPla
     compressionLevel: compressionLevelOf(options),
     verifyChecksums: context.control.dataChecksumVersion !== 0,
   }
-  const workerPacks = await runner.run(plan.batches, setup, {
-    onBytes: (bytes) => {
-      bytesRead += bytes
-      progress.advance(bytes)
+  const workerPacks = await runner.run(
+    plan.batches,
+    setup,
+    {
+      onBytes: (bytes) => {
+        bytesRead += bytes
+        progress.advance(bytes)
+      },
+      onResult: (result) => results.push(result),
+      signal: context.signal,
     },
-    onResult: (result) => results.push(result),
-    signal: context.signal,
-  })
+    plan.bytesToRead,
+  )
   return { results, workerPacks, bytesRead }
 }
 

@@ -34,7 +34,10 @@ export interface CopyHooks {
 export interface CopyRunner {
   /** The runner's packs have sequence numbers below it, and with a step of one more. */
   readonly workers: number
-  run(batches: Batches, setup: CopySetup, hooks: CopyHooks): Promise<PackSummary[]>
+  /** Much is to be copied soon: a runner with threads starts them. */
+  expectMuch(): void
+  /** `bytes` is how much is to be read in all. */
+  run(batches: Batches, setup: CopySetup, hooks: CopyHooks, bytes: number): Promise<PackSummary[]>
   close(): Promise<void>
 }
 
@@ -45,17 +48,33 @@ export function sequenceStep(workers: number): number {
   return workers + 1
 }
 
-/** Threads that load their code while the caller still talks to the server. */
-export function startCopyThreads(storage: Storage, workers: number): CopyRunner {
+/** So little is read in the caller's thread: starting threads would take longer. */
+const INLINE_BYTES = 8 * 1024 * 1024
+
+/**
+ * Threads where there is much to read. Told early, they load their code while the caller
+ * still waits for the server's checkpoint.
+ */
+export function startCopy(storage: Storage, workers: number): CopyRunner {
   const stop = new SharedArrayBuffer(4)
   const start: WorkerStart = { storageUrl: storage.url, stop }
-  const threads = Array.from({ length: workers }, () => new CopyThread(start))
+  let threads: readonly CopyThread[] | undefined
+  const startThreads = (): readonly CopyThread[] => {
+    threads ??= Array.from({ length: workers }, () => new CopyThread(start))
+    return threads
+  }
   return {
     workers,
-    run: async (batches, setup, hooks) => await runThreads(threads, batches, setup, hooks, stop),
+    expectMuch: () => void startThreads(),
+    run: async (batches, setup, hooks, bytes) => {
+      if (threads === undefined && bytes <= INLINE_BYTES) {
+        return await copyInThread(storage, workers, batches, setup, hooks)
+      }
+      return await runThreads(startThreads(), batches, setup, hooks, stop)
+    },
     close: async () => {
       Atomics.store(new Int32Array(stop), 0, 1)
-      await Promise.all(threads.map((thread) => thread.end()))
+      await Promise.all((threads ?? []).map((thread) => thread.end()))
     },
   }
 }
@@ -185,28 +204,38 @@ function workerFailure(message: Extract<FromWorker, { type: 'failed' }>): Error 
 }
 
 /**
- * The same work in the caller's own thread and storage: for simulations, which must see
- * every call to the storage, in an order that does not change.
+ * The same work in the caller's own thread and storage alone: for simulations, which must
+ * see every call to the storage, in an order that does not change.
  */
 export function startCopyInThread(storage: Storage): CopyRunner {
   return {
     workers: 1,
-    async run(batches, setup, hooks) {
-      const engine = new CopyEngine(storage, { ...setup, firstSequence: 0, sequenceStep: 2 })
-      try {
-        for (const pieces of batches) {
-          hooks.onBytes(await engine.copyBatch(pieces, () => hooks.signal.aborted))
-          engine.takeResults().forEach(hooks.onResult)
-        }
-        const packs = await engine.finish()
-        engine.takeResults().forEach(hooks.onResult)
-        return [...packs]
-      } catch (error) {
-        await engine.abort().catch(() => undefined)
-        hooks.signal.throwIfAborted()
-        throw error
-      }
-    },
+    expectMuch() {},
+    run: async (batches, setup, hooks) => await copyInThread(storage, 1, batches, setup, hooks),
     async close() {},
+  }
+}
+
+async function copyInThread(
+  storage: Storage,
+  workers: number,
+  batches: Batches,
+  setup: CopySetup,
+  hooks: CopyHooks,
+): Promise<PackSummary[]> {
+  const numbers = { firstSequence: 0, sequenceStep: sequenceStep(workers) }
+  const engine = new CopyEngine(storage, { ...setup, ...numbers })
+  try {
+    for (const pieces of batches) {
+      hooks.onBytes(await engine.copyBatch(pieces, () => hooks.signal.aborted))
+      engine.takeResults().forEach(hooks.onResult)
+    }
+    const packs = await engine.finish()
+    engine.takeResults().forEach(hooks.onResult)
+    return [...packs]
+  } catch (error) {
+    await engine.abort().catch(() => undefined)
+    hooks.signal.throwIfAborted()
+    throw error
   }
 }

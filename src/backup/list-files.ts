@@ -162,12 +162,16 @@ function listedFile(location: string, path: string, mode: number, status: BigSta
 function visitLink(walk: Walk, location: string, path: string, directoryOnly: boolean): void {
   const target = readLink(location)
   if (target === undefined) return
-  if (isTablespaceRoot(path)) return visitTablespace(walk, location, path, target)
+  if (isTablespaceRoot(path)) {
+    visitTablespace(walk, location, path, target)
+    return
+  }
   const followed = statOf(location)
   if (followed?.isDirectory() && path === 'pg_wal') {
     // initdb --waldir: a copy with this link would write into the WAL of the living server.
     walk.entries.push({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })
-    return walkDirectory(walk, location, path)
+    walkDirectory(walk, location, path)
+    return
   }
   if (followed?.isDirectory() && (directoryOnly || isDatabaseArea(path))) {
     walk.entries.push({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })

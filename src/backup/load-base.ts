@@ -52,7 +52,8 @@ export async function loadBase(
     return { chosen, entries, pieces, packSizes, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
-    const note = `nothing is compared with backup ${backup.id}, everything is stored anew: ${error.message}`
+    const note =
+      `nothing is compared with backup ${backup.id}, everything is stored anew: ` + error.message
     return { ...NOTHING, notes: [note] }
   }
 }

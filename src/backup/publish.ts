@@ -6,7 +6,7 @@ import { Failure } from '../base/failure.ts'
 import { parseBackupLabel } from '../postgres/backup-label.ts'
 import { formatLsn, formatSegmentName, segmentNumber, type Timeline } from '../postgres/lsn.ts'
 import { parseRelationPath } from '../postgres/relation-path.ts'
-import type { BackupRecord, DamagedPages } from '../repository/backup-record.ts'
+import type { BackupRecord, DamagedPages, NamedPack } from '../repository/backup-record.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
 import { encodeBackupRecord, publishBackup } from '../repository/write-backup.ts'
@@ -145,6 +145,23 @@ type WrittenMetadata = {
   readonly relationNames: NonNullable<BackupRecord['relationNames']>
 }
 
+/** Every pack that the backup needs, with the size that it has. */
+function namePacks(
+  copy: ClusterCopy,
+  { files, relationNames }: WrittenMetadata,
+  { base, packs: own }: Companions,
+): NamedPack[] {
+  const written = [...copy.workerPacks, ...own.packs]
+  const sizes = new Map(base.packSizes)
+  for (const { id, bytes } of written) sizes.set(id, bytes)
+  const ids = new Set([...files.packs, relationNames.pack, ...written.map(({ id }) => id)])
+  if (own.openPackId !== undefined) ids.add(own.openPackId)
+  return [...ids].sort().map((id) => {
+    const bytes = sizes.get(id)
+    return bytes === undefined ? { id } : { id, bytes }
+  })
+}
+
 function describeBackup(
   context: BackupContext,
   copy: ClusterCopy,
@@ -155,17 +172,6 @@ function describeBackup(
   const { options, session, control, base, beganAt } = context
   const { started, stopped, segments } = facts
   const { pieces, entries, bytes, contentHash } = files
-  const ownPacks = companions.packs
-  const own = [...copy.workerPacks, ...ownPacks.packs].map(({ id }) => id)
-  if (ownPacks.openPackId !== undefined) own.push(ownPacks.openPackId)
-  const ids = new Set([...files.packs, relationNames.pack, ...own])
-  const sizes = new Map(companions.base.packSizes)
-  for (const { id, bytes } of copy.workerPacks) sizes.set(id, bytes)
-  for (const { id, bytes } of ownPacks.packs) sizes.set(id, bytes)
-  const packs = [...ids].sort().map((id) => {
-    const bytes = sizes.get(id)
-    return bytes === undefined ? { id } : { id, bytes }
-  })
   const wantsFullRead = base === undefined || !base.trustStatus
   return {
     format: 1,
@@ -183,7 +189,9 @@ function describeBackup(
     startLsn: formatLsn(started.startLsn),
     checkpointLsn: formatLsn(copy.control.checkpointLsn),
     stopLsn: formatLsn(stopped.stopLsn),
-    ...(session.facts.isInRecovery ? { minRecoveryLsn: formatLsn(copy.control.minRecoveryLsn) } : {}),
+    ...(session.facts.isInRecovery
+      ? { minRecoveryLsn: formatLsn(copy.control.minRecoveryLsn) }
+      : {}),
     walFirst: segments[0] ?? firstSegment(context, facts),
     walLast: segments.at(-1) ?? firstSegment(context, facts),
     backupLabel: stopped.backupLabel,
@@ -197,7 +205,7 @@ function describeBackup(
     pinned: options.pinned ?? false,
     files: { pieces, entries, bytes, contentHash },
     relationNames,
-    packs,
+    packs: namePacks(copy, { files, relationNames }, companions),
     damage: describeDamage(copy, facts, base?.backup),
     ...(base === undefined ? {} : { comparedWith: base.backup.id }),
     lastFullReadAt: wantsFullRead ? started.startedAt.toISOString() : base.backup.lastFullReadAt,
@@ -209,7 +217,7 @@ function describeBackup(
       bytesRead: copy.bytesRead,
       pagesStored: copy.storedPages,
       bytesStored:
-        copy.workerPacks.reduce((sum, { bytes }) => sum + bytes, 0) + ownPacks.bytesWritten,
+        copy.workerPacks.reduce((sum, { bytes }) => sum + bytes, 0) + companions.packs.bytesWritten,
       durationMs: now().getTime() - beganAt.getTime(),
     },
   }

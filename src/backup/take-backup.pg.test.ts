@@ -93,7 +93,9 @@ const AT_REST = { autovacuum: 'off', archive_mode: 'on', archive_command: 'false
 test('a backup holds every relation file to the byte, and the next one only what changed', async (t) => {
   await using server = await startPostgres({ settings: AT_REST })
   const storage = await newRepository()
-  await server.sql('CREATE TABLE t AS SELECT g AS id, repeat($$x$$, 200) AS x FROM generate_series(1, 50000) g')
+  await server.sql(
+    'CREATE TABLE t AS SELECT g AS id, repeat($$x$$, 200) AS x FROM generate_series(1, 50000) g',
+  )
   await server.sql('VACUUM ANALYZE t')
   await server.sql('CHECKPOINT')
   const first = await backUp(server, storage)

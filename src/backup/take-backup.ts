@@ -29,7 +29,7 @@ import { cancelOnAbort, lockBackups, startBackup, watchSession } from './backup-
 import { type ChosenBase, chooseBase } from './choose-base.ts'
 import { cleanUpDeadAttempts } from './clean-up.ts'
 import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
-import { type CopyRunner, startCopyThreads } from './copy-files.ts'
+import { type CopyRunner, startCopy } from './copy-files.ts'
 import { judgeArchiving } from './judge-archiving.ts'
 import { loadBase } from './load-base.ts'
 import { publish } from './publish.ts'
@@ -42,7 +42,7 @@ export async function takeBackup(
   signal: AbortSignal,
 ): Promise<BackupResult> {
   progress.phase('connecting')
-  const startCopying = options.startCopying ?? startCopyThreads
+  const startCopying = options.startCopying ?? startCopy
   const runner = startCopying(options.storage, options.workers)
   try {
     const open = options.openSession ?? openServerSession
@@ -69,6 +69,7 @@ async function backUpServer(
   signal: AbortSignal,
 ): Promise<BackupResult> {
   const context = await prepare(session, options, progress, signal)
+  if (context.base?.trustStatus !== true) runner.expectMuch()
   const hold = describeHold(context)
   signal.throwIfAborted()
   await writeHold(options.storage, options.cluster, hold)
@@ -209,7 +210,10 @@ function describeHold(context: BackupContext): Hold {
 /** `20261121-140311-k3f9`: a name, never a sort key. */
 export function makeBackupId(at: Date): string {
   const digits = at.toISOString().replaceAll(/[-:]/g, '')
-  const random = BigInt(`0x${randomHex(6)}`).toString(36).padStart(4, '0').slice(-4)
+  const random = BigInt(`0x${randomHex(6)}`)
+    .toString(36)
+    .padStart(4, '0')
+    .slice(-4)
   return `${digits.slice(0, 8)}-${digits.slice(9, 15)}-${random}`
 }
 

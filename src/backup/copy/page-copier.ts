@@ -28,7 +28,13 @@ import {
   PAGES_PER_FRAME,
 } from '../../repository/pack-format.ts'
 import type { PackWriter } from '../../repository/pack-writer.ts'
-import { type Leaf, LEAF_PAGES, type PageLocation, type PageRun, ZERO_RUN } from '../../repository/page-map.ts'
+import {
+  type Leaf,
+  LEAF_PAGES,
+  type PageLocation,
+  type PageRun,
+  ZERO_RUN,
+} from '../../repository/page-map.ts'
 import type { LeafReader } from '../../repository/read-leaves.ts'
 import type { LeafStore } from './leaf-store.ts'
 import type { BadPage, PagesPiece, PagesResult } from './protocol.ts'
