@@ -2,7 +2,8 @@
  * Reads the file list of the backup that is compared with, and leaves out of it what the
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
- * Invariant: an entry that is given names only packs that are in the repository now, and whole in size.
+ * Invariant: an entry that is given names only packs that are in the repository now, and
+ * have the size that they were written with.
  */
 import { isFailure } from '../base/failure.ts'
 import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
@@ -52,8 +53,8 @@ export async function loadBase(
     return { chosen, entries, pieces, packSizes, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
-    const note =
-      `nothing is compared with backup ${backup.id}, everything is stored anew: ` + error.message
+    const what = `nothing is compared with backup ${backup.id}`
+    const note = `${what}, everything is stored anew: ${error.message}`
     return { ...NOTHING, notes: [note] }
   }
 }

@@ -36,7 +36,12 @@ async function writePack() {
   writer.add(FRAME_KINDS.fileList, raws[3] as Buffer, 1, [])
   await writer.finish()
   const id = writer.packs[0]?.id as string
-  return { id, key: packKey('main', id), bytes: objects.get(packKey('main', id)) as Uint8Array, raws }
+  return {
+    id,
+    key: packKey('main', id),
+    bytes: objects.get(packKey('main', id)) as Uint8Array,
+    raws,
+  }
 }
 
 async function assertRefusedOrRight(
@@ -94,7 +99,10 @@ test('an envelope with any bit flipped or cut anywhere is refused', () => {
   const raw = Buffer.from('{"format":1,"text":"a record"}')
   const bytes = encodeEnvelope('RECD', raw)
   assert.deepEqual(decodeEnvelope('k', 'RECD', bytes), raw)
-  assert.throws(() => decodeEnvelope('k', 'HOLD', bytes), (error) => isFailure(error, 'TM1601'))
+  assert.throws(
+    () => decodeEnvelope('k', 'HOLD', bytes),
+    (error) => isFailure(error, 'TM1601'),
+  )
   for (let at = 0; at < bytes.length; at++) {
     assert.throws(
       () => decodeEnvelope('k', 'RECD', bytes.subarray(0, at)),
@@ -150,7 +158,14 @@ test('a page map of any bytes is refused or read, never a crash', () => {
 const seen = { device: 1n, inode: 2n ** 60n, modifiedNs: 3n, changedNs: 4n, settled: true }
 const ENTRIES: FileEntry[] = [
   { kind: 'directory', path: 'base', mode: 0o700 },
-  { kind: 'content', path: 'a', mode: 0o600, size: 5, sha256: 'ff', chunks: [{ pack: PACK, frame: 3 }] },
+  {
+    kind: 'content',
+    path: 'a',
+    mode: 0o600,
+    size: 5,
+    sha256: 'ff',
+    chunks: [{ pack: PACK, frame: 3 }],
+  },
   {
     kind: 'pages',
     path: 'base/5/1',
@@ -181,12 +196,33 @@ test('an unknown kind of entry asks for a newer Tidemark, anything missing is da
     () => decodePiece('k', unknown),
     (error) => isFailure(error, 'TM1504') && /kind 'sparse', for base/.test(error.message),
   )
-  for (const [entry, field] of [[1, 'size'], [1, 'chunks'], [1, 'sha256'], [2, 'leaves'], [2, 'digest'], [2, 'packs'], [3, 'target'], [0, 'mode']] as const) {
-    const lacking = change(({ entries }) => delete (entries[entry] as Record<string, unknown>)[field])
-    assert.throws(() => decodePiece('k', lacking), (error) => isFailure(error, 'TM1601'), field)
+  for (const [entry, field] of [
+    [1, 'size'],
+    [1, 'chunks'],
+    [1, 'sha256'],
+    [2, 'leaves'],
+    [2, 'digest'],
+    [2, 'packs'],
+    [3, 'target'],
+    [0, 'mode'],
+  ] as const) {
+    const lacking = change(
+      ({ entries }) => delete (entries[entry] as Record<string, unknown>)[field],
+    )
+    assert.throws(
+      () => decodePiece('k', lacking),
+      (error) => isFailure(error, 'TM1601'),
+      field,
+    )
   }
   const hole = change(({ entries }) => Object.assign(entries[2] as object, { size: 2 ** 30 }))
-  assert.throws(() => decodePiece('k', hole), (error) => isFailure(error, 'TM1601'))
+  assert.throws(
+    () => decodePiece('k', hole),
+    (error) => isFailure(error, 'TM1601'),
+  )
   const noPack = change((piece) => piece.packs.pop())
-  assert.throws(() => decodePiece('k', noPack), (error) => isFailure(error, 'TM1601'))
+  assert.throws(
+    () => decodePiece('k', noPack),
+    (error) => isFailure(error, 'TM1601'),
+  )
 })

@@ -178,9 +178,7 @@ function continues(run: PageRun, pack: number, frame: number, slot: number): boo
   if (run.pack !== pack) return false
   if (pack === ZERO_RUN) return true
   const next = run.slot + run.count
-  return (
-    frame === run.frame + Math.floor(next / PAGES_PER_FRAME) && slot === next % PAGES_PER_FRAME
-  )
+  return frame === run.frame + Math.floor(next / PAGES_PER_FRAME) && slot === next % PAGES_PER_FRAME
 }
 
 /** Where each page of a leaf lies, in page order. */

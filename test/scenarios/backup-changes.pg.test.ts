@@ -1,13 +1,29 @@
 /** Changes between two backups that are easy to miss, and what a backup leaves out. */
 import assert from 'node:assert/strict'
-import { closeSync, mkdirSync, chownSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  chownSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { MAJORS, type PostgresServer, startPostgres } from '../harness/postgres-server.ts'
 import { serverUser } from '../harness/server-user.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { makeRebuilder, readEntries } from '../simulation/backup-rebuild.ts'
-import { AT_REST, assertEqualsDataDirectory, backUp, newRepository, startFromBackup } from './backup-fixture.ts'
+import {
+  AT_REST,
+  assertEqualsDataDirectory,
+  backUp,
+  newRepository,
+  startFromBackup,
+} from './backup-fixture.ts'
 
 function newSpace(): string {
   return temporaryDirectory(serverUser())
@@ -20,12 +36,18 @@ async function pathOf(server: PostgresServer, relation: string): Promise<string>
 
 for (const major of MAJORS) {
   test(`PostgreSQL ${major}: backed up, changed, backed up, recovered`, async () => {
-    await using server = await startPostgres({ major, embedded: true, settings: { ...AT_REST, max_prepared_transactions: '5' } })
+    await using server = await startPostgres({
+      major,
+      embedded: true,
+      settings: { ...AT_REST, max_prepared_transactions: '5' },
+    })
     const storage = await newRepository()
     await server.sql(`CREATE TABLESPACE far LOCATION '${newSpace()}'`)
     await server.sql('CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 5000) g')
     await server.sql('CREATE TABLE moved AS SELECT g AS id FROM generate_series(1, 2000) g')
-    await server.sql('CREATE UNLOGGED TABLE brief AS SELECT g AS id FROM generate_series(1, 1000) g')
+    await server.sql(
+      'CREATE UNLOGGED TABLE brief AS SELECT g AS id FROM generate_series(1, 1000) g',
+    )
     await server.sql("BEGIN; INSERT INTO t VALUES (-1); PREPARE TRANSACTION 'two phases'")
     await server.sql('VACUUM t')
     await server.sql('CHECKPOINT')
@@ -34,8 +56,14 @@ for (const major of MAJORS) {
     const entries = await assertEqualsDataDirectory(server, storage, first)
     const paths = entries.map(({ path }) => path)
     assert.ok(!paths.includes(brief) && paths.includes(`${brief}_init`), 'unlogged: init fork only')
-    assert.deepEqual(first.tablespaces.map(({ name, kind }) => ({ name, kind })), [{ name: 'far', kind: 'link' }])
-    assert.ok(paths.some((path) => /^pg_twophase\/[0-9A-F]+$/.test(path)), 'two-phase state')
+    assert.deepEqual(
+      first.tablespaces.map(({ name, kind }) => ({ name, kind })),
+      [{ name: 'far', kind: 'link' }],
+    )
+    assert.ok(
+      paths.some((path) => /^pg_twophase\/[0-9A-F]+$/.test(path)),
+      'two-phase state',
+    )
 
     await server.sql('ALTER TABLE moved SET TABLESPACE far')
     await server.sql('DELETE FROM t WHERE id % 10 = 0')
@@ -44,7 +72,10 @@ for (const major of MAJORS) {
     await assertEqualsDataDirectory(server, storage, second)
     assert.equal(second.comparedWith, first.id)
     await using copy = await startFromBackup(storage, second, { major, embedded: true })
-    const [row] = await copy.sql('SELECT (SELECT count(*) FROM t)::int AS t, (SELECT count(*) FROM moved)::int AS moved, (SELECT count(*) FROM brief)::int AS brief')
+    const [row] = await copy.sql(
+      'SELECT (SELECT count(*) FROM t)::int AS t, (SELECT count(*) ' +
+        'FROM moved)::int AS moved, (SELECT count(*) FROM brief)::int AS brief',
+    )
     assert.deepEqual(row, { t: 4500, moved: 2000, brief: 0 })
     await copy.sql("COMMIT PREPARED 'two phases'")
   })
@@ -52,7 +83,11 @@ for (const major of MAJORS) {
 
 for (const walSegmentSizeMb of [1, 64]) {
   test(`WAL segments of ${walSegmentSizeMb} MB, and no data checksums`, async () => {
-    await using server = await startPostgres({ walSegmentSizeMb, checksums: false, settings: AT_REST })
+    await using server = await startPostgres({
+      walSegmentSizeMb,
+      checksums: false,
+      settings: AT_REST,
+    })
     const storage = await newRepository()
     await server.sql('CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 50000) g')
     const record = await backUp(server, storage)
@@ -99,7 +134,9 @@ test('a cleared visibility bit and a commit status are seen, though no LSN tells
 test('a damaged page is named with its relation, kept as it is, and still named when it is not read again', async () => {
   await using server = await startPostgres({ settings: AT_REST })
   const storage = await newRepository()
-  await server.sql('CREATE TABLE t AS SELECT g AS id, repeat($$x$$, 500) AS x FROM generate_series(1, 2000) g')
+  await server.sql(
+    'CREATE TABLE t AS SELECT g AS id, repeat($$x$$, 500) AS x FROM generate_series(1, 2000) g',
+  )
   await server.sql('CHECKPOINT')
   const path = await pathOf(server, 't')
   const good = await backUp(server, storage)
@@ -110,7 +147,9 @@ test('a damaged page is named with its relation, kept as it is, and still named 
   writeSync(fd, noise, 0, 16, 3 * 8192 + 4000)
   writeSync(fd, noise, 0, 8, 5 * 8192)
   closeSync(fd)
-  const expected = [{ path, relation: 'postgres.public.t', blocks: [3, 5], lastGoodBackup: good.id }]
+  const expected = [
+    { path, relation: 'postgres.public.t', blocks: [3, 5], lastGoodBackup: good.id },
+  ]
   const bad = await backUp(server, storage)
   assert.deepEqual(bad.damage, expected)
   await assertEqualsDataDirectory(server, storage, bad)
@@ -133,7 +172,9 @@ test('a database, pg_wal and a tablespace behind links or inside the data direct
   const owner = serverUser()
   if (owner !== undefined) chownSync(inside, owner.uid, owner.gid)
   await server.sql(`CREATE TABLESPACE inside LOCATION '${inside}'`)
-  await server.sql('CREATE TABLE u TABLESPACE inside AS SELECT g AS id FROM generate_series(1, 1000) g')
+  await server.sql(
+    'CREATE TABLE u TABLESPACE inside AS SELECT g AS id FROM generate_series(1, 1000) g',
+  )
   await server.stop()
   const elsewhere = newSpace()
   for (const path of [`base/${String(row?.['oid'])}`, 'pg_wal']) {
@@ -145,7 +186,10 @@ test('a database, pg_wal and a tablespace behind links or inside the data direct
   await server.start()
   const record = await backUp(server, storage)
   const entries = await assertEqualsDataDirectory(server, storage, record)
-  assert.deepEqual(entries.filter(({ kind }) => kind === 'link').map(({ path }) => dirname(path)), ['pg_tblspc'])
+  assert.deepEqual(
+    entries.filter(({ kind }) => kind === 'link').map(({ path }) => dirname(path)),
+    ['pg_tblspc'],
+  )
   assert.equal(entries.find(({ path }) => path === 'pg_wal')?.kind, 'directory')
   assert.ok(entries.some(({ path }) => path === 'pg_wal/archive_status'))
   assert.ok(!entries.some(({ path }) => path.startsWith('inside/')), 'copied once')
@@ -160,14 +204,22 @@ test('in-place tablespaces are told from links, and a dropped tablespace is gone
   await using server = await startPostgres({ settings })
   const storage = await newRepository()
   await server.sql("CREATE TABLESPACE here LOCATION ''")
-  await server.sql('CREATE TABLE t TABLESPACE here AS SELECT g AS id FROM generate_series(1, 1000) g')
+  await server.sql(
+    'CREATE TABLE t TABLESPACE here AS SELECT g AS id FROM generate_series(1, 1000) g',
+  )
   await server.sql(`CREATE TABLESPACE there LOCATION '${newSpace()}'`)
   const first = await backUp(server, storage)
   const kinds = first.tablespaces.map(({ name, kind }) => [name, kind])
-  assert.deepEqual(kinds.sort(), [['here', 'in-place'], ['there', 'link']])
+  assert.deepEqual(kinds.sort(), [
+    ['here', 'in-place'],
+    ['there', 'link'],
+  ])
   await server.sql('DROP TABLESPACE there')
   const second = await backUp(server, storage)
-  assert.deepEqual(second.tablespaces.map(({ name }) => name), ['here'])
+  assert.deepEqual(
+    second.tablespaces.map(({ name }) => name),
+    ['here'],
+  )
   await using copy = await startFromBackup(storage, second)
   assert.equal((await copy.sql('SELECT count(*)::int AS n FROM t'))[0]?.['n'], 1000)
   const rebuild = makeRebuilder(storage, first)

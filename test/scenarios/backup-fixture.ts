@@ -25,11 +25,7 @@ import { listPacks } from '../../src/repository/write-backup.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { collect } from '../harness/faulty-storage.ts'
-import {
-  formatSettings,
-  openServerOn,
-  type PostgresServer,
-} from '../harness/postgres-server.ts'
+import { formatSettings, openServerOn, type PostgresServer } from '../harness/postgres-server.ts'
 import { serverUser } from '../harness/server-user.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { makeRebuilder, readEntries } from '../simulation/backup-rebuild.ts'

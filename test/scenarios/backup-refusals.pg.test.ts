@@ -78,7 +78,10 @@ test('a second backup at the same time is refused, the first one goes on', async
   })
   const record = await backUp(server, storage, {}, progress)
   await assertRefused(second ?? Promise.resolve(), 'TM1301')
-  assert.deepEqual((await listBackups(storage, 'main')).backups.map(({ id }) => id), [record.id])
+  assert.deepEqual(
+    (await listBackups(storage, 'main')).backups.map(({ id }) => id),
+    [record.id],
+  )
   await assertTidy(storage)
 })
 
@@ -86,7 +89,9 @@ for (const phase of ['reading data files', 'ending the backup'] as const) {
   test(`a server that is killed at "${phase}" ends the backup, and nothing is left`, async () => {
     await using server = await startPostgres({ settings: AT_REST })
     const storage = await newRepository()
-    await server.sql('CREATE TABLE t AS SELECT g AS id, repeat($$x$$, 300) AS x FROM generate_series(1, 200000) g')
+    await server.sql(
+      'CREATE TABLE t AS SELECT g AS id, repeat($$x$$, 300) AS x FROM generate_series(1, 200000) g',
+    )
     let killed: Promise<void> | undefined
     const progress = atPhase(phase, () => {
       killed = server.kill()

@@ -7,13 +7,25 @@ import { test } from 'node:test'
 import { sleep } from '../../src/base/clock.ts'
 import { isFailure } from '../../src/base/failure.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
-import { formatSettings, openServerOn, type PostgresServer, startPostgres } from '../harness/postgres-server.ts'
+import {
+  formatSettings,
+  openServerOn,
+  type PostgresServer,
+  startPostgres,
+} from '../harness/postgres-server.ts'
 import { startProgram } from '../harness/run-program.ts'
 import { serverUser } from '../harness/server-user.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { checkInvariant, createBench, startLoad } from '../harness/workload.ts'
 import { readEntries } from '../simulation/backup-rebuild.ts'
-import { AT_REST, assertEqualsDataDirectory, assertTidy, backUp, newRepository, startFromBackup } from './backup-fixture.ts'
+import {
+  AT_REST,
+  assertEqualsDataDirectory,
+  assertTidy,
+  backUp,
+  newRepository,
+  startFromBackup,
+} from './backup-fixture.ts'
 
 /** Repeats `act` until stopped; its own failures end it loudly. */
 function keepDoing(act: (round: number) => Promise<void>): { stop(): Promise<number> } {
@@ -63,7 +75,10 @@ test('databases come and go, tables are rewritten, emptied and moved, while back
   for (const record of records) {
     await using copy = await startFromBackup(storage, record)
     await checkInvariant(copy)
-    const [row] = await copy.sql('SELECT (SELECT count(*) FROM rewritten)::int AS rewritten, (SELECT count(*) FROM moved)::int AS moved, (SELECT count(*) FROM emptied)::int IN (0, 2000) AS emptied')
+    const [row] = await copy.sql(
+      'SELECT (SELECT count(*) FROM rewritten)::int AS rewritten, ' +
+        '(SELECT count(*) FROM moved)::int AS moved, (SELECT count(*) FROM emptied)::int IN (0, 2000) AS emptied',
+    )
     assert.deepEqual(row, { rewritten: 3000, moved: 3000, emptied: true })
     await copy.stop()
     await copy.tool('pg_checksums', ['--check', '-D', copy.dataDirectory])
@@ -73,12 +88,17 @@ test('databases come and go, tables are rewritten, emptied and moved, while back
 test('a backup process that is killed at any moment leaves nothing that the next one does not remove', async () => {
   await using server = await startPostgres({ settings: AT_REST })
   const storage = await newRepository()
-  await server.sql('CREATE TABLE t AS SELECT g AS id, repeat(md5(g::text), 8) AS x FROM generate_series(1, 150000) g')
+  await server.sql(
+    'CREATE TABLE t AS SELECT g AS id, repeat(md5(g::text), 8) ' +
+      'AS x FROM generate_series(1, 150000) g',
+  )
   await server.sql('CHECKPOINT')
   const script = fileURLToPath(new URL('./backup-process.ts', import.meta.url))
   let killed = 0
   for (const afterMs of [150, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1800]) {
-    const running = startProgram(process.execPath, [script, storage.url, server.url()], { runAs: serverUser() })
+    const running = startProgram(process.execPath, [script, storage.url, server.url()], {
+      runAs: serverUser(),
+    })
     await sleep(afterMs)
     running.kill('SIGKILL')
     const { signal } = await running.done
@@ -120,7 +140,10 @@ test('a standby is backed up, and its backup waits for the WAL of the primary', 
   await primary.sql('UPDATE pgbench_accounts SET abalance = 0')
   await sleep(500)
   const short = backUp(standby, storage, { waitLimitMs: 300 })
-  await assert.rejects(short, (error) => isFailure(error, 'TM1310') && /pg_switch_wal/.test(error.fix))
+  await assert.rejects(
+    short,
+    (error) => isFailure(error, 'TM1310') && /pg_switch_wal/.test(error.fix),
+  )
   await assertTidy(storage)
   const archiver = keepDoing(async () => {
     await primary.sql('SELECT pg_switch_wal()')

@@ -104,7 +104,11 @@ async function assertTidy(storage: Storage): Promise<void> {
   const { backups } = await listBackups(storage, 'main')
   const named = new Set(backups.flatMap(({ packs }) => packs.map(({ id }) => id)))
   const there = [...(await listPacks(storage, 'main')).keys()]
-  assert.deepEqual(there.filter((id) => !named.has(id)), [], 'packs that no record names')
+  assert.deepEqual(
+    there.filter((id) => !named.has(id)),
+    [],
+    'packs that no record names',
+  )
 }
 
 /** The process that wrote the holds is gone: its place in the hold is another process. */

@@ -377,7 +377,10 @@ class LeafDraft {
       this.#baseRun++
       run = base.runs[this.#baseRun] as PageRun
     }
-    if (run.pack === ZERO_RUN) return this.zero(page)
+    if (run.pack === ZERO_RUN) {
+      this.zero(page)
+      return
+    }
     const position = run.slot + page - run.first
     const frame = run.frame + Math.floor(position / PAGES_PER_FRAME)
     this.#set(page, base.packs[run.pack] as string, frame, position % PAGES_PER_FRAME)
