@@ -117,7 +117,7 @@ export async function mark(server: PostgresServer, number: number): Promise<Mark
     const {
       rows: [place],
     } = await client.query(
-      `SELECT lsn::text, pg_walfile_name(lsn - 1) AS segment, to_char(
+      `SELECT lsn::text, pg_walfile_name(lsn) AS segment, to_char(
          clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS time
          FROM pg_current_wal_lsn() AS lsn`,
     )
@@ -137,7 +137,7 @@ export async function mark(server: PostgresServer, number: number): Promise<Mark
 /** Switches the segment and waits until it is archived; gives its name. */
 export async function archiveNow(server: PostgresServer): Promise<string> {
   const [row] = await server.sql<{ name: string }>(
-    `SELECT pg_walfile_name(pg_switch_wal() - 1) AS name`,
+    `SELECT pg_walfile_name(pg_switch_wal()) AS name`,
   )
   const name = row?.name ?? ''
   const directory = join(server.dataDirectory, 'pg_wal/archive_status')
