@@ -90,7 +90,7 @@ async function assertEqualsDataDirectory(
 
 const AT_REST = { autovacuum: 'off', archive_mode: 'on', archive_command: 'false' }
 
-test('a backup holds every relation file to the byte, and the next one only what changed', async (t) => {
+test('a backup holds every file to the byte, the next one only what changed', async (t) => {
   await using server = await startPostgres({ settings: AT_REST })
   const storage = await newRepository()
   await server.sql(
@@ -151,7 +151,7 @@ test('an aborted backup leaves no record, no pack and no hold', async () => {
   for await (const { key } of storage.list('clusters/main/holds/')) assert.fail(key)
 })
 
-test('without archiving a backup is refused before anything is read, with the line to set', async () => {
+test('without archiving a backup is refused, with the line to set', async () => {
   await using server = await startPostgres({ settings: { archive_mode: 'off' } })
   const storage = await newRepository()
   const wanted = "/usr/bin/tidemark wal push '%p'"

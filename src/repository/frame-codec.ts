@@ -3,13 +3,7 @@
  * section 3). Synchronous, for worker threads.
  */
 import { damagedObject } from './envelope.ts'
-import {
-  CODEC_RAW,
-  CODEC_ZSTD,
-  FRAME_BYTES,
-  type FrameEntry,
-  frameHash,
-} from './pack-format.ts'
+import { CODEC_RAW, CODEC_ZSTD, FRAME_BYTES, type FrameEntry, frameHash } from './pack-format.ts'
 import { makeZstdContext, type ZstdContext } from './zstd-context.ts'
 
 /** One context per thread and level, made when first needed. */

@@ -98,7 +98,7 @@ for (const walSegmentSizeMb of [1, 64]) {
   })
 }
 
-test('pg_checksums --enable between two backups changes two bytes of every page, and all are stored', async () => {
+test('pg_checksums --enable changes two bytes of every page, and all are stored', async () => {
   await using server = await startPostgres({ checksums: false, settings: AT_REST })
   const storage = await newRepository()
   const first = await backUp(server, storage)
@@ -115,7 +115,7 @@ test('pg_checksums --enable between two backups changes two bytes of every page,
   await copy.tool('pg_checksums', ['--check', '-D', copy.dataDirectory])
 })
 
-test('a cleared visibility bit and a commit status are seen, though no LSN tells of them', async () => {
+test('a cleared visibility bit and a commit status are seen without an LSN', async () => {
   await using server = await startPostgres({ settings: AT_REST })
   const storage = await newRepository()
   await server.sql('CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 20000) g')
@@ -131,7 +131,7 @@ test('a cleared visibility bit and a commit status are seen, though no LSN tells
   await assertEqualsDataDirectory(server, storage, second)
 })
 
-test('a damaged page is named with its relation, kept as it is, and still named when it is not read again', async () => {
+test('a damaged page is named, kept as it is, and named again when not read again', async () => {
   await using server = await startPostgres({ settings: AT_REST })
   const storage = await newRepository()
   await server.sql(

@@ -60,7 +60,7 @@ async function stir(server: PostgresServer, round: number): Promise<void> {
   await server.sql('DROP DATABASE brief')
 }
 
-test('databases come and go, tables are rewritten, emptied and moved, while backups run', async () => {
+test('databases come and go, tables are rewritten and moved, while backups run', async () => {
   await using server = await startPostgres({ settings: { ...AT_REST, max_wal_size: '2GB' } })
   const storage = await newRepository()
   await createBench(server, 2)
@@ -85,7 +85,7 @@ test('databases come and go, tables are rewritten, emptied and moved, while back
   }
 })
 
-test('a backup process that is killed at any moment leaves nothing that the next one does not remove', async () => {
+test('what a killed backup leaves at any moment, the next one removes', async () => {
   await using server = await startPostgres({ settings: AT_REST })
   const storage = await newRepository()
   await server.sql(

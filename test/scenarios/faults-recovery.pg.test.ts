@@ -49,11 +49,12 @@ before(async () => {
   const result = await runProgram(join(checkout, 'bin/tidemark'), words, { runAs })
   assert.equal(result.status, 0, result.stdout + result.stderr)
   wrapper = cluster.path('node')
+  const fault = cluster.path('fault.sh')
   writeFileSync(
     wrapper,
     `#!/bin/sh
 node=${process.execPath}
-case "$*" in *${victim}*) if [ -e ${cluster.path('fault.sh')} ]; then . ${cluster.path('fault.sh')}; fi;; esac
+case "$*" in *${victim}*) if [ -e ${fault} ]; then . ${fault}; fi;; esac
 exec "$node" "$@"
 `,
   )

@@ -122,7 +122,7 @@ async function declareWritersDead(storage: Storage): Promise<void> {
   }
 }
 
-test('a backup that crashes at any storage call leaves what is whole, and the next cleans up', async () => {
+test('a backup that crashes at any storage call leaves only what is whole', async () => {
   const scene = await makeScene()
   const crashes = await forEachCrashPoint({
     prepare: async () => openMemoryStorage(new Map(scene.objects)),

@@ -126,4 +126,12 @@ export const CHECKS_CODES = entry({
       'archive under one name.',
     exitStatus: 3,
   },
+  TM1721: {
+    title: 'check: the newest WAL is there',
+    manual:
+      'The server has archived a segment, by its own account, that the repository does not ' +
+      'hold. A gap at the end shows in no listing. Bring the segment with `tidemark wal push ' +
+      'FILE`, or take a new backup now.',
+    exitStatus: 3,
+  },
 })

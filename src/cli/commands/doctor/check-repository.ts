@@ -1,10 +1,10 @@
 /** Checks of one repository of the cluster, and of what it holds. */
 import { checkWal } from '../../../archive/check-wal.ts'
+import { hasSegment } from '../../../archive/list-wal.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import { parseSegmentName } from '../../../postgres/lsn.ts'
 import { holdKey } from '../../../repository/keys.ts'
 import { provePacks } from '../../../recovery/prove-packs.ts'
-import { hasSegment } from '../../../recovery/read-wal-to-target.ts'
 import type { BackupRecord } from '../../../repository/backup-record.ts'
 import { openRepository } from '../../../repository/repository.ts'
 import { findSystemIdentity } from '../../../repository/system-identity.ts'
@@ -126,14 +126,14 @@ export function checkLastArchived(
   const proved = parseSegmentName(newestBackup?.walLast ?? '', size)
   const isOurs = proved !== undefined && newestBackup?.systemIdentifier === server?.systemIdentifier
   if (server === undefined || last === undefined || !isOurs || last.segment <= proved.segment) {
-    return ok('TM1716', name, 'nothing is known to be missing')
+    return ok('TM1721', name, 'nothing is known to be missing')
   }
   if (hasSegment(server.archive, last.timeline, last.segment)) {
-    return ok('TM1716', name, `${lastArchivedWal} is there`)
+    return ok('TM1721', name, `${lastArchivedWal} is there`)
   }
   return found(
     'problem',
-    'TM1716',
+    'TM1721',
     name,
     `the server archived ${lastArchivedWal}, which the repository does not hold`,
     'bring it from the pg_wal of the server or of a standby: tidemark wal push FILE; or take a new backup',
