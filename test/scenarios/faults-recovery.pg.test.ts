@@ -54,7 +54,12 @@ before(async () => {
     wrapper,
     `#!/bin/sh
 node=${process.execPath}
+<<<<<<< HEAD
 case "$*" in *${victim}*) if [ -e ${fault} ]; then . ${fault}; fi;; esac
+=======
+fault=${cluster.path('fault.sh')}
+case "$*" in *${victim}*) if [ -e "$fault" ]; then . "$fault"; fi;; esac
+>>>>>>> 2490ed4 (Scenarios: connections that fail, end to end)
 exec "$node" "$@"
 `,
   )
@@ -131,7 +136,8 @@ const FAULTS: Record<string, () => Fault> = {
   'the segment is damaged': () => {
     const file = cluster.segmentFile(victim)
     return {
-      does: `cp -p ${file} ${file}.good; printf XXXX | dd of=${file} bs=1 seek=5000 conv=notrunc 2>&-`,
+      does: `cp -p ${file} ${file}.good
+        printf XXXX | dd of=${file} bs=1 seek=5000 conv=notrunc 2>&-`,
       mend: `mv ${file}.good ${file}`,
     }
   },
