@@ -54,12 +54,7 @@ before(async () => {
     wrapper,
     `#!/bin/sh
 node=${process.execPath}
-<<<<<<< HEAD
 case "$*" in *${victim}*) if [ -e ${fault} ]; then . ${fault}; fi;; esac
-=======
-fault=${cluster.path('fault.sh')}
-case "$*" in *${victim}*) if [ -e "$fault" ]; then . "$fault"; fi;; esac
->>>>>>> 2490ed4 (Scenarios: connections that fail, end to end)
 exec "$node" "$@"
 `,
   )
