@@ -22,7 +22,7 @@ import { openStorage } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { readTimelinePath } from './find-history.ts'
 import { listWal, type WalListing } from './list-wal.ts'
-import { type ScanEnd, scanWal } from './scan-wal.ts'
+import { scanWal } from './scan-wal.ts'
 
 const MB = 1024 * 1024
 
@@ -96,13 +96,20 @@ async function scanAll(from: Protected, timeline: number, fromLsn: Lsn) {
   const { storage, systemIdentifier } = from
   const path = await readTimelinePath(storage, 'main', systemIdentifier, timeline)
   const events: WalEvent[] = []
-  let end: ScanEnd | undefined
-  const options = { storage, cluster: 'main', systemIdentifier, path, fromLsn }
-  for await (const item of scanWal(options)) {
-    if (item.kind === 'end') end = item
-    else events.push(item)
-  }
-  return { events, end: end as ScanEnd }
+  const { walSegmentSizeBytes } = await list(from)
+  const end = await scanWal({
+    storages: [storage],
+    cluster: 'main',
+    systemIdentifier,
+    walSegmentSizeBytes,
+    path,
+    start: { at: fromLsn },
+    visit: (_, event) => {
+      if (event !== undefined) events.push(event)
+      return false
+    },
+  })
+  return { events, end }
 }
 
 const list = async (from: Protected): Promise<WalListing> =>
@@ -172,7 +179,7 @@ for (const major of [13, 15, 18]) {
 
     const { events, end } = await scanAll(from, 3, redo)
     assert.equal(end.reason, 'archive-end')
-    assert.equal(end.lastTimeline, 3)
+    assert.equal(end.last?.timeline, 3)
     const points = events.flatMap((event) => (event.kind === 'restore-point' ? [event] : []))
     assert.deepEqual(
       points.map(({ name }) => name),

@@ -12,7 +12,8 @@ import type { WalPath } from './load-segment.ts'
 import { segmentKey } from './wal-file-name.ts'
 import { checkWalObject, damagedWalObject, decodeWalObject } from './wal-object.ts'
 
-export interface CheckWalOptions extends WalPath {
+export interface CheckWalOptions extends Omit<WalPath, 'storages'> {
+  readonly storage: Storage
   /** Segment numbers along the path, both included. */
   readonly first: bigint
   readonly last: bigint

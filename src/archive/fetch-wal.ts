@@ -111,8 +111,12 @@ async function findInStorage(
     if (again !== undefined) return decode(key, again, options, request)
     throw hole(storage, request.file.name, later)
   }
-  await proveAbsence(storage, options, request)
-  return undefined
+  const listed = await findListed(storage, options, request)
+  if (listed === undefined) return undefined
+  // Archived between the read and the listing, or the storage contradicts itself.
+  const late = await storage.read(listed)
+  if (late === undefined) throw inconsistent(storage, listed)
+  return decode(listed, late, options, request)
 }
 
 function decode(
@@ -159,23 +163,24 @@ async function findKey(
 }
 
 /**
- * The read found nothing. It is absent if a listing agrees, and if the repository still
- * proves to be the one that knows this server.
+ * The read found nothing. It is absent (undefined) if a listing agrees, and if the
+ * repository still proves to be the one that knows this server.
  */
-async function proveAbsence(
+async function findListed(
   storage: Storage,
   options: Omit<FetchWalOptions, 'destination'>,
   request: Request,
-): Promise<void> {
+): Promise<string | undefined> {
   const { cluster, systemIdentifier } = options
   const { file } = request
   const key = walKey(cluster, systemIdentifier, file, request.hash ?? '')
   for await (const object of storage.list(key)) {
     const ofPartial = file.kind === 'partial' && request.hash === undefined
-    if (object.key === key || ofPartial) throw inconsistent(storage, object.key)
+    if (object.key === key || ofPartial) return object.key
   }
   const identity = await findSystemIdentity(storage, cluster, systemIdentifier)
   if (identity === undefined) throw unknownSystem(storage, cluster, systemIdentifier)
+  return undefined
 }
 
 export function hole(storage: Storage, name: string, later: string): Failure {

@@ -71,6 +71,12 @@ export async function listWal(
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
+export function hasSegment(archive: WalListing, timeline: Timeline, segment: bigint): boolean {
+  const listed = archive.timelines.find((one) => one.timeline === timeline)
+  const within = listed?.ranges.some(({ first, last }) => first <= segment && segment <= last)
+  return within === true
+}
+
 interface CollectedTimeline {
   hasHistory: boolean
   readonly segments: bigint[]

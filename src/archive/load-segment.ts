@@ -7,15 +7,21 @@ import {
   timelineEnd,
   timelineStart,
 } from '../postgres/history-file.ts'
-import { formatSegmentName, type Lsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
+import {
+  formatSegmentName,
+  type Lsn,
+  parseSegmentName,
+  segmentStart,
+  type Timeline,
+} from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
+import { findWalFile } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
 import { listSegments } from './list-segments.ts'
-import { segmentKey } from './wal-file-name.ts'
-import { decodeWalObject } from './wal-object.ts'
 
 export interface WalPath {
-  readonly storage: Storage
+  /** Asked in this order; the first whole copy of a segment is taken. */
+  readonly storages: readonly Storage[]
   readonly cluster: string
   /** Decimal. */
   readonly systemIdentifier: string
@@ -34,7 +40,8 @@ export interface LoadedSegment {
 
 /**
  * The segment that the path takes, or, where the fork's segment is archived only under an
- * ancestor, that one. Undefined: none is there. TM1601 for a damaged object.
+ * ancestor, that one. Undefined: every storage has proved that none is there. TM1601 for
+ * a damaged object.
  */
 export async function findPathSegment(
   from: WalPath,
@@ -42,11 +49,10 @@ export async function findPathSegment(
 ): Promise<LoadedSegment | undefined> {
   for (const timeline of candidates(from, segment)) {
     const name = formatSegmentName(timeline, segment, from.walSegmentSizeBytes)
-    const key = segmentKey(from.cluster, from.systemIdentifier, name)
-    const bytes = await from.storage.read(key)
-    if (bytes === undefined) continue
-    const { systemIdentifier } = from
-    const object = decodeWalObject(key, bytes, { systemIdentifier, name })
+    const { storages, cluster, systemIdentifier } = from
+    const request = { storages, cluster, systemIdentifier, name, holes: 'absent' } as const
+    const object = await findWalFile(request)
+    if (object === undefined) continue
     const usableEnd = endWithin(from, timeline, segment)
     return { name, timeline, bytes: object.content, usableEnd }
   }
@@ -82,16 +88,30 @@ export async function findLaterSegment(
   const newest = timelineOfSegment(from.path, segment, size)
   for (const timeline of pathOf(from.path).filter((one) => one >= newest)) {
     const after = formatSegmentName(timeline, segment, size)
-    const { storage, cluster, systemIdentifier } = from
-    for await (const { name } of listSegments(storage, cluster, systemIdentifier, timeline)) {
-      if (name > after && isTakenBy(from, timeline, name)) return name
-    }
+    const found = await Promise.all(
+      from.storages.map(async (storage) => await findInStorage(from, storage, timeline, after)),
+    )
+    const first = found.filter((name) => name !== undefined).sort()[0]
+    if (first !== undefined) return first
+  }
+  return undefined
+}
+
+async function findInStorage(
+  from: WalPath,
+  storage: Storage,
+  timeline: Timeline,
+  after: string,
+): Promise<string | undefined> {
+  const { cluster, systemIdentifier } = from
+  for await (const { name } of listSegments(storage, cluster, systemIdentifier, timeline)) {
+    if (name > after && isTakenBy(from, timeline, name)) return name
   }
   return undefined
 }
 
 function isTakenBy(from: WalPath, timeline: Timeline, name: string): boolean {
-  const perId = 0x100000000n / BigInt(from.walSegmentSizeBytes)
-  const number = BigInt(`0x${name.slice(8, 16)}`) * perId + BigInt(`0x${name.slice(16)}`)
-  return timelineOfSegment(from.path, number, from.walSegmentSizeBytes) === timeline
+  const segment = parseSegmentName(name, from.walSegmentSizeBytes)?.segment
+  if (segment === undefined) return false
+  return timelineOfSegment(from.path, segment, from.walSegmentSizeBytes) === timeline
 }

@@ -4,11 +4,12 @@ import { MB, SWITCH, SYSTEM, SyntheticWal } from '../../test/harness/wal-builder
 import { Failure } from '../base/failure.ts'
 import { NO_ANCESTORS, type TimelineHistory } from '../postgres/history-file.ts'
 import { formatSegmentName, lsn } from '../postgres/lsn.ts'
+import type { WalEvent } from '../postgres/wal-event.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { checkWal } from './check-wal.ts'
-import { type ScanEnd, type ScanWalOptions, scanWal } from './scan-wal.ts'
+import { type ScannedRecord, type ScanWalOptions, scanWal } from './scan-wal.ts'
 import { segmentKey } from './wal-file-name.ts'
 import { encodeWalObject } from './wal-object.ts'
 
@@ -52,17 +53,22 @@ const commit = (xid: number, padding = 0) => {
   return { xid, info: 0, resourceManager: 1, mainData }
 }
 
-async function scan(options: Partial<ScanWalOptions> = {}) {
+type Options = Partial<ScanWalOptions> & { readonly faults?: 'throw' | 'end' }
+
+/** Throws what the scan ends with, unless told otherwise. */
+async function scan({ faults, ...options }: Options = {}) {
   const xids: number[] = []
   const kinds: string[] = []
-  let end: ScanEnd | undefined
-  const given = { storage, cluster: 'main', systemIdentifier: ID, path: alone(1), fromLsn: FIRST }
-  for await (const item of scanWal({ ...given, ...options })) {
-    if (item.kind === 'end') end = item
-    else if (item.kind === 'commit') xids.push(item.xid)
-    else kinds.push(item.kind)
+  const visit = (record: ScannedRecord, event: WalEvent | undefined): boolean => {
+    if (event?.kind === 'commit') xids.push(event.xid)
+    else if (event !== undefined) kinds.push(event.kind)
+    return options.visit?.(record, event) === true
   }
-  assert.ok(end !== undefined)
+  const source = { storages: [storage], cluster: 'main', systemIdentifier: ID }
+  const size = { walSegmentSizeBytes: MB }
+  const given = { ...source, ...size, path: alone(1), start: { at: FIRST } }
+  const end = await scanWal({ ...given, ...options, visit })
+  if (end.fault !== undefined && faults !== 'end') throw end.fault.failure
   return { xids, kinds, end }
 }
 
@@ -92,8 +98,8 @@ test('every commit of several segments, and a clean end of the archive', async (
   )
   assert.equal(end.reason, 'archive-end')
   assert.equal(end.nextLsn, wal.last)
-  assert.equal(end.lastEndLsn, wal.last)
-  assert.equal(end.lastTimeline, 1)
+  assert.equal(end.last?.endLsn, wal.last)
+  assert.equal(end.last?.timeline, 1)
   assert.equal(seen.length, 3)
 })
 
@@ -107,17 +113,45 @@ test('a segment ended by a switch is a clean end', async () => {
   assert.equal(end.nextLsn, BigInt(2 * MB))
 })
 
-test('untilLsn ends before the first record that starts there or later', async () => {
+test('the visitor ends the scan; from anywhere it begins with the next record', async () => {
   const wal = new SyntheticWal()
   const starts = [1, 2, 3, 4].map((xid) => wal.append(commit(xid)))
   archive(wal, 1)
-  for (const until of [starts[2] as bigint, (starts[1] as bigint) + 1n]) {
-    const { end, xids } = await scan({ untilLsn: lsn(until) })
-    assert.deepEqual(xids, [1, 2])
-    assert.equal(end.reason, 'limit')
-    assert.deepEqual(end.limitRecord, { lsn: starts[2], endLsn: starts[3] })
-    assert.equal(end.lastLsn, starts[1])
+  const visit = ({ lsn: at }: ScannedRecord): boolean => at >= (starts[1] as bigint)
+  const { end, xids } = await scan({ visit })
+  assert.deepEqual([xids, end.reason, end.last?.lsn], [[1, 2], 'stopped', starts[1]])
+  for (const from of [starts[2] as bigint, (starts[1] as bigint) + 1n]) {
+    assert.deepEqual((await scan({ start: { from: lsn(from) } })).xids, [3, 4])
   }
+})
+
+test('of two storages, one may lack or have damaged what the other has', async () => {
+  const wal = new SyntheticWal()
+  fill(wal, 3)
+  archive(wal, 1, [1n, 3n])
+  const other = new Map(objects)
+  archive(wal, 1, [1n, 2n])
+  other.set(keyOf(1, 2n), objects.get(keyOf(1, 2n)) as Uint8Array)
+  other.delete(keyOf(1, 3n))
+  objects.delete(keyOf(1, 2n))
+  const bytes = Buffer.from(objects.get(keyOf(1, 1n)) as Uint8Array)
+  bytes.writeUInt8(bytes.readUInt8(300) ^ 1, 300)
+  objects.set(keyOf(1, 1n), bytes)
+  const { end } = await scan({ storages: [storage, openMemoryStorage(other)] })
+  assert.deepEqual([end.reason, end.last?.endLsn], ['archive-end', wal.last])
+  const alone = await scan({ storages: [storage], faults: 'end' })
+  assert.equal(alone.end.reason, 'damage')
+})
+
+test('a record that has not the form of its kind is damage, not something else', async () => {
+  const wal = new SyntheticWal()
+  wal.append(commit(1))
+  wal.append({ ...commit(2), mainData: Buffer.alloc(3) })
+  wal.append(commit(3))
+  archive(wal, 1)
+  await assert.rejects(scan(), fails('TM1409', /has not the form/))
+  const { xids, end } = await scan({ faults: 'end' })
+  assert.deepEqual([xids, end.reason], [[1], 'damage'])
 })
 
 test('a hole is a failure that names the segment, or an end where asked', async () => {
@@ -127,7 +161,9 @@ test('a hole is a failure that names the segment, or an end where asked', async 
   await assert.rejects(scan(), fails('TM1408', /000000010000000000000003 is missing.*004/))
   const { end, xids } = await scan({ faults: 'end' })
   assert.equal(end.reason, 'hole')
-  assert.equal(end.failure?.code, 'TM1408')
+  assert.match(end.fault?.firstSegment ?? '', /03$/)
+  assert.match(end.fault?.lastSegment ?? '', /03$/)
+  assert.equal(end.fault?.failure.code, 'TM1408')
   assert.ok(xids.length > 100)
 })
 
@@ -139,7 +175,7 @@ test('a damaged object is a failure that names the key', async () => {
   bytes[bytes.length - 1] = (bytes[bytes.length - 1] as number) ^ 0x40
   await assert.rejects(scan(), fails('TM1601', /000000010000000000000002\.wal/))
   const { end } = await scan({ faults: 'end' })
-  assert.deepEqual([end.reason, end.failure?.code], ['damage', 'TM1601'])
+  assert.deepEqual([end.reason, end.fault?.failure.code], ['damage', 'TM1601'])
 })
 
 test('a segment that was archived damaged is told from the end of WAL', async () => {
@@ -207,7 +243,7 @@ test('a path crosses the fork, and what the parent wrote behind it is not seen',
   const { xids, end } = await scan({ path })
   assert.ok(xids.includes(500) && xids.includes(2000))
   assert.ok(!xids.includes(1000))
-  assert.equal(end.lastTimeline, 2)
+  assert.equal(end.last?.timeline, 2)
   const parent = await scan({ path: alone(1) })
   assert.ok(parent.xids.includes(1000) && !parent.xids.includes(2000))
 })
@@ -218,9 +254,11 @@ test('the fork is read from the parent where only that is archived, and not beyo
   const { xids, end } = await scan({ path })
   assert.equal(xids.at(-1), 500)
   assert.equal(end.reason, 'archive-end')
-  assert.equal(end.lastEndLsn, fork)
+  assert.equal(end.last?.endLsn, fork)
   archive(child, 2, [3n, 4n])
   await assert.rejects(scan({ path }), fails('TM1408', /000000020000000000000002 is missing/))
+  // Replay would ask for the child's file first, and get an error: not even up to the fork.
+  assert.ok(!(await scan({ path, faults: 'end' })).xids.includes(500))
 })
 
 test('segments that arrive while it runs are no hole', async () => {
@@ -234,9 +272,9 @@ test('segments that arrive while it runs are no hole', async () => {
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
-  const { end } = await scan({ storage: late })
+  const { end } = await scan({ storages: [late] })
   assert.equal(end.reason, 'archive-end')
-  assert.equal(end.lastEndLsn, wal.last)
+  assert.equal(end.last?.endLsn, wal.last)
 })
 
 test('check: missing and damaged segments by name, at both levels', async () => {

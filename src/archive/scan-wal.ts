@@ -1,16 +1,22 @@
 /**
- * Reads the archived WAL along a path of timelines, record by record, and yields what
- * recovery asks about (docs/design/wal-archive.md, section 5).
+ * Reads the archived WAL along a path of timelines and shows it to a visitor, record by
+ * record; the one reader of recovery and of every check that looks at records
+ * (docs/design/wal-archive.md, section 5).
  *
- * Invariant: what was yielded is what replay will see, up to the end that is yielded last;
- * a hole or a damaged place is never taken for the end of WAL.
+ * Invariant: what was shown is what replay will see, up to the end that is returned; a
+ * hole or a damaged place is never taken for the end of WAL.
  */
 import { Failure } from '../base/failure.ts'
-import { pathOf, type TimelineHistory } from '../postgres/history-file.ts'
-import { formatLsn, formatSegmentName, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import { pathOf } from '../postgres/history-file.ts'
+import {
+  formatLsn,
+  formatSegmentName,
+  type Lsn,
+  parseSegmentName,
+  type Timeline,
+} from '../postgres/lsn.ts'
 import { parseWalEvent, type WalEvent } from '../postgres/wal-event.ts'
 import { createWalReader, type WalReader, type WalReadResult } from '../postgres/wal-reader.ts'
-import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { hole } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
@@ -21,104 +27,82 @@ import {
   type WalPath,
 } from './load-segment.ts'
 
-export interface ScanWalOptions {
-  readonly storage: Storage
-  readonly cluster: string
-  /** Decimal. */
-  readonly systemIdentifier: string
-  /** The timelines to follow (readTimelinePath). */
-  readonly path: TimelineHistory
-  /** Exactly the start of a record, such as a redo location. */
-  readonly fromLsn: Lsn
-  /** Ends with the first record that starts here or later; that one is not yielded. */
-  readonly untilLsn?: Lsn
-  /** `throw` unless given: holes and damage are failures. `end`: they end the scan. */
-  readonly faults?: 'throw' | 'end'
-  /** Called for each segment that was read. */
-  readonly onSegment?: (name: string, bytes: number) => void
-}
-
-export type ScannedWal = WalEvent | ScanEnd
-
-export interface ScanEnd {
-  readonly kind: 'end'
-  readonly reason: 'limit' | 'archive-end' | 'torn-end' | 'hole' | 'damage'
-  /** Start and end of the last valid record; undefined: there was none. */
-  readonly lastLsn: Lsn | undefined
-  readonly lastEndLsn: Lsn | undefined
-  readonly lastTimeline: Timeline | undefined
-  /** Of `limit`: the record that starts at or after untilLsn. */
-  readonly limitRecord: { readonly lsn: Lsn; readonly endLsn: Lsn } | undefined
-  /** Where the next record would start. */
-  readonly nextLsn: Lsn
-  /** Of `hole` and `damage`. */
-  readonly failure: Failure | undefined
-}
-
-export async function* scanWal(options: ScanWalOptions): AsyncGenerator<ScannedWal> {
-  const { storage, cluster, systemIdentifier } = options
-  const identity = await readSystemIdentity(storage, cluster, systemIdentifier)
-  const { walSegmentSizeBytes } = identity
-  const scan = new Scan(options, { ...options, walSegmentSizeBytes })
-  for await (const event of scan.events()) yield event
-  const end = scan.end()
-  if (end.failure !== undefined && options.faults !== 'end') throw end.failure
-  yield end
-}
-
-interface LastRecord {
+export interface ScannedRecord {
   readonly lsn: Lsn
   readonly endLsn: Lsn
   readonly timeline: Timeline
 }
 
-type Ending = Pick<ScanEnd, 'reason' | 'limitRecord' | 'failure'>
+/** `event`: undefined for what recovery does not ask about. True: read no further. */
+export type VisitRecord = (record: ScannedRecord, event: WalEvent | undefined) => boolean
+
+export interface ScanWalOptions extends WalPath {
+  /**
+   * `at`: exactly the start of a record, such as a redo location. `from`: anywhere; what
+   * is shown begins with the first record that starts there or later.
+   */
+  readonly start: { readonly at: Lsn } | { readonly from: Lsn }
+  readonly visit: VisitRecord
+  /** Called for each segment that was read. */
+  readonly onSegment?: (name: string, bytes: number) => void
+}
+
+export interface ScanEnd {
+  /** `torn-end`: the last segment was written in part only; also an end of the archive. */
+  readonly reason: 'stopped' | 'archive-end' | 'torn-end' | 'hole' | 'damage'
+  /** The last valid record; undefined: there was none. */
+  readonly last: ScannedRecord | undefined
+  /** Where the next record would start. */
+  readonly nextLsn: Lsn
+  /** Of `hole` and `damage`. */
+  readonly fault: ScanFault | undefined
+}
+
+export interface ScanFault {
+  /** Names of the missing or damaged segments. */
+  readonly firstSegment: string
+  readonly lastSegment: string
+  readonly failure: Failure
+}
+
+/** Holes and damage do not fail: they end the scan. Everything else that fails does. */
+export async function scanWal(options: ScanWalOptions): Promise<ScanEnd> {
+  return await new Scan(options).run()
+}
+
+type Ending = Pick<ScanEnd, 'reason' | 'fault'>
 
 class Scan {
   readonly #options: ScanWalOptions
-  readonly #from: WalPath
   readonly #reader: WalReader
   #segment: LoadedSegment | undefined
   /** Number of the segment that is being read. */
   #current = -1n
   #prefetched: { segment: bigint; loading: Promise<LoadedSegment | undefined> } | undefined
-  #last: LastRecord | undefined
+  #last: ScannedRecord | undefined
   #ending: Ending | undefined
 
-  constructor(options: ScanWalOptions, from: WalPath) {
+  constructor(options: ScanWalOptions) {
     this.#options = options
-    this.#from = from
     const timelines = new Set(pathOf(options.path))
     this.#reader = createWalReader({
-      walSegmentSizeBytes: from.walSegmentSizeBytes,
+      walSegmentSizeBytes: options.walSegmentSizeBytes,
       systemIdentifier: BigInt(options.systemIdentifier),
-      start: { at: options.fromLsn },
+      start: options.start,
       isOnPath: (timeline) => timelines.has(timeline),
     })
   }
 
-  end(): ScanEnd {
-    return {
-      kind: 'end',
-      ...(this.#ending as Ending),
-      lastLsn: this.#last?.lsn,
-      lastEndLsn: this.#last?.endLsn,
-      lastTimeline: this.#last?.timeline,
-      nextLsn: this.#reader.position(),
-    }
-  }
-
-  async *events(): AsyncGenerator<WalEvent> {
+  async run(): Promise<ScanEnd> {
     while (this.#ending === undefined) {
       const result = this.#reader.next()
       if (result.kind === 'segment-needed') await this.#nextSegment(result.segment)
       else if (this.#isPastFork(result)) await this.#missing(this.#current)
-      else if (result.kind === 'invalid') await this.#fault(result)
-      else {
-        const event = this.#take(result)
-        if (event !== undefined) yield event
-      }
+      else if (result.kind === 'invalid') await this.#invalid(result)
+      else this.#take(result)
     }
+    const ending: Ending = this.#ending
+    return { ...ending, last: this.#last, nextLsn: this.#reader.position() }
   }
 
   /** Only an ancestor's file of the fork's segment was there, and the fork is reached. */
@@ -129,31 +113,38 @@ class Scan {
     return lsn >= usableEnd
   }
 
-  #take({ record }: Extract<WalReadResult, { kind: 'record' }>): WalEvent | undefined {
-    const { untilLsn } = this.#options
-    const { lsn, endLsn, timeline } = record
-    if (untilLsn !== undefined && lsn >= untilLsn) {
-      return this.#stop('limit', undefined, { lsn, endLsn })
-    }
+  #take({ record }: Extract<WalReadResult, { kind: 'record' }>): void {
     const parsed = parseWalEvent(record)
-    if (parsed.kind === 'damaged') return this.#stop('damage', this.#unknownRecord(lsn))
+    if (parsed.kind === 'damaged') return this.#damaged(this.#unknownRecord(record.lsn))
+    const { lsn, endLsn, timeline } = record
     this.#last = { lsn, endLsn, timeline }
-    return parsed.kind === 'event' ? parsed.event : undefined
+    const event = parsed.kind === 'event' ? parsed.event : undefined
+    if (this.#options.visit(this.#last, event)) this.#stop('stopped')
   }
 
-  #stop(
-    reason: ScanEnd['reason'],
-    failure: Failure | undefined,
-    limitRecord?: ScanEnd['limitRecord'],
-  ): undefined {
-    this.#ending = { reason, failure, limitRecord }
+  #stop(reason: ScanEnd['reason'], fault?: ScanFault): undefined {
+    this.#ending = { reason, fault }
+  }
+
+  #damaged(failure: Failure, name = this.#segment?.name ?? ''): undefined {
+    this.#stop('damage', { firstSegment: name, lastSegment: name, failure })
   }
 
   async #nextSegment(segment: bigint): Promise<void> {
     const loaded = await this.#load(segment)
     if (this.#ending !== undefined) return
-    if (loaded === undefined) return await this.#missing(segment)
+    const isHere = loaded !== undefined && !(await this.#isFollowedByOwn(loaded, segment))
+    if (!isHere) return await this.#missing(segment)
     this.#use(segment, loaded)
+  }
+
+  /**
+   * Only an ancestor's file of the fork's segment is there, but later ones of the path are:
+   * replay asks for the path's own file first, and its absence is a hole (fetch-wal.ts).
+   */
+  async #isFollowedByOwn(loaded: LoadedSegment, segment: bigint): Promise<boolean> {
+    if (loaded.usableEnd === undefined) return false
+    return (await findLaterSegment(this.#options, segment)) !== undefined
   }
 
   #use(segment: bigint, loaded: LoadedSegment): void {
@@ -168,15 +159,15 @@ class Scan {
     try {
       const early = this.#prefetched
       const prefetched = early?.segment === segment ? await early.loading : undefined
-      return prefetched ?? (await findPathSegment(this.#from, segment))
+      return prefetched ?? (await findPathSegment(this.#options, segment))
     } catch (error) {
       if (!(error instanceof Failure) || error.code !== 'TM1601') throw error
-      return this.#stop('damage', error)
+      return this.#damaged(error, this.#nameOf(segment))
     }
   }
 
   #prefetch(segment: bigint): void {
-    const loading = findPathSegment(this.#from, segment)
+    const loading = findPathSegment(this.#options, segment)
     // A failure is met when the segment is asked for, or never when it is not.
     loading.catch(() => {})
     this.#prefetched = { segment, loading }
@@ -184,29 +175,41 @@ class Scan {
 
   /** Segments are archived while this runs: seen after a later one, it was no hole. */
   async #missing(segment: bigint): Promise<void> {
-    const later = await findLaterSegment(this.#from, segment)
-    if (later === undefined) return this.#stop('archive-end', undefined)
+    const later = await findLaterSegment(this.#options, segment)
+    if (later === undefined) return this.#stop('archive-end')
     const again = await this.#load(segment)
     if (this.#ending !== undefined) return
     if (again !== undefined && again.usableEnd === undefined) {
       // What is read of the ancestor's file cannot be taken back: the archive as it was.
-      if (segment === this.#current) return this.#stop('archive-end', undefined)
+      if (segment === this.#current) return this.#stop('archive-end')
       return this.#use(segment, again)
     }
-    const size = this.#from.walSegmentSizeBytes
-    const timeline = timelineOfSegment(this.#options.path, segment, size)
-    const name = formatSegmentName(timeline, segment, size)
-    this.#stop('hole', hole(this.#from.storage, name, later))
+    this.#stop('hole', this.#hole(segment, later))
   }
 
-  async #fault(fault: Extract<WalReadResult, { kind: 'invalid' }>): Promise<void> {
-    const segment = fault.faultLsn / BigInt(this.#from.walSegmentSizeBytes)
+  #hole(segment: bigint, later: string): ScanFault {
+    const { walSegmentSizeBytes, storages } = this.#options
+    const firstSegment = this.#nameOf(segment)
+    const next = parseSegmentName(later, walSegmentSizeBytes)?.segment ?? segment + 1n
+    const lastSegment = this.#nameOf(next - 1n)
+    const failure = hole(storages[0] as Storage, firstSegment, later)
+    return { firstSegment, lastSegment, failure }
+  }
+
+  #nameOf(segment: bigint): string {
+    const { path, walSegmentSizeBytes } = this.#options
+    const timeline = timelineOfSegment(path, segment, walSegmentSizeBytes)
+    return formatSegmentName(timeline, segment, walSegmentSizeBytes)
+  }
+
+  async #invalid(fault: Extract<WalReadResult, { kind: 'invalid' }>): Promise<void> {
+    const segment = fault.faultLsn / BigInt(this.#options.walSegmentSizeBytes)
     const isUnwritten = fault.reason === 'no-record' || fault.reason === 'bad-page'
     if (isUnwritten && !fault.isFollowedByWal) {
-      const later = await findLaterSegment(this.#from, segment)
-      if (later === undefined) return this.#stop('torn-end', undefined)
+      const later = await findLaterSegment(this.#options, segment)
+      if (later === undefined) return this.#stop('torn-end')
     }
-    this.#stop('damage', this.#unreadable(fault))
+    this.#damaged(this.#unreadable(fault))
   }
 
   #unreadable(fault: Extract<WalReadResult, { kind: 'invalid' }>): Failure {

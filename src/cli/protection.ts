@@ -4,7 +4,7 @@
  * is opened here.
  */
 import { findPathGaps, type MissingSegment } from '../archive/find-gaps.ts'
-import { listWal, type WalListing } from '../archive/list-wal.ts'
+import { hasSegment, listWal, type WalListing } from '../archive/list-wal.ts'
 import { includes, pathOf, type TimelineHistory } from '../postgres/history-file.ts'
 import {
   formatSegmentName,
@@ -14,7 +14,6 @@ import {
   segmentStart,
 } from '../postgres/lsn.ts'
 import { chooseTimeline, consistencyLsn, recordLsn } from '../recovery/choose-timeline.ts'
-import { hasSegment } from '../recovery/read-wal-to-target.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { packPrefix, parsePackKey } from '../repository/keys.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'

@@ -38,8 +38,8 @@ import {
   type WalEnd,
 } from './judge-target.ts'
 import { formatTarget, type Target } from './parse-target.ts'
-import { readWalToTarget } from './read-wal-to-target.ts'
 import { refuseTarget } from './refuse-target.ts'
+import { scanToTarget } from './scan-to-target.ts'
 
 export interface FindTargetOptions {
   readonly cluster: string
@@ -137,7 +137,7 @@ async function search(
   const consistency = consistencyLsn(backup)
   const targetSearch = new TargetSearch(options.target, consistency, limit)
   const source = { ...options, path: chosen.path }
-  const scan = await readWalToTarget(source, recordLsn(backup.startLsn), targetSearch)
+  const scan = await scanToTarget(source, { at: recordLsn(backup.startLsn) }, targetSearch)
   const { minimal } = targetSearch
   const end: WalEnd = minimal === undefined ? scan.end : { kind: 'minimal', lsn: minimal }
   const covers = (time: Microseconds): boolean => isCovered(options, chosen.path, time)

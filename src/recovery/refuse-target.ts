@@ -10,7 +10,7 @@ import type { ChosenTimeline } from './choose-timeline.ts'
 import type { Attempt, FindTargetOptions } from './find-target.ts'
 import { TargetSearch } from './judge-target.ts'
 import { formatTarget, formatTime, type Target } from './parse-target.ts'
-import { readWalToTarget } from './read-wal-to-target.ts'
+import { scanToTarget } from './scan-to-target.ts'
 
 /** `attempts`: what each backup's WAL said, newest backup first. */
 export async function refuseTarget(
@@ -157,7 +157,7 @@ async function findOnOtherBranch(
     const start = branch.ancestors.at(-1)?.endLsn
     if (start === undefined) continue
     const search = new TargetSearch(withoutOrder(options.target), 0n as Lsn)
-    await readWalToTarget({ ...options, path: branch }, start, search, false)
+    await scanToTarget({ ...options, path: branch }, { from: start }, search)
     const verdict = search.conclude({ kind: 'stopped' }, () => false)
     if (verdict.kind === 'reached' && search.last !== undefined) {
       return { timeline: branch.timeline, lsn: search.last.lsn }

@@ -5,7 +5,7 @@
  * archive/check-wal.ts, and every restore for its own range.
  */
 import { timelineOfSegment } from '../archive/find-gaps.ts'
-import { listWal, type WalListing } from '../archive/list-wal.ts'
+import { hasSegment, listWal, type WalListing } from '../archive/list-wal.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
 import { pathOf, type TimelineHistory, timelineStart } from '../postgres/history-file.ts'
 import {
@@ -25,7 +25,7 @@ import { backupsOnPath } from './choose-backup.ts'
 import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
 import type { RecordPlace } from './judge-target.ts'
 import { formatTime } from './parse-target.ts'
-import { hasSegment, readWalToTarget } from './read-wal-to-target.ts'
+import { scanToTarget } from './scan-to-target.ts'
 
 export interface SegmentGap {
   readonly timeline: Timeline
@@ -276,7 +276,7 @@ async function findEnd(interval: PlannedInterval, source: WindowSource): Promise
     if (segment < first) break
     const search = new LastMoment(segmentStart(interval.lastSegment + 1n, size))
     const walSource = { storages: [storage], cluster, archive, path, progress }
-    const { end } = await readWalToTarget(walSource, segmentStart(segment, size), search, false)
+    const { end } = await scanToTarget(walSource, { from: segmentStart(segment, size) }, search)
     if (end.kind === 'damage') damage = { segment: end.segment, because: end.because }
     lsn ??= search.lastLsn
     if (search.time !== undefined) {
