@@ -7,6 +7,7 @@
 import { resolve } from 'node:path'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
+import { openRepository } from '../repository/repository.ts'
 import { openStorage } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { reportFailure, reportWarning } from './report-failure.ts'
@@ -46,6 +47,7 @@ async function push(
 ): Promise<number> {
   const { pushWalFile } = await import('../archive/push-wal.ts')
   const { systemIdentifier } = options
+  for (const storage of storages) await openRepository(storage)
   const result = await pushWalFile({
     storages,
     cluster: cluster.name,
@@ -64,10 +66,11 @@ async function get(
 ): Promise<number> {
   const { fetchWalFile } = await import('../archive/fetch-wal.ts')
   const [name, destination] = options.words as [string, string]
+  const { usable, refusal } = await openRepositories(storages)
   const systemIdentifier =
-    options.systemIdentifier ?? (await findSystem(cluster.name, storages, destination))
+    options.systemIdentifier ?? (await findSystem(cluster.name, usable, destination))
   const outcome = await fetchWalFile({
-    storages,
+    storages: usable,
     cluster: cluster.name,
     systemIdentifier,
     name,
@@ -75,8 +78,27 @@ async function get(
     holes: options.holes,
     onWarning: reportWarning,
   })
+  if (outcome === 'absent' && refusal !== undefined) throw refusal
   if (options.json) process.stdout.write(`${JSON.stringify({ name, outcome })}\n`)
   return outcome === 'fetched' ? 0 : EXIT_ABSENT
+}
+
+/** A repository that cannot be read proves no absence, and keeps no other from serving. */
+async function openRepositories(
+  storages: readonly Storage[],
+): Promise<{ usable: Storage[]; refusal: unknown }> {
+  const usable: Storage[] = []
+  let refusal: unknown
+  for (const storage of storages) {
+    try {
+      await openRepository(storage)
+      usable.push(storage)
+    } catch (error) {
+      refusal ??= error
+    }
+  }
+  if (usable.length === 0) throw refusal
+  return { usable, refusal }
 }
 
 /**

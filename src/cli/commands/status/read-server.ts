@@ -43,7 +43,7 @@ export async function readServerStatus(
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const detail = `${error.code}: ${error.message}`
-    const unreachable = found('warning', 'TM1701', 'server', detail, error.fix)
+    const unreachable = found('problem', 'TM1701', 'server', detail, error.fix)
     return { reached: undefined, failure: error, findings: [unreachable] }
   } finally {
     await session?.close()
