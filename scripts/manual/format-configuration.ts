@@ -42,6 +42,13 @@ Secrets: \`file:/path\` stands for the content of that file, \`\${NAME}\` for an
 variable. Secrets are never printed. The file itself is created with mode 0600, for the user
 of the PostgreSQL server: its archive_command reads it.
 
+What the connection leaves open is taken from the variables that libpq knows: \`PGHOST\`,
+\`PGPORT\`, \`PGDATABASE\`, \`PGUSER\`, \`PGPASSWORD\`, \`PGPASSFILE\`, \`PGSSLMODE\`,
+\`PGSSLROOTCERT\`, \`PGSSLCERT\`, \`PGSSLKEY\`, \`PGCONNECT_TIMEOUT\` and \`PGOPTIONS\`. What the
+connection says counts more. A password is looked for in this order: \`password\` of the cluster,
+the connection, \`PGPASSWORD\`, \`~/.pgpass\` (mode 0600) or the file of \`PGPASSFILE\`.
+\`wal push\` and \`wal get\` connect to no server and need none of this.
+
 `
 
 export function formatConfiguration(): string {

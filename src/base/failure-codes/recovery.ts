@@ -161,13 +161,6 @@ export const RECOVERY_CODES = entry({
       'files belong to. Nothing was written.',
     exitStatus: 2,
   },
-  TM1223: {
-    title: 'the backup cannot be restored by this version',
-    manual:
-      'The backup comes from a PostgreSQL version or page layout that this version of Tidemark ' +
-      'does not know. Nothing was written.',
-    exitStatus: 1,
-  },
   TM1224: {
     title: 'WAL without the content that recovery needs',
     manual:

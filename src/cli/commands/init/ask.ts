@@ -3,6 +3,7 @@ import { isAbsolute } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Failure } from '../../../base/failure.ts'
 import { defaultSocketDirectory, findLocalServers } from '../../../postgres/local-servers.ts'
+import { isClusterName } from '../../../repository/keys.ts'
 import type { CommandContext } from '../../command-context.ts'
 
 export interface InitOptions {
@@ -31,7 +32,9 @@ export async function settleAnswers(
   const isComplete = connection !== undefined && repository !== undefined
   const canAsk = context.terminal.isInteractive && options.yes !== true && !context.json
   if (canAsk && !isComplete) return await ask(options)
-  if (connection === undefined || repository === undefined) throw missing(options)
+  if (connection === undefined || repository === undefined) {
+    throw missing(options, whyNotAsked(context, options))
+  }
   return { connection, repository: asUrl(repository), name, configure }
 }
 
@@ -40,14 +43,19 @@ function asUrl(repository: string): string {
   return isAbsolute(repository) ? pathToFileURL(repository).href : repository
 }
 
-function missing(options: InitOptions): Failure {
+function whyNotAsked(context: CommandContext, options: InitOptions): string {
+  if (options.yes === true) return '--yes forbids to ask'
+  return context.json ? 'with --json nothing is asked' : 'there is no terminal to ask on'
+}
+
+function missing(options: InitOptions, because: string): Failure {
   const names = [
     ...(options.connection === undefined ? ['--connection'] : []),
     ...(options.repository === undefined ? ['--repository'] : []),
   ]
   return new Failure('TM1001', {
     message: `init needs ${names.join(' and ')}`,
-    because: 'there is no terminal to ask on, or --yes forbids to ask',
+    because,
     fix: `for example:
       tidemark init --yes --connection '${suggestConnection()}' --repository ${DEFAULT_REPOSITORY}`,
   })
@@ -61,21 +69,35 @@ function suggestConnection(): string {
   return `postgresql:///postgres?host=${directory}&port=${port}`
 }
 
+function refuseName(answer: string): string | undefined {
+  return isClusterName(answer) ? undefined : '1 to 63 of a-z, 0-9, _ and -, beginning with a letter'
+}
+
+function refuseRepository(answer: string): string | undefined {
+  const isPlace = isAbsolute(answer) || answer.startsWith('file:///')
+  return isPlace ? undefined : 'an absolute path, or its URL: file:///path'
+}
+
 async function ask(options: InitOptions): Promise<InitAnswers> {
   const { confirm, intro, isCancel, outro, text } = await import('@clack/prompts')
   const settle = <T>(answer: T | symbol): Exclude<T, symbol> => {
     if (!isCancel(answer)) return answer as Exclude<T, symbol>
     throw new Failure('TM1001', { message: 'init was given up', fix: 'nothing was changed' })
   }
-  const question = async (message: string, initialValue: string): Promise<string> =>
-    settle(await text({ message, initialValue }))
+  const question = async (
+    message: string,
+    initialValue: string,
+    refuse: (answer: string) => string | undefined = () => undefined,
+  ): Promise<string> =>
+    settle(await text({ message, initialValue, validate: (answer = '') => refuse(answer) }))
   intro('Protect a PostgreSQL cluster')
   const connection =
     options.connection ?? (await question('How is the server reached?', suggestConnection()))
   const repository =
     options.repository ??
-    (await question('Where shall backups and WAL be kept?', DEFAULT_REPOSITORY))
-  const name = options.name ?? (await question('What is the cluster called?', DEFAULT_NAME))
+    (await question('Where shall backups and WAL be kept?', DEFAULT_REPOSITORY, refuseRepository))
+  const name =
+    options.name ?? (await question('What is the cluster called?', DEFAULT_NAME, refuseName))
   const configure =
     options.configure ??
     settle(
