@@ -178,6 +178,37 @@ export function formatCopyConfiguration(options: CopySettings): string {
   return `${COPY_HEADING}${formatSettings(settings)}`
 }
 
+/**
+ * postgresql.conf of a server that takes over and whose own lay outside its data
+ * directory: enough to start and to go on archiving, until the original is in its place.
+ */
+export function formatStandInConfiguration(options: RecoverySettings, port: number): string {
+  const { original, maxima, names } = options
+  const kept = ['archive_mode', 'archive_command', 'wal_level', 'shared_preload_libraries']
+  const settings: (readonly [string, string | number])[] = [
+    ['port', port],
+    ...Object.entries(maxima),
+  ]
+  for (const name of [...kept, names.replicationOrigins, 'TimeZone', 'log_timezone']) {
+    const value = original[name]
+    if (value !== undefined && value !== '(disabled)') settings.push([name, value])
+  }
+  return `${STAND_IN_HEADING}${formatSettings(settings)}`
+}
+
+const STAND_IN_HEADING = [
+  "# Written by Tidemark in place of the original's file, which lay outside its data",
+  '# directory and is in configuration.original.',
+  '',
+].join('\n')
+
+export const STAND_IN_HBA = [
+  "# Written by Tidemark in place of the original's file, which lay outside its data",
+  '# directory and is in configuration.original. Only the superuser of the machine comes in.',
+  'local all all peer',
+  '',
+].join('\n')
+
 const COPY_HEADING = [
   '# Written by Tidemark. This is a restored copy: it may run beside the original and harms',
   '# nothing of it. The configuration of the original is beside this file, with the suffix',

@@ -33,6 +33,8 @@ export interface RestorePlan {
   readonly firstWalSegment: string | undefined
   readonly lastWalSegment: string | undefined
   readonly tablespaces: readonly PlacedTablespace[]
+  /** Configuration that lay outside the data directory: from where, and where it is put. */
+  readonly configuration: readonly { readonly original: string; readonly restored: string }[]
   readonly estimatedMs: number
   readonly notes: readonly string[]
 }
@@ -86,11 +88,20 @@ function isTablespaceLink(path: string): boolean {
  */
 export function placeOf(entry: FileEntry, takeOver: boolean): string | undefined {
   const { path, kind } = entry
+  if (path.startsWith('@config/')) return placeOfConfiguration(path)
   if (path.startsWith('@')) return undefined
   if (kind === 'link') return undefined
   if (path === CONTROL_FILE_PATH) return UNFINISHED_CONTROL_FILE
   if (!takeOver && REPLACED_IN_COPY.has(path)) return `${path}${ORIGINAL_SUFFIX}`
   return path
+}
+
+/** Where the original's configuration from outside its data directory is put. */
+export const CONFIGURATION_DIRECTORY = 'configuration.original'
+
+/** `@config/0003/pg_hba.conf` is put into one directory as `0003-pg_hba.conf`. */
+export function placeOfConfiguration(path: string): string {
+  return `${CONFIGURATION_DIRECTORY}/${path.split('/').slice(1).join('-')}`
 }
 
 /** TM1602 for the first pack that the repository does not hold. */
@@ -146,6 +157,10 @@ export function planRestore(input: PlanInput): RestorePlan {
     firstWalSegment: found.segments[0],
     lastWalSegment: found.segments.at(-1),
     tablespaces: input.tablespaces,
+    configuration: record.configurationFiles.map(({ location, path }) => ({
+      original: location,
+      restored: placeOfConfiguration(path),
+    })),
     estimatedMs: Math.round(
       survey.bytes / RESTORE_BYTES_PER_MS + found.segments.length * REPLAY_MS_PER_SEGMENT,
     ),

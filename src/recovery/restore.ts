@@ -41,6 +41,7 @@ import {
 import { type RestoredMarker, UNFINISHED_CONTROL_FILE } from './marker-files.ts'
 import { formatTarget, type Target } from './parse-target.ts'
 import {
+  CONFIGURATION_DIRECTORY,
   placeOf,
   planRestore,
   requirePacks,
@@ -284,6 +285,11 @@ async function restoreInto(
 ): Promise<number> {
   const { options, record, owner } = prepared
   const { directory } = prepared.destination
+  if (record.configurationFiles.length > 0) {
+    const place = join(directory, CONFIGURATION_DIRECTORY)
+    await mkdir(place, { mode: 0o700 })
+    await giveTo(place, owner)
+  }
   return await restoreFiles({
     storage: options.storage,
     record,
@@ -349,6 +355,7 @@ async function writeSettings(
     tablespaces,
     recovery,
     copy,
+    port: options.port,
     marker,
   })
   for (const file of written) manifest.add(file)

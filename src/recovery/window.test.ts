@@ -3,9 +3,9 @@ import { test } from 'node:test'
 import { findGaps, findRanges } from '../archive/find-gaps.ts'
 import type { WalListing, WalTimeline } from '../archive/list-wal.ts'
 import type { TimelineHistory } from '../postgres/history-file.ts'
-import { formatLsn, lsn } from '../postgres/lsn.ts'
+import { formatLsn, type Lsn, lsn } from '../postgres/lsn.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
-import { planWindow } from './window.ts'
+import { endPoint, planWindow } from './window.ts'
 
 const SEGMENT = 16 * 1024 * 1024
 
@@ -95,4 +95,21 @@ test('after a promotion the path goes on; what the old timeline wrote alone is s
       [1, '000000010000000000000006'],
     ],
   )
+})
+
+test('an interval never ends before it begins', () => {
+  const backups = [backup('a', 1, 2), backup('b', 3, 4)]
+  const at = (segment: number): Lsn => lsn(BigInt(segment) * BigInt(SEGMENT) + 600n)
+  const early = 1n
+  // The last records carry no time, or one from before the newest backup's end.
+  for (const time of [undefined, early]) {
+    const point = endPoint(backups, { lsn: at(4), time })
+    assert.deepEqual(point, { lsn: formatLsn(at(4)), time: '2026-11-20T10:00:04Z' })
+  }
+  // Damage between the backups: the second is not reached.
+  const damaged = endPoint(backups, { lsn: at(3), time: early, damage: {} })
+  assert.deepEqual(damaged, { lsn: formatLsn(at(3)), time: '2026-11-20T10:00:02Z' })
+  // Damage before the first is whole leaves a point.
+  const point = endPoint(backups, { lsn: at(1), time: early, damage: {} })
+  assert.deepEqual(point, { lsn: backups[0]?.stopLsn, time: backups[0]?.stoppedAt })
 })

@@ -21,7 +21,7 @@ import type { WalEvent } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { listBackups } from '../repository/read-backups.ts'
 import type { Storage } from '../storage/storage.ts'
-import { backupsOnPath } from './choose-backup.ts'
+import { backupsOnPath, stoppedAt } from './choose-backup.ts'
 import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
 import type { RecordPlace } from './judge-target.ts'
 import { formatTime } from './parse-target.ts'
@@ -244,20 +244,43 @@ async function describeInterval(
   source: WindowSource,
 ): Promise<WindowInterval> {
   const first = interval.backups[0] as BackupRecord
-  const last = interval.backups.at(-1) as BackupRecord
   const end = await findEnd(interval, source)
   return {
     timeline: interval.timeline,
     backups: interval.backups.map(({ id }) => id),
     from: { time: first.stoppedAt, lsn: formatLsn(consistencyLsn(first)) },
-    to: { lsn: end.lsn, time: end.time ?? last.stoppedAt },
+    to: endPoint(interval.backups, end),
     lastSegment: interval.lastSegmentName,
     gap: interval.gap,
     damage: end.damage,
   }
 }
 
-interface IntervalEnd extends WindowPoint {
+/**
+ * The end of an interval: what its last records say, or the end of its newest backup where
+ * that is later, since a backup's own WAL may hold no record with so late a time. Never
+ * before the interval's begin: one that damage leaves nothing of is a point.
+ */
+export function endPoint(
+  backups: readonly BackupRecord[],
+  end: { readonly lsn: Lsn; readonly time: bigint | undefined; readonly damage?: unknown },
+): WindowPoint {
+  const [first] = backups as readonly [BackupRecord]
+  const usable = backups.filter(
+    (backup) => end.damage === undefined || consistencyLsn(backup) <= end.lsn,
+  )
+  const last = usable.at(-1) ?? first
+  const least = consistencyLsn(last)
+  const time = stoppedAt(last)
+  return {
+    lsn: formatLsn(end.lsn > least ? end.lsn : least),
+    time: formatTime(end.time !== undefined && end.time > time ? end.time : time),
+  }
+}
+
+interface IntervalEnd {
+  readonly lsn: Lsn
+  readonly time: bigint | undefined
   readonly damage: SegmentDamage | undefined
 }
 
@@ -280,12 +303,10 @@ async function findEnd(interval: PlannedInterval, source: WindowSource): Promise
     if (end.kind === 'damage') damage = { segment: end.segment, because: end.because }
     lsn ??= search.lastLsn
     if (search.time !== undefined) {
-      const reached = formatLsn(lsn ?? segmentStart(segment, size))
-      return { lsn: reached, time: formatTime(search.time), damage }
+      return { lsn: lsn ?? segmentStart(segment, size), time: search.time, damage }
     }
   }
-  const reached = formatLsn(lsn ?? segmentStart(interval.lastSegment, size))
-  return { lsn: reached, time: undefined, damage }
+  return { lsn: lsn ?? segmentStart(interval.lastSegment, size), time: undefined, damage }
 }
 
 /** Keeps the last end of a transaction, restore point or checkpoint, up to `limit`. */

@@ -5,7 +5,7 @@
  * Invariant: backup_label is the one of pg_backup_stop to the byte; tablespace_map names
  * the places of this restore and never the original's.
  */
-import { chown, readFile, writeFile } from 'node:fs/promises'
+import { chown, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RESTORED_MARKER } from '../archive/restored-marker.ts'
 import { describeSystemError, Failure } from '../base/failure.ts'
@@ -19,7 +19,9 @@ import {
   type CopySettings,
   formatCopyConfiguration,
   formatRecoverySettings,
+  formatStandInConfiguration,
   type RecoverySettings,
+  STAND_IN_HBA,
 } from './format-recovery-settings.ts'
 import type { RestoredMarker } from './marker-files.ts'
 import type { PlacedTablespace } from './plan-tablespaces.ts'
@@ -34,6 +36,7 @@ export interface SettingsOptions {
   readonly recovery: RecoverySettings
   /** Of a copy; undefined with take-over. */
   readonly copy: CopySettings | undefined
+  readonly port: number
   readonly marker: RestoredMarker
 }
 
@@ -59,6 +62,16 @@ export async function writeRecoverySettings(options: SettingsOptions): Promise<R
     await put('postgresql.conf', formatCopyConfiguration(copy))
     await put('pg_hba.conf', COPY_HBA)
     await put('pg_ident.conf', '')
+  } else {
+    // Where it lay outside the data directory, such as Debian's in /etc/postgresql.
+    const standIns = [
+      ['postgresql.conf', formatStandInConfiguration(options.recovery, options.port)],
+      ['pg_hba.conf', STAND_IN_HBA],
+      ['pg_ident.conf', ''],
+    ] as const
+    for (const [name, content] of standIns) {
+      if (!(await isThere(options, name))) await put(name, content)
+    }
   }
   const recovery = formatRecoverySettings(options.recovery)
   const kept = copy === undefined ? await readIfThere(options, 'postgresql.auto.conf') : ''
@@ -73,6 +86,16 @@ export async function writeRecoverySettings(options: SettingsOptions): Promise<R
   await put(RESTORED_MARKER, `${JSON.stringify(options.marker, null, 2)}\n`)
   await put('recovery.signal', '', false)
   return written
+}
+
+async function isThere(options: SettingsOptions, name: string): Promise<boolean> {
+  try {
+    await stat(join(options.dataDirectory, name))
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw cannotWrite(join(options.dataDirectory, name), error)
+  }
 }
 
 async function readIfThere(options: SettingsOptions, name: string): Promise<string> {

@@ -118,7 +118,8 @@ export async function openRecovered(
   directory: string,
   options: OpenOptions = {},
 ): Promise<PostgresServer> {
-  const server = await openServerOn(directory, { ...options, settings: { hot_standby: 'on' } })
+  const settings = { hot_standby: 'on', ...options.settings }
+  const server = await openServerOn(directory, { ...options, settings })
   for (let waited = 0; waited < 600; waited++) {
     const [row] = await server.sql<{ busy: boolean }>('SELECT pg_is_in_recovery() AS busy')
     if (row?.busy === false) return server

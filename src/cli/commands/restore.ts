@@ -206,6 +206,12 @@ function printResult(
   } else {
     terminal.print('  it takes over: configuration and archiving are those of the original')
   }
+  if (plan.takeOver && plan.configuration.length > 0) {
+    terminal.print('  its configuration lay outside the data directory; to put it back in place:')
+    for (const { original, restored: place } of plan.configuration) {
+      terminal.print(`    cp ${quoteWord(`${plan.directory}/${place}`)} ${quoteWord(original)}`)
+    }
+  }
   for (const line of started?.advice ?? []) terminal.print(`  ${line}`)
   if (request.action === 'pause' && started !== undefined) {
     terminal.print('  paused at the target: SELECT pg_wal_replay_resume() promotes it')

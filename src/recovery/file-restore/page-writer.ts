@@ -90,7 +90,14 @@ export class PageWriter {
 
   #write(length: number): void {
     const file = this.#files[this.#file] as BatchFile
-    const fd = this.#handles.handle(file)
+    const write = (fd: number): void => {
+      this.#writeTo(fd, file, length)
+    }
+    if (length === file.size) this.#handles.writeWhole(file, write)
+    else write(this.#handles.handle(file))
+  }
+
+  #writeTo(fd: number, file: BatchFile, length: number): void {
     const from = this.#firstPage * PAGE_BYTES
     try {
       let written = 0
