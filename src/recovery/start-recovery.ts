@@ -14,6 +14,7 @@ import type { Progress } from '../base/progress.ts'
 import { parseControlFile, CONTROL_FILE_PATH } from '../postgres/control-file.ts'
 import { parseHistoryFile, parseHistoryFileName } from '../postgres/history-file.ts'
 import { formatLsn, type Lsn, lsn } from '../postgres/lsn.ts'
+import { adviseInDoubt, type InDoubtTransaction, listInDoubt } from './list-in-doubt.ts'
 import type { PreparedRestore } from './restore.ts'
 
 export interface StartedRecovery {
@@ -23,6 +24,8 @@ export interface StartedRecovery {
   readonly timeline: number
   readonly logFile: string
   readonly summary: string
+  /** Undefined where the server could not be asked. */
+  readonly inDoubt: readonly InDoubtTransaction[] | undefined
   /** What a person should know or type next. */
   readonly advice: readonly string[]
 }
@@ -46,7 +49,9 @@ export async function startRecovery(
   const reached = action === 'shutdown' ? await waitForEnd(prepared, logFile, signal) : undefined
   const outcome = reached ?? (await waitForTarget(prepared, logFile, signal))
   requireReached(prepared, outcome)
-  return describe(prepared, outcome, logFile)
+  // Before promotion PostgreSQL does not show them (pg_prepared_xact).
+  const inDoubt = outcome.state === 'running' ? await listInDoubt(directory) : undefined
+  return describe(prepared, outcome, logFile, inDoubt)
 }
 
 interface Outcome {
@@ -234,7 +239,12 @@ async function failedRecovery(
   })
 }
 
-function describe(prepared: PreparedRestore, outcome: Outcome, logFile: string): StartedRecovery {
+function describe(
+  prepared: PreparedRestore,
+  outcome: Outcome,
+  logFile: string,
+  inDoubt: readonly InDoubtTransaction[] | undefined,
+): StartedRecovery {
   const { state, reached, timeline } = outcome
   const at = formatLsn(reached)
   const summaries = {
@@ -248,7 +258,8 @@ function describe(prepared: PreparedRestore, outcome: Outcome, logFile: string):
     timeline,
     logFile,
     summary: summaries[state],
-    advice: adviceFor(prepared),
+    inDoubt,
+    advice: inDoubt === undefined ? adviceFor(prepared) : adviseInDoubt(inDoubt),
   }
 }
 

@@ -66,3 +66,26 @@ test('configuration from outside the data directory is beside a usable one', asy
   assert.equal((await taken.sql('SELECT * FROM t')).length, 1)
   assert.deepEqual(await taken.sql('SHOW archive_mode'), [{ archive_mode: 'on' }])
 })
+
+test('transactions in doubt are listed with what to type', async () => {
+  await using cluster = await protectServer({ settings: { max_prepared_transactions: '5' } })
+  const { server } = cluster
+  await server.sql('CREATE TABLE t (i int)')
+  const prepare = async (gid: string): Promise<void> => {
+    await server.sql(`BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '${gid}'`)
+  }
+  await prepare('before the backup')
+  await server.sql('CHECKPOINT')
+  await cluster.backup()
+  await prepare("it''s later")
+  await prepare('ended')
+  await server.sql(`COMMIT PREPARED 'ended'`)
+  await cluster.archiveNow()
+  const into = cluster.path('copy')
+  const start = ['--start', '--pg-bin', server.binDirectory, '--port', '5611']
+  const { stdout } = await cluster.ok('restore', '--into', into, ...start)
+  assert.match(stdout, /in postgres, of \S+, .*: COMMIT PREPARED 'before the backup'; or ROLLBACK/)
+  assert.match(stdout, /ROLLBACK PREPARED 'it''s later';/)
+  assert.doesNotMatch(stdout, /'ended'/)
+  await server.tool('pg_ctl', ['stop', '-D', into, '-m', 'fast'])
+})
