@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { describePhase, type Phase } from './progress-bar.ts'
+import { barWidth, describePhase, type Phase } from './progress-bar.ts'
 
 const MIB = 1024 * 1024
 
@@ -24,4 +24,12 @@ test('nothing is said of what is not known', () => {
   assert.equal(describePhase(phase(0, undefined), 1000), 'reading …')
   assert.equal(describePhase(phase(0, 1, 'segments'), 1000), 'reading: 0 of 1 segment')
   assert.equal(describePhase(phase(3, undefined, 'files'), 1000), 'reading: 3 files')
+})
+
+test('on a narrow terminal the bar gives way to the text', () => {
+  const text = 'x'.repeat(64)
+  assert.equal(barWidth(200, text), 24)
+  assert.equal(barWidth(80, text), 14)
+  assert.equal(barWidth(80, 'x'.repeat(72)), 6)
+  assert.equal(barWidth(60, text), 0)
 })

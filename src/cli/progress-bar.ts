@@ -88,6 +88,13 @@ export function describePhase(phase: Phase, atMs: number): string {
 }
 
 const BAR_WIDTH = 24
+/** Columns that the text beside the bar mostly fits in; the bar gives way to it. */
+const TEXT_WIDTH = 64
+
+/** The text says more than the bar: on a narrow terminal the bar becomes shorter. */
+export function barWidth(columns: number, text: string): number {
+  return Math.max(0, Math.min(BAR_WIDTH, columns - 2 - Math.max(TEXT_WIDTH, text.length)))
+}
 const REDRAWS_PER_SECOND = 8
 
 class BarProgress implements ShownProgress {
@@ -131,9 +138,11 @@ class BarProgress implements ShownProgress {
   #draw(options: cliProgress.Options, progress: number): string {
     const text = describePhase(this.#phase, monotonicMs())
     if (this.#phase.total === undefined) return text
-    const filled = Math.round(Math.min(progress, 1) * BAR_WIDTH)
+    const width = barWidth(this.#stream.columns ?? 80, text)
+    if (width === 0) return text
+    const filled = Math.round(Math.min(progress, 1) * width)
     const full = (options.barCompleteString ?? '').slice(0, filled)
-    const rest = (options.barIncompleteString ?? '').slice(0, BAR_WIDTH - filled)
+    const rest = (options.barIncompleteString ?? '').slice(0, width - filled)
     return `${full}${rest} ${text}`
   }
 }

@@ -5,7 +5,7 @@
  * Invariant: the same facts again change nothing; another server under a name that is
  * taken is refused before anything is written.
  */
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { chown } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { readServerFacts, requireLocalServer, type ServerFacts } from '../../backup/server-facts.ts'
@@ -24,7 +24,7 @@ import { isClusterName } from '../../repository/keys.ts'
 import { createRepository } from '../../repository/repository.ts'
 import { ensureSystemIdentity, listSystemIdentities } from '../../repository/system-identity.ts'
 import { openStorage, parseFileUrl } from '../../storage/open-storage.ts'
-import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
+import { formatArchiveCommand, quoteWord, TIDEMARK_PROGRAM } from '../archive-command.ts'
 import {
   executeSettings,
   listPendingRestarts,
@@ -143,6 +143,7 @@ async function makeRepository(
 /** archive_command runs as the owner of the data directory and must get through. */
 async function prepareRoot(root: string, owner: Owner): Promise<void> {
   const isRoot = process.geteuid?.() === 0
+  requireWritableParent(root)
   try {
     mkdirSync(dirname(root), { recursive: true, mode: 0o755 })
     if (isRoot && existsSync(root) && readdirSync(root).length === 0) {
@@ -150,6 +151,26 @@ async function prepareRoot(root: string, owner: Owner): Promise<void> {
     }
   } catch {
     // The driver meets the same obstacle and names it.
+  }
+}
+
+/** The usual obstacle is /var/lib, where only root may create: said with what root is to do. */
+function requireWritableParent(root: string): void {
+  if (existsSync(root)) return
+  let parent = dirname(root)
+  while (!existsSync(parent)) parent = dirname(parent)
+  try {
+    accessSync(parent, constants.W_OK | constants.X_OK)
+  } catch (cause) {
+    const uid = process.geteuid?.() ?? 0
+    throw new Failure('TM1501', {
+      message: `cannot create a repository in ${root}`,
+      because: `uid ${uid} may not create directories in ${parent}`,
+      fix: `have root make it once: install -d -o ${uid} -m 700 ${quoteWord(root)}
+       or name a place that this user may write to`,
+      details: { path: root },
+      cause,
+    })
   }
 }
 
