@@ -5,7 +5,7 @@
  * Invariant: what is not refused is absent, empty, or left by a restore of ours that did
  * not finish; it is no part of a living server and no part of a repository.
  */
-import { readdir, readFile, realpath, stat, statfs } from 'node:fs/promises'
+import { lstat, readdir, readFile, realpath, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import { RESTORING_MARKER } from './marker-files.ts'
@@ -165,6 +165,17 @@ export function isWithin(path: string, parent: string): boolean {
 export interface SpaceNeed {
   readonly directory: string
   readonly bytes: number
+}
+
+/** What clearing an unfinished restore will free, as a negative need; links not followed. */
+export async function spaceFreedBy(destination: Destination): Promise<SpaceNeed[]> {
+  const { directory, state } = destination
+  if (state !== 'unfinished') return []
+  let blocks = 0
+  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) blocks += (await lstat(join(entry.parentPath, entry.name))).blocks
+  }
+  return [{ directory, bytes: -blocks * 512 }]
 }
 
 /** Directories on one file system share its space. TM1213. */

@@ -133,11 +133,13 @@ function refuseBeyond(options: FindTargetOptions, attempt: Attempt): Failure {
     options.target.kind === 'time'
       ? 'nothing in it proves that no transaction is missing between that and the target'
       : 'the target lies after it'
+  const isTime = options.target.kind === 'time' && time !== undefined
+  const nearest = isTime ? `--to latest, or --to ${time}` : '--to latest'
   return new Failure('TM1203', {
     message: cannot(options),
     because: `the WAL archive ends at ${text}, and ${needs}`,
     fix:
-      'recover to the end of the archive (--to latest), or bring the segments after ' +
+      `recover to the end of the archive (${nearest}), or bring the segments after ` +
       `${next ?? 'it'} from the old server's pg_wal (tidemark wal push FILE)`,
     details: { nearest: 'latest', endLsn: lsn, endTime: time, lastSegment: next, timeline },
   })

@@ -26,7 +26,12 @@ import { listPacks } from '../repository/write-backup.ts'
 import { openStorage, parseFileUrl, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { beginRestore, checkTablespaces, giveTo } from './begin-restore.ts'
-import { checkDestination, checkSpace, type Destination } from './check-destination.ts'
+import {
+  checkDestination,
+  checkSpace,
+  type Destination,
+  spaceFreedBy,
+} from './check-destination.ts'
 import { checkReplayedTablespaces } from './check-replayed-tablespaces.ts'
 import { recordLsn } from './choose-timeline.ts'
 import { chooseSocketDirectory } from './choose-socket-directory.ts'
@@ -152,7 +157,7 @@ async function prepare(
   const survey = await surveyFiles(readFileList(storage, record), options.takeOver)
   const { takeOver } = options
   const input = { record, found, survey, destination, tablespaces, takeOver, notes }
-  await checkSpace(spaceNeeds(input))
+  await checkSpace([...spaceNeeds(input), ...(await spaceFreedBy(destination))])
   const plan = planRestore(input)
   return {
     options,
