@@ -115,7 +115,10 @@ class Scan {
 
   #take({ record }: Extract<WalReadResult, { kind: 'record' }>): void {
     const parsed = parseWalEvent(record)
-    if (parsed.kind === 'damaged') return this.#damaged(this.#unknownRecord(record.lsn))
+    if (parsed.kind === 'damaged') {
+      this.#damaged(this.#unknownRecord(record.lsn))
+      return
+    }
     const { lsn, endLsn, timeline } = record
     this.#last = { lsn, endLsn, timeline }
     const event = parsed.kind === 'event' ? parsed.event : undefined

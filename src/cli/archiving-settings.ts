@@ -126,7 +126,7 @@ export function doesNothing(command: string): boolean {
   )
 }
 
-export function formatAlterSystem(name: string, value: string): string {
+function formatAlterSystem(name: string, value: string): string {
   return `ALTER SYSTEM SET ${name} = '${value.replaceAll("'", "''")}'`
 }
 

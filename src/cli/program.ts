@@ -14,7 +14,7 @@ export type Action = (context: CommandContext) => Promise<number>
 export type RunAction = (globals: GlobalOptions, action: Action) => Promise<void>
 
 /** Commander with our failures in place of its own messages. */
-export class CommandWithFailures extends Command {
+class CommandWithFailures extends Command {
   override createCommand(name?: string): CommandWithFailures {
     return new CommandWithFailures(name)
   }

@@ -9,7 +9,7 @@ import { type CommandContext, createContext, type GlobalOptions } from './comman
 import { type Action, buildProgram, wrongUsage } from './program.ts'
 import { reportFailure } from './report-failure.ts'
 
-export const EXIT_INTERRUPTED = 130
+const EXIT_INTERRUPTED = 130
 const EXIT_GET_FAILED = 255
 const EXIT_FAILED = 1
 

@@ -13,7 +13,7 @@ import type { Storage } from '../storage/storage.ts'
 import { reportFailure, reportWarning } from './report-failure.ts'
 import type { WalArguments } from './wal-arguments.ts'
 
-export const EXIT_ABSENT = 44
+const EXIT_ABSENT = 44
 export const EXIT_GET_FAILED = 255
 
 export async function runWalCommand(options: WalArguments): Promise<number> {

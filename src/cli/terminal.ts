@@ -47,7 +47,7 @@ export function openTerminal(options: TerminalOptions): Terminal {
 }
 
 /** Big integers as decimal texts; dates as ISO 8601 UTC by their own toJSON. */
-export function formatJson(value: unknown): string {
+function formatJson(value: unknown): string {
   const replace = (_key: string, item: unknown): unknown =>
     typeof item === 'bigint' ? item.toString() : item
   return JSON.stringify(value, replace, 2)

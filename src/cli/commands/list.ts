@@ -47,7 +47,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'NOTES' },
 ]
 
-export function formatBackupList(list: BackupList, colours: Colours): string[] {
+function formatBackupList(list: BackupList, colours: Colours): string[] {
   const { backups, damaged } = list
   const broken = damaged.flatMap(({ backupId, failure }) => [
     `${colours.red('damaged')}  ${backupId}: ${failure.message}`,

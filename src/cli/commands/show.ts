@@ -96,7 +96,7 @@ function noSuchBackup(backupId: string, known: readonly string[]): Failure {
 }
 
 /** By one listing: packs that the record needs and the repository does not hold. */
-export async function findMissingPacks(storage: Storage, backup: BackupRecord): Promise<string[]> {
+async function findMissingPacks(storage: Storage, backup: BackupRecord): Promise<string[]> {
   const stored = new Set<string>()
   for await (const { key } of storage.list(packPrefix(backup.cluster))) {
     const id = parsePackKey(key)

@@ -46,11 +46,7 @@ export interface NamedRange {
   readonly segments: number
 }
 
-export function nameRange(
-  range: SegmentRange,
-  timeline: number,
-  walSegmentSizeBytes: number,
-): NamedRange {
+function nameRange(range: SegmentRange, timeline: number, walSegmentSizeBytes: number): NamedRange {
   return {
     first: formatSegmentName(timeline, range.first, walSegmentSizeBytes),
     last: formatSegmentName(timeline, range.last, walSegmentSizeBytes),

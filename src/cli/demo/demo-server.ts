@@ -46,7 +46,7 @@ export async function connectTo({ host, port }: ServerAddress): Promise<pg.Clien
 }
 
 /** One row of one query; the first column under its name. */
-export async function queryRow<T extends pg.QueryResultRow>(
+async function queryRow<T extends pg.QueryResultRow>(
   client: pg.ClientBase,
   sql: string,
 ): Promise<T> {

@@ -63,7 +63,7 @@ async function stopServer(dataDirectory: string): Promise<void> {
 }
 
 /** The postmaster of a data directory: its working directory proves that the id is its own. */
-export function findPostmaster(dataDirectory: string): number | undefined {
+function findPostmaster(dataDirectory: string): number | undefined {
   try {
     const pid = Number(
       fs.readFileSync(join(dataDirectory, 'postmaster.pid'), 'utf8').split('\n')[0],
