@@ -56,17 +56,6 @@ export interface Exclusions {
   readonly prefixes: readonly string[]
 }
 
-/** SLRU directories: files of 8 KiB pages without a page header. */
-export const SLRU_DIRECTORIES = [
-  'pg_xact',
-  'pg_commit_ts',
-  'pg_multixact/members',
-  'pg_multixact/offsets',
-  'pg_subtrans',
-  'pg_serial',
-  'pg_notify',
-] as const
-
 const EXCLUSIONS: Exclusions = {
   directoryContents: [
     'pg_stat_tmp',
