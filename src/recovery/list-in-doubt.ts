@@ -62,7 +62,8 @@ async function connectionOf(dataDirectory: string): Promise<string | undefined> 
   if (port === undefined || socketDirectory === undefined || socketDirectory === '') {
     return undefined
   }
-  return `postgresql:///postgres?host=${encodeURIComponent(socketDirectory)}&port=${port}&user=postgres`
+  const host = encodeURIComponent(socketDirectory)
+  return `postgresql:///postgres?host=${host}&port=${port}&user=postgres`
 }
 
 export function adviseInDoubt(transactions: readonly InDoubtTransaction[]): string[] {

@@ -70,7 +70,7 @@ function statusJson(status: Status): Record<string, unknown> {
     repositories: repositories.map((repository) => ({
       name: repository.name,
       url: repository.url,
-      backups: repository.backups,
+      backups: repository.backups ?? null,
       lastBackup: repository.lastBackup === undefined ? null : backupJson(repository.lastBackup),
       newestWal: repository.newestWal ?? null,
       window: repository.window === undefined ? null : windowJson(repository.window),
@@ -96,7 +96,7 @@ function printStatus(terminal: Terminal, status: Status): void {
         ? colours.yellow('does not answer')
         : `PostgreSQL ${reached.version}, at ${reached.currentLsn ?? 'an unknown LSN'}`,
     ],
-    ['lost if it burned now', describeExposure(exposure)],
+    ['lost if it burned now', areUnread(repositories) ? 'unknown' : describeExposure(exposure)],
   ]
   for (const line of formatPairs(pairs)) terminal.print(line)
   for (const repository of repositories) {
@@ -106,6 +106,11 @@ function printStatus(terminal: Terminal, status: Status): void {
   const shown = findings.filter(({ result }) => result !== 'ok')
   if (shown.length > 0) terminal.print()
   for (const check of shown) printCheck(terminal, check)
+}
+
+/** Nothing is known of any repository: that is not the same as nothing being there. */
+function areUnread(repositories: readonly RepositoryStatus[]): boolean {
+  return repositories.every(({ backups }) => backups === undefined)
 }
 
 function describeExposure({ bytes, seconds, since }: Exposure): string {
@@ -120,7 +125,7 @@ function printRepository(terminal: Terminal, cluster: string, repository: Reposi
   const { lastBackup, newestWal, window, backups } = repository
   const pairs: [string, string][] = [
     ['repository', `${repository.name}, ${repository.url}`],
-    ['backups', formatCount(backups, 'backup')],
+    ['backups', backups === undefined ? 'unknown' : formatCount(backups, 'backup')],
   ]
   if (lastBackup !== undefined) {
     const age = formatDuration(now().getTime() - Date.parse(lastBackup.stoppedAt))

@@ -20,7 +20,8 @@ import type { ServerStatus } from './read-server.ts'
 export interface RepositoryStatus {
   readonly name: string
   readonly url: string
-  readonly backups: number
+  /** Undefined: the repository could not be read. */
+  readonly backups: number | undefined
   readonly lastBackup: BackupRecord | undefined
   readonly newestWal: { readonly segment: string; readonly lsn: string } | undefined
   readonly window: RecoveryWindow | undefined
@@ -32,7 +33,12 @@ export async function readRepositoryStatus(
   repository: RepositoryConfiguration,
   server: ServerStatus,
 ): Promise<RepositoryStatus> {
-  const nothing = { backups: 0, lastBackup: undefined, newestWal: undefined, window: undefined }
+  const nothing = {
+    backups: undefined,
+    lastBackup: undefined,
+    newestWal: undefined,
+    window: undefined,
+  }
   try {
     const storage = await openStorage({ url: repository.url })
     await openRepository(storage)
