@@ -140,7 +140,10 @@ class FileRestore {
     }
   }
 
-  /** Only begins early what syncFileSystems() completes: its outcome decides, not this. */
+  /**
+   * Begins early what syncFileSystems() completes. A write error that the kernel tells to
+   * this sync is not told again to the last one, so it ends the restore.
+   */
   #beginWriteBack(bytes: number): void {
     this.#sinceWriteBack += bytes
     if (this.#writeBack !== undefined || this.#sinceWriteBack < WRITE_BACK_BYTES) return
