@@ -65,8 +65,11 @@ export interface FoundTarget {
   readonly stop: RecoveryTarget
   readonly replayEnd: Lsn
   readonly atArchiveEnd: boolean
-  /** Replay must not read on: a hole or damage follows the target. */
-  readonly faultFollows: boolean
+  /**
+   * Replay must not read on: WAL behind the target was not read, so it may have a hole or be
+   * damaged, and from 15 on replay asks for it before it has reached the target.
+   */
+  readonly mayFaultFollow: boolean
   readonly segments: readonly string[]
   readonly facts: ReplayFacts
   readonly notes: readonly string[]
@@ -169,7 +172,6 @@ function found(
 ): FoundTarget {
   const { path } = chosen
   const { stop, replayEnd, atArchiveEnd } = verdict
-  const isFault = attempt.end.kind === 'hole' || attempt.end.kind === 'damage'
   return {
     backup: attempt.backup,
     path,
@@ -177,7 +179,7 @@ function found(
     stop,
     replayEnd,
     atArchiveEnd,
-    faultFollows: isFault,
+    mayFaultFollow: attempt.end.kind !== 'archive-end',
     segments: neededSegments(attempt, replayEnd),
     facts: attempt.search.facts(),
     notes: [...chosen.notes, ...notesOn(options.target, attempt, verdict)],

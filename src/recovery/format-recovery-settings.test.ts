@@ -30,7 +30,7 @@ function recovery(changes: Partial<RecoverySettings> = {}): string {
     walGet: '/opt/tidemark wal get',
     maxima: MAXIMA,
     original: { ...ORIGINAL, max_connections: '40' },
-    faultFollows: false,
+    mayFaultFollow: false,
     takeOver: false,
     ...changes,
   })

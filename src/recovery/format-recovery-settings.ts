@@ -72,8 +72,8 @@ export interface RecoverySettings {
   readonly maxima: RequiredMaxima
   /** Settings of the server that was backed up. */
   readonly original: Readonly<Record<string, string>>
-  /** A hole follows the target: PostgreSQL must not ask for WAL before it needs it. */
-  readonly faultFollows: boolean
+  /** WAL behind the target is not proved: PostgreSQL must not ask for it ahead of replay. */
+  readonly mayFaultFollow: boolean
   readonly takeOver: boolean
 }
 
@@ -103,7 +103,7 @@ export function formatRecoverySettings(options: RecoverySettings): string {
   if (options.action === 'pause') settings.push(['hot_standby', 'on'])
   else if (!options.takeOver) settings.push(['hot_standby', 'off'])
   if (options.takeOver) settings.push(...raisedMaxima(options))
-  if (names.recoveryPrefetch !== undefined && options.faultFollows) {
+  if (names.recoveryPrefetch !== undefined && options.mayFaultFollow) {
     settings.push([names.recoveryPrefetch, 'off'])
   }
   return formatSettings(settings)

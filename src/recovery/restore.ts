@@ -331,7 +331,7 @@ async function writeSettings(
     walGet: options.walGet,
     maxima,
     original: record.settings,
-    faultFollows: found.faultFollows,
+    mayFaultFollow: found.mayFaultFollow,
     takeOver: options.takeOver,
   }
   const socketDirectory = options.takeOver

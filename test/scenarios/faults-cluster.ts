@@ -63,6 +63,9 @@ export async function startFaultCluster(options: StartOptions = {}): Promise<Fau
   }
   const place = ['--connection', server.url(), '--repository', `file://${repository}`]
   await ok('init', '--yes', ...place, '--name', 'main', '--configure')
+  // No segment of its own accord: the tests name the last one.
+  await server.sql('ALTER SYSTEM SET archive_timeout = 0')
+  await server.sql('SELECT pg_reload_conf()')
   await createBench(server, 1)
   await server.sql('CREATE TABLE mark (number int)')
   const [row] = await server.sql<{ id: string }>(

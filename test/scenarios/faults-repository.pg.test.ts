@@ -347,7 +347,7 @@ test('a limit on file sizes: the push fails, nothing half-made is seen', async (
   const kept = cluster.path(segment)
   await cluster.ok('wal', 'get', segment, kept, '--system-identifier', cluster.systemIdentifier)
   const undo = remove(cluster.segmentFile(segment))
-  const words = ['-c', 'ulimit -f 2; exec "$@"', 'sh', TIDEMARK, '--config', cluster.config]
+  const words = ['-c', 'ulimit -f 0; exec "$@"', 'sh', TIDEMARK, '--config', cluster.config]
   const { runAs } = cluster.server
   const result = await runProgram('sh', [...words, 'wal', 'push', kept], { runAs })
   assert.notEqual(result.status, 0, result.stdout + result.stderr)
