@@ -305,7 +305,7 @@ function addRestore(program: Command, run: RunAction): void {
     .option('--owner <user>', 'who the files shall belong to, when run by root')
     .option('--preload <libraries>', 'shared_preload_libraries that replay needs, in a copy')
     .option('--repository <name>', REPOSITORY)
-    .option('--workers <count>', 'packs read at once (default: one per processor, at most 4)')
+    .option('--workers <count>', 'writers (default: one more than processors, at most 4)')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
         const { runRestore } = await import('./commands/restore.ts')

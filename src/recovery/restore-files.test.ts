@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, statSync, truncateSync } from 'node:fs'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFailure } from '../base/failure.ts'
@@ -16,6 +23,7 @@ import type {
 import { encodePiece } from '../repository/file-list.ts'
 import { packKey } from '../repository/keys.ts'
 import { FRAME_KINDS, PAGE_BYTES } from '../repository/pack-format.ts'
+import { openPack } from '../repository/pack-reader.ts'
 import { PackWriter } from '../repository/pack-writer.ts'
 import { encodeLeaf, encodeLeafFrame, LEAF_PAGES, LeafBuilder } from '../repository/page-map.ts'
 import { createRepository } from '../repository/repository.ts'
@@ -117,7 +125,24 @@ function storeContent(writer: PackWriter, path: string, content: Buffer): FileEn
   return { path, kind: 'content', mode: 0o600, size: content.length, chunks, sha256 }
 }
 
-/** Odd groups of 16 stored pages go to the other pack. */
+/**
+ * Which frames the stored pages make: groups of 16 in turn to the two packs, and for a file
+ * of more than a leaf every seventh page to the second pack, as after an incremental one.
+ */
+function dealPages(stored: readonly number[], isLarge: boolean): { to: 0 | 1; pages: number[] }[] {
+  const frames: { to: 0 | 1; pages: number[] }[] = []
+  const parts = isLarge
+    ? [stored.filter((page) => page % 7 !== 0), stored.filter((page) => page % 7 === 0)]
+    : [stored]
+  for (const [part, pages] of parts.entries()) {
+    for (let at = 0; at < pages.length; at += 16) {
+      const to = (isLarge ? part : (at / 16) % 2) === 0 ? 0 : 1
+      frames.push({ to, pages: pages.slice(at, at + 16) })
+    }
+  }
+  return frames
+}
+
 function storePages(
   writers: readonly [PackWriter, PackWriter],
   path: string,
@@ -136,13 +161,11 @@ function storePages(
       if (!bytes.every((byte) => byte === 0)) stored.push(page)
     }
     const places = new Map<number, FrameReference & { slot: number }>()
-    for (let at = 0; at < stored.length; at += 16) {
-      const group = stored.slice(at, at + 16)
+    for (const { to, pages: group } of dealPages(stored, all.length > LEAF_PAGES)) {
       const raw = Buffer.concat(
         group.map((page) => content.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)),
       )
-      const writer = writers[(at / 16) % 2 === 0 ? 0 : 1]
-      const frame = writer.add(FRAME_KINDS.pages, raw, group.length, [])
+      const frame = writers[to].add(FRAME_KINDS.pages, raw, group.length, [])
       for (const [slot, page] of group.entries()) places.set(page, { ...frame, slot })
     }
     for (let page = first; page < first + count; page++) {
@@ -196,6 +219,31 @@ test('a page that is not the one of the map is never written', async () => {
     assert.match(error.message, /page 0 of base\/1\/100/)
     return true
   })
+})
+
+test('a bit flipped in a frame of any kind names its pack', async () => {
+  const backup = await makeBackup()
+  for (const [number, pack] of backup.packs.entries()) {
+    const key = packKey(CLUSTER, pack)
+    const path = join(new URL(backup.url).pathname, key)
+    const whole = readFileSync(path)
+    const { frames } = await openPack(backup.storage, CLUSTER, pack)
+    for (const kind of [FRAME_KINDS.pages, FRAME_KINDS.content, FRAME_KINDS.leaves]) {
+      const frame = frames.findLast((entry) => entry.kind === kind)
+      if (frame === undefined) continue
+      const damaged = Buffer.from(whole)
+      const at = frame.offset + (frame.storedLength >> 1)
+      damaged[at] = (damaged[at] as number) ^ 0x10
+      writeFileSync(path, damaged)
+      await assert.rejects(restoreInto(backup), (error) => {
+        assert.ok(isFailure(error, 'TM1601'), `pack ${number}, kind ${kind}: ${String(error)}`)
+        assert.ok(error.message.includes(key), error.message)
+        return true
+      })
+    }
+    writeFileSync(path, whole)
+  }
+  await restoreInto(backup)
 })
 
 test('a missing and a shortened pack are named', async () => {

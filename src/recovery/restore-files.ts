@@ -44,7 +44,9 @@ export interface RestoredFile {
 }
 
 /** Written back while more is decoded, in portions of this size: no wait at the end. */
-const WRITE_BACK_BYTES = 256 * 1024 * 1024
+const WRITE_BACK_BYTES = 1024 * 1024 * 1024
+/** Small, so that the workers begin soon: 256 MiB. */
+const FIRST_BATCH_PAGES = 32_768
 
 /** Returns the bytes of all files. Failures: TM1217, TM1218, TM1601, TM1602, TM15xx. */
 export async function restoreFiles(options: RestoreFilesOptions): Promise<number> {
@@ -90,18 +92,25 @@ class FileRestore {
     this.#leaves = makeLeafReader(storage, cluster, `backup ${id}`)
   }
 
+  /** While one batch is restored the next one is planned. */
   async run(): Promise<number> {
-    let builder = new BatchBuilder()
+    let builder = new BatchBuilder(FIRST_BATCH_PAGES)
+    let restoring = Promise.resolve()
+    const restore = async (): Promise<void> => {
+      await restoring
+      restoring = this.#restore(builder.build())
+      // Seen where it is awaited; until then it is no unhandled rejection.
+      restoring.catch(() => {})
+      builder = new BatchBuilder()
+    }
     for await (const entry of readFileList(this.#storage, this.#options.record)) {
       const place = this.#options.placeOf(entry)
       if (place === undefined) continue
       await this.#add(builder, entry, place)
-      if (builder.isFull) {
-        await this.#restore(builder.build())
-        builder = new BatchBuilder()
-      }
+      if (builder.isFull) await restore()
     }
-    if (!builder.isEmpty) await this.#restore(builder.build())
+    await restore()
+    await restoring
     await this.#writeBack
     return this.#bytes
   }

@@ -61,6 +61,16 @@ export function decodeSharedFrame(
   if (stored.length !== entry.storedLength || !frameHash(stored).equals(entry.hash)) {
     throw damagedObject(key, `frame ${ordinal} is not the one that was written`)
   }
+  return decodeUnprovedFrame(key, ordinal, entry, stored)
+}
+
+/** decodeSharedFrame() without the hash: the caller proves what comes out. */
+export function decodeUnprovedFrame(
+  key: string,
+  ordinal: number,
+  entry: FrameEntry,
+  stored: Uint8Array,
+): Uint8Array {
   if (entry.codec === CODEC_RAW) return stored
   if (entry.codec !== CODEC_ZSTD) throw damagedObject(key, `frame ${ordinal}: unknown codec`)
   const raw = decompress(key, ordinal, entry, stored)

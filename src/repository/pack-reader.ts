@@ -4,7 +4,7 @@
  */
 import type { Storage } from '../storage/storage.ts'
 import { damagedObject, missingObject } from './envelope.ts'
-import { decodeFrame, decodeSharedFrame } from './frame-codec.ts'
+import { decodeFrame, decodeSharedFrame, decodeUnprovedFrame } from './frame-codec.ts'
 import { packKey } from './keys.ts'
 import {
   type FrameEntry,
@@ -22,16 +22,26 @@ export interface PackReader {
   /** One frame, proved and decompressed. */
   readFrame(ordinal: number): Promise<Uint8Array>
   /**
-   * The stored bytes of frames [first, first + count), in one ranged read. Hand them to
-   * decodeStoredFrame() one by one: so a caller decides how much is in memory.
+   * The stored bytes of frames [first, first + count), in one ranged read, in `into` where
+   * that is given (of storedLength() bytes). Hand them to decodeStored() one by one: so a
+   * caller decides how much is in memory.
    */
-  readStored(first: number, count: number): Promise<Uint8Array>
+  readStored(first: number, count: number, into?: Uint8Array): Promise<Uint8Array>
+  /** Bytes of frames [first, first + count) as they are stored. */
+  storedLength(first: number, count: number): number
   /**
    * Proves and decompresses frame `ordinal` out of readStored(first, …). The result holds
    * until the next frame is decoded on this thread.
    */
   decodeStored(ordinal: number, first: number, stored: Uint8Array): Uint8Array
+  /**
+   * The same without the proof by hash, for a caller that proves every page by its
+   * fingerprint, and asks decodeStored() which object is damaged when one differs.
+   */
+  decodeUnproved(ordinal: number, first: number, stored: Uint8Array): Uint8Array
 }
+
+type ReadRange = (offset: number, length: number, into?: Uint8Array) => Promise<Uint8Array>
 
 /** Opens a pack and proves its index; TM1602 when it is missing, TM1601 when damaged. */
 export async function openPack(
@@ -46,8 +56,8 @@ export async function openPack(
   if (sizeBytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES) {
     throw damagedObject(key, `it has only ${sizeBytes} bytes`)
   }
-  const read = async (offset: number, length: number): Promise<Uint8Array> => {
-    const bytes = await storage.readRange(key, offset, length)
+  const read: ReadRange = async (offset, length, into) => {
+    const bytes = await storage.readRange(key, offset, length, into)
     if (bytes === undefined) throw missingObject(key, neededBy)
     if (bytes.length !== length) throw damagedObject(key, 'it has been cut short')
     return bytes
@@ -65,12 +75,21 @@ function makeReader(
   packId: string,
   sizeBytes: number,
   frames: readonly FrameEntry[],
-  read: (offset: number, length: number) => Promise<Uint8Array>,
+  read: ReadRange,
 ): PackReader {
   const entryAt = (ordinal: number): FrameEntry => {
     const entry = frames[ordinal]
     if (entry === undefined) throw damagedObject(key, `it has no frame ${ordinal}`)
     return entry
+  }
+  const bytesOf = (ordinal: number, first: number, stored: Uint8Array): Uint8Array => {
+    const { offset, storedLength: length } = entryAt(ordinal)
+    const start = offset - entryAt(first).offset
+    return stored.subarray(start, start + length)
+  }
+  const storedLength = (first: number, count: number): number => {
+    const last = entryAt(first + count - 1)
+    return last.offset + last.storedLength - entryAt(first).offset
   }
   return {
     key,
@@ -81,16 +100,15 @@ function makeReader(
       const entry = entryAt(ordinal)
       return decodeFrame(key, ordinal, entry, await read(entry.offset, entry.storedLength))
     },
-    async readStored(first, count) {
-      const from = entryAt(first)
-      const last = entryAt(first + count - 1)
-      return await read(from.offset, last.offset + last.storedLength - from.offset)
+    storedLength,
+    async readStored(first, count, into) {
+      return await read(entryAt(first).offset, storedLength(first, count), into)
     },
     decodeStored(ordinal, first, stored) {
-      const entry = entryAt(ordinal)
-      const start = entry.offset - entryAt(first).offset
-      const bytes = stored.subarray(start, start + entry.storedLength)
-      return decodeSharedFrame(key, ordinal, entry, bytes)
+      return decodeSharedFrame(key, ordinal, entryAt(ordinal), bytesOf(ordinal, first, stored))
+    },
+    decodeUnproved(ordinal, first, stored) {
+      return decodeUnprovedFrame(key, ordinal, entryAt(ordinal), bytesOf(ordinal, first, stored))
     },
   }
 }

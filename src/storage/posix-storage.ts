@@ -51,10 +51,16 @@ class PosixStorage implements Storage {
     return await this.#open(key, async (fd, sizeBytes) => await this.#fill(key, fd, 0, sizeBytes))
   }
 
-  async readRange(key: string, offset: number, length: number): Promise<Uint8Array | undefined> {
+  async readRange(
+    key: string,
+    offset: number,
+    length: number,
+    into?: Uint8Array,
+  ): Promise<Uint8Array | undefined> {
     if (offset < 0 || length < 0) throw new Error(`not a range: ${offset}, ${length}`)
     return await this.#open(key, async (fd, sizeBytes) => {
-      return await this.#fill(key, fd, offset, Math.min(length, Math.max(0, sizeBytes - offset)))
+      const count = Math.min(length, Math.max(0, sizeBytes - offset))
+      return await this.#fill(key, fd, offset, count, into)
     })
   }
 
@@ -207,8 +213,14 @@ class PosixStorage implements Storage {
   }
 
   /** Objects never shrink: a short read is an error of the medium, not an end. */
-  async #fill(key: string, fd: number, offset: number, length: number): Promise<Uint8Array> {
-    const buffer = Buffer.allocUnsafeSlow(length)
+  async #fill(
+    key: string,
+    fd: number,
+    offset: number,
+    length: number,
+    into?: Uint8Array,
+  ): Promise<Uint8Array> {
+    const buffer = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length)
     const count = await readFully(fd, buffer, offset)
     if (count === length) return buffer
     const error = new Error(`EIO: ${count} of ${length} bytes of ${key}`)

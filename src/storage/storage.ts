@@ -18,8 +18,16 @@ export interface Storage {
   /** The whole object. */
   read(key: string): Promise<Uint8Array | undefined>
 
-  /** `length` bytes from `offset`; fewer where the object ends before. */
-  readRange(key: string, offset: number, length: number): Promise<Uint8Array | undefined>
+  /**
+   * `length` bytes from `offset`; fewer where the object ends before. `into`, of at least
+   * `length` bytes, may be where they are put: a reader of much spares the memory.
+   */
+  readRange(
+    key: string,
+    offset: number,
+    length: number,
+    into?: Uint8Array,
+  ): Promise<Uint8Array | undefined>
 
   /** Stored size in bytes. */
   size(key: string): Promise<number | undefined>

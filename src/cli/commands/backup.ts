@@ -140,8 +140,9 @@ function parseLabels(texts: readonly string[]): Record<string, string> {
 
 const MAX_WORKERS = 64
 
-export function parseWorkers(text: string | undefined): number {
-  if (text === undefined) return Math.min(availableParallelism(), MAX_DEFAULT_WORKERS)
+/** `spare`: workers beyond one per processor, where they also wait. */
+export function parseWorkers(text: string | undefined, spare = 0): number {
+  if (text === undefined) return Math.min(availableParallelism() + spare, MAX_DEFAULT_WORKERS)
   const count = /^\d{1,2}$/.test(text) ? Number(text) : 0
   if (count >= 1 && count <= MAX_WORKERS) return count
   throw new Failure('TM1001', {

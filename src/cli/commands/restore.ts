@@ -87,7 +87,7 @@ function readOptions(
     port: parseNumber('--port', options.port, 65535) ?? 5432,
     owner: options.owner,
     uid: process.getuid?.() ?? 0,
-    workers: parseWorkers(options.workers),
+    workers: parseWorkers(options.workers, 1),
     preload: options.preload ?? '',
     walGet: [...words, '--cluster', cluster.name].map(quoteWord).join(' '),
   }

@@ -15,6 +15,8 @@ export class FileHandles {
   readonly #dataDirectory: string
   readonly #owner: Owner | undefined
   readonly #open = new Map<string, number>()
+  /** Until a file system refuses it. */
+  #canBeDirect = true
 
   constructor(dataDirectory: string, owner: Owner | undefined) {
     this.#dataDirectory = dataDirectory
@@ -48,15 +50,48 @@ export class FileHandles {
     }
   }
 
+  /**
+   * Calls `write` again for a handle without O_DIRECT where the file system accepts that
+   * flag and then refuses the write.
+   */
+  writePart(file: BatchFile, write: (fd: number) => void): void {
+    const fd = this.handle(file)
+    try {
+      write(fd)
+    } catch (error) {
+      if (!this.#refusesDirect(file, error)) throw error
+      this.#open.delete(file.path)
+      closeSync(fd)
+      write(this.handle(file))
+    }
+  }
+
   closeAll(): void {
     for (const fd of this.#open.values()) closeSync(fd)
     this.#open.clear()
   }
 
+  #openFile(path: string, file: BatchFile): number {
+    const isDirect = file.direct === true && this.#canBeDirect
+    try {
+      return openSync(path, isDirect ? CREATE | constants.O_DIRECT : CREATE, PRIVATE_MODE)
+    } catch (error) {
+      if (!this.#refusesDirect(file, error)) throw error
+      return openSync(path, CREATE, PRIVATE_MODE)
+    }
+  }
+
+  /** tmpfs of older kernels, and some network file systems, say EINVAL to O_DIRECT. */
+  #refusesDirect(file: BatchFile, error: unknown): boolean {
+    const refuses = file.direct === true && this.#canBeDirect && isInvalid(error)
+    if (refuses) this.#canBeDirect = false
+    return refuses
+  }
+
   #create(file: BatchFile, size: number): number {
     const path = join(this.#dataDirectory, file.path)
     try {
-      const fd = openSync(path, CREATE, PRIVATE_MODE)
+      const fd = this.#openFile(path, file)
       if (this.#owner !== undefined) fchownSync(fd, this.#owner.uid, this.#owner.gid)
       if (file.mode !== PRIVATE_MODE) fchmodSync(fd, file.mode)
       if (size > 0) ftruncateSync(fd, size)
@@ -65,6 +100,10 @@ export class FileHandles {
       throw cannotWrite(path, error)
     }
   }
+}
+
+function isInvalid(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EINVAL'
 }
 
 export function cannotWrite(path: string, error: unknown): Failure {

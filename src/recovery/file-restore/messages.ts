@@ -26,13 +26,18 @@ export interface BatchFile {
   readonly path: string
   readonly mode: number
   readonly size: number
+  /** Large: written past the page cache where the file system can do that. */
+  readonly direct?: boolean
   /** Content files only. */
   readonly chunks?: readonly FrameReference[]
   readonly sha256?: string
 }
 
-/** Runs are flat: frame, slot, count, file, first page, index of the first fingerprint. */
-export const RUN_FIELDS = 6
+/**
+ * Runs are flat: number of the pack in the task, frame, slot, pages, file, first page, index
+ * of the first fingerprint. No run goes beyond its frame.
+ */
+export const RUN_FIELDS = 7
 
 export type ToWorker =
   | {
@@ -40,7 +45,7 @@ export type ToWorker =
       readonly files: readonly BatchFile[]
       readonly fingerprints: SharedArrayBuffer
     }
-  | { readonly kind: 'pages'; readonly pack: string; readonly runs: Uint32Array }
+  | { readonly kind: 'pages'; readonly packs: readonly string[]; readonly runs: Uint32Array }
   | { readonly kind: 'content'; readonly files: readonly number[] }
   /** Files that hold nothing but zero pages, or nothing at all. */
   | { readonly kind: 'create'; readonly files: readonly number[] }

@@ -91,22 +91,22 @@ export class PageWriter {
   #write(length: number): void {
     const file = this.#files[this.#file] as BatchFile
     const write = (fd: number): void => {
-      this.#writeTo(fd, file, length)
+      this.#writeTo(fd, length)
     }
-    if (length === file.size) this.#handles.writeWhole(file, write)
-    else write(this.#handles.handle(file))
+    try {
+      if (length === file.size) this.#handles.writeWhole(file, write)
+      else this.#handles.writePart(file, write)
+    } catch (error) {
+      throw error instanceof Failure ? error : cannotWrite(file.path, error)
+    }
   }
 
-  #writeTo(fd: number, file: BatchFile, length: number): void {
+  #writeTo(fd: number, length: number): void {
     const from = this.#firstPage * PAGE_BYTES
-    try {
-      let written = 0
-      while (written < length) {
-        const rest = length - written
-        written += writeSync(fd, this.#kernel.readBuffer, written, rest, from + written)
-      }
-    } catch (error) {
-      throw cannotWrite(file.path, error)
+    let written = 0
+    while (written < length) {
+      const rest = length - written
+      written += writeSync(fd, this.#kernel.readBuffer, written, rest, from + written)
     }
   }
 

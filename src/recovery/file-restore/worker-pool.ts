@@ -5,11 +5,12 @@ import { Worker } from 'node:worker_threads'
 import { Failure, fromFailureMessage } from '../../base/failure.ts'
 import type { Batch } from './batch.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.ts'
+import { TaskQueues } from './task-queues.ts'
 
 export type TaskResult = Extract<FromWorker, { kind: 'done' }>
 
-/** Tasks that a worker holds: one that it works on, one that waits for it. */
-const HELD_TASKS = 2
+/** Tasks that a worker holds: one that it works on, one whose frames it reads, one in hand. */
+const HELD_TASKS = 3
 /** A worker needs some MB of heap; what it holds of packs and frames is outside of it. */
 const WORKER_HEAP_MB = 96
 /** Buffers outside the heap are freed by its collections: a small nursery keeps them few. */
@@ -53,14 +54,16 @@ export class WorkerPool {
       this.#send(worker, { kind: 'batch', files, fingerprints })
       this.#held.set(worker, 0)
     }
-    for (const task of batch.tasks) {
-      let worker = this.#idlest()
-      while (worker === undefined) {
+    const queues = new TaskQueues(batch.queues, this.#workers.length)
+    while (!queues.isEmpty) {
+      const number = this.#idlest()
+      if (number === undefined) {
         await this.#change()
-        worker = this.#idlest()
+        continue
       }
+      const worker = this.#workers[number] as Worker
       this.#held.set(worker, (this.#held.get(worker) ?? 0) + 1)
-      this.#send(worker, task)
+      this.#send(worker, queues.take(number))
     }
     for (const worker of this.#workers) this.#send(worker, { kind: 'end' })
     while (this.#ended < this.#workers.length) await this.#change()
@@ -80,12 +83,14 @@ export class WorkerPool {
     worker.postMessage(message)
   }
 
-  #idlest(): Worker | undefined {
-    let best: Worker | undefined
+  /** The number of the worker with the least to do; undefined while all have enough. */
+  #idlest(): number | undefined {
+    let best: number | undefined
     let least = HELD_TASKS
-    for (const [worker, held] of this.#held) {
+    for (const [number, worker] of this.#workers.entries()) {
+      const held = this.#held.get(worker) ?? 0
       if (held < least) {
-        best = worker
+        best = number
         least = held
       }
     }

@@ -1,21 +1,20 @@
 /**
- * A worker of the file restore: takes tasks in the order in which they come, reads frames
- * of a pack, decodes each once, writes pages and content files.
+ * A worker of the file restore: takes tasks in the order in which they come, and makes
+ * steps of them. The next step reads its frames while this one decodes and writes.
  *
  * It never fsyncs: the main thread does, for whole file systems (restore-files.ts).
  */
-import { createHash } from 'node:crypto'
-import { writeSync } from 'node:fs'
-import { parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { Failure, toFailureMessage } from '../../base/failure.ts'
-import { createPageKernel, type PageKernel } from '../../postgres/page-kernel.ts'
+import { createPageKernel } from '../../postgres/page-kernel.ts'
 import { damagedObject } from '../../repository/envelope.ts'
 import { packKey } from '../../repository/keys.ts'
 import { PAGE_BYTES } from '../../repository/pack-format.ts'
-import { openPack, type PackReader } from '../../repository/pack-reader.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import type { Storage } from '../../storage/storage.ts'
-import { cannotWrite, FileHandles } from './file-handles.ts'
+import { ContentWriter } from './content-writer.ts'
+import { FileHandles } from './file-handles.ts'
+import { FrameMemory, type FrameUse, MAX_FRAMES, Portion } from './frame-source.ts'
 import {
   type BatchFile,
   type FromWorker,
@@ -23,185 +22,162 @@ import {
   type ToWorker,
   type WorkerSettings,
 } from './messages.ts'
+import { PackCache } from './pack-cache.ts'
 import { PageWriter, STAGE_PAGES } from './page-writer.ts'
 
-const KEPT_PACKS = 4
-/** Frames that lie between two needed ones are read along rather than sought over. */
-const MAX_SKIPPED_FRAMES = 3
-const MAX_READ_FRAMES = 64
+/** Reads first, in its turn, while others run; then runs without waiting for anything. */
+interface Step {
+  readonly load?: () => Promise<void>
+  /** The answer to the task, from its last step. */
+  readonly run: () => FromWorker | undefined
+}
 
 class RestoreWorker {
   readonly #settings: WorkerSettings
-  readonly #storage: Storage
-  readonly #kernel: PageKernel
   readonly #handles: FileHandles
   readonly #pages: PageWriter
-  readonly #packs = new Map<string, Promise<PackReader>>()
+  readonly #contents: ContentWriter
+  readonly #packs: PackCache
+  readonly #memory = new FrameMemory()
   #files: readonly BatchFile[] = []
 
   constructor(settings: WorkerSettings, storage: Storage) {
     this.#settings = settings
-    this.#storage = storage
-    this.#kernel = createPageKernel({ readBufferBytes: STAGE_PAGES * PAGE_BYTES })
+    const kernel = createPageKernel({ readBufferBytes: STAGE_PAGES * PAGE_BYTES })
     this.#handles = new FileHandles(settings.dataDirectory, settings.owner)
-    this.#pages = new PageWriter(this.#kernel, this.#handles)
+    this.#pages = new PageWriter(kernel, this.#handles)
+    this.#contents = new ContentWriter(kernel, this.#handles)
+    this.#packs = new PackCache(storage, settings.cluster, `backup ${settings.backup}`)
   }
 
-  async run(task: ToWorker): Promise<FromWorker | undefined> {
+  stepsOf(task: ToWorker): Iterable<Step> {
     switch (task.kind) {
       case 'batch':
+        // The one before has ended: nothing of it is waiting.
         this.#files = task.files
         this.#pages.beginBatch(task.files, task.fingerprints)
-        return undefined
+        return []
       case 'pages':
-        return done(await this.#restorePages(task.pack, task.runs), this.#pages.takePieces())
+        return this.#pageSteps(task.packs, task.runs)
       case 'content':
-        return await this.#restoreContents(task.files)
+        return this.#contentSteps(task.files)
       case 'create':
-        for (const file of task.files) this.#handles.handle(this.#file(file))
-        return done(task.files.reduce((sum, file) => sum + this.#file(file).size, 0))
+        return [{ run: () => this.#create(task.files) }]
       case 'end':
-        this.#handles.closeAll()
-        return { kind: 'ended' }
+        return [{ run: () => this.#end() }]
     }
   }
 
-  async #restorePages(packId: string, runs: Uint32Array): Promise<number> {
-    const pack = await this.#pack(packId)
+  *#pageSteps(packs: readonly string[], runs: Uint32Array): Generator<Step> {
     let bytes = 0
-    for (const group of groupFrames(runs)) {
-      const stored = await pack.readStored(group.first, group.count)
-      bytes += this.#restoreGroup(pack, group, stored, runs)
+    for (let from = 0; from < runs.length; ) {
+      const uses: FrameUse[] = []
+      const frames = new Set<string>()
+      let to = from
+      for (; to < runs.length; to += RUN_FIELDS) {
+        const pack = packs[runs[to] as number] as string
+        const ordinal = runs[to + 1] as number
+        frames.add(`${pack}/${ordinal}`)
+        if (frames.size > MAX_FRAMES) break
+        uses.push({ pack, ordinal })
+      }
+      const portion = new Portion(uses, this.#memory)
+      const part = runs.subarray(from, to)
+      const isLast = to >= runs.length
+      const run = (): FromWorker | undefined => {
+        bytes += using(portion, () => this.#writePages(portion, uses, part))
+        return isLast ? done(bytes, this.#pages.takePieces()) : undefined
+      }
+      yield { load: async () => await portion.load(async (id) => await this.#packs.open(id)), run }
+      from = to
+    }
+  }
+
+  #writePages(portion: Portion, uses: readonly FrameUse[], runs: Uint32Array): number {
+    let bytes = 0
+    for (const [number, use] of uses.entries()) {
+      const [, , slot = 0, count = 0, file = 0, page = 0, fingerprint = 0] = runs.subarray(
+        number * RUN_FIELDS,
+        (number + 1) * RUN_FIELDS,
+      )
+      const raw = portion.next(use)
+      const pages = raw.subarray(slot * PAGE_BYTES, (slot + count) * PAGE_BYTES)
+      if (pages.length !== count * PAGE_BYTES) {
+        const key = packKey(this.#settings.cluster, use.pack)
+        throw damagedObject(key, `frame ${use.ordinal} has too few pages`)
+      }
+      this.#pages.add(file, page, fingerprint, pages)
+      bytes += pages.length
     }
     this.#pages.flush()
     return bytes
   }
 
-  #restoreGroup(
-    pack: PackReader,
-    group: FrameGroup,
-    stored: Uint8Array,
-    runs: Uint32Array,
-  ): number {
-    let decoded = -1
-    let raw = new Uint8Array(0)
-    let bytes = 0
-    for (let at = group.from; at < group.to; at += RUN_FIELDS) {
-      const frame = runs[at] as number
-      if (frame !== decoded) {
-        raw = pack.decodeStored(frame, group.first, stored) as Uint8Array<ArrayBuffer>
-        decoded = frame
+  *#contentSteps(files: readonly number[]): Generator<Step> {
+    const chunks = files.flatMap((number) => {
+      return (this.#file(number).chunks ?? []).map(({ pack, frame }) => ({ pack, ordinal: frame }))
+    })
+    const writing = this.#writeContents(files)
+    // Runs to the first frame that it wants.
+    yield { run: () => writing.next(EMPTY_FRAME).value ?? undefined }
+    for (let from = 0; from < chunks.length; from += MAX_FRAMES) {
+      const uses = chunks.slice(from, from + MAX_FRAMES)
+      const portion = new Portion(uses, this.#memory)
+      const run = (): FromWorker | undefined => {
+        let answer: FromWorker | undefined
+        using(portion, () => {
+          for (const use of uses) answer = writing.next(portion.next(use)).value ?? undefined
+        })
+        return answer
       }
-      const from = (runs[at + 1] as number) * PAGE_BYTES
-      const to = from + (runs[at + 2] as number) * PAGE_BYTES
-      if (to > raw.length) throw damagedObject(pack.key, `frame ${frame} has too few pages`)
-      const piece = raw.subarray(from, to)
-      this.#pages.add(runs[at + 3] as number, runs[at + 4] as number, runs[at + 5] as number, piece)
-      bytes += piece.length
+      yield { load: async () => await portion.load(async (id) => await this.#packs.open(id)), run }
     }
-    return bytes
   }
 
-  async #restoreContents(files: readonly number[]): Promise<FromWorker> {
+  /** Takes the frames of all files one by one; the answer after the last one. */
+  *#writeContents(files: readonly number[]): Generator<undefined, FromWorker, Uint8Array> {
     const contents: number[] = []
     let bytes = 0
-    for (const file of files) {
-      contents.push(file, await this.#restoreContent(this.#file(file)))
-      bytes += this.#file(file).size
+    for (const number of files) {
+      const file = this.#file(number)
+      this.#contents.begin(file)
+      for (const _ of file.chunks ?? []) this.#contents.add(file, yield undefined)
+      contents.push(number, this.#contents.finish(file))
+      bytes += file.size
     }
     return { ...done(bytes), contents: Uint32Array.from(contents) }
   }
 
-  async #restoreContent(file: BatchFile): Promise<number> {
-    const fd = this.#handles.handle(file)
-    const hash = createHash('sha256')
-    let crc = 0
-    let position = 0
-    for (const { pack: packId, frame } of file.chunks ?? []) {
-      const raw = await (await this.#pack(packId)).readFrame(frame)
-      hash.update(raw)
-      crc = this.#crc(raw, crc)
-      writeContent(fd, file.path, raw, position)
-      position += raw.length
-    }
-    if (position !== file.size || hash.digest('hex') !== file.sha256) {
-      throw new Failure('TM1218', {
-        message: `${file.path} is not as it was backed up`,
-        because: 'its SHA-256 differs from the one in the file list',
-        fix: 'restore from another backup or repository, and keep this one for inspection',
-        details: { path: file.path },
-      })
-    }
-    return crc
+  /** Files that hold nothing, or nothing but zeros. */
+  #create(files: readonly number[]): FromWorker {
+    for (const number of files) this.#handles.handle(this.#file(number))
+    return done(files.reduce((sum, number) => sum + this.#file(number).size, 0))
   }
 
-  #crc(raw: Uint8Array, seed: number): number {
-    const room = this.#kernel.readBuffer.length
-    let crc = seed
-    for (let from = 0; from < raw.length; from += room) {
-      const part = raw.subarray(from, from + room)
-      this.#kernel.readBuffer.set(part)
-      crc = this.#kernel.crc32c(0, part.length, crc)
-    }
-    return crc
+  #end(): FromWorker {
+    this.#handles.closeAll()
+    return { kind: 'ended' }
   }
 
   #file(number: number): BatchFile {
     return this.#files[number] as BatchFile
   }
-
-  async #pack(packId: string): Promise<PackReader> {
-    const known = this.#packs.get(packId)
-    if (known !== undefined) return await known
-    const { cluster, backup } = this.#settings
-    const opened = openPack(this.#storage, cluster, packId, `backup ${backup}`)
-    this.#packs.set(packId, opened)
-    if (this.#packs.size > KEPT_PACKS) {
-      this.#packs.delete(this.#packs.keys().next().value as string)
-    }
-    const pack = await opened
-    if (pack.frames.length === 0) throw damagedObject(packKey(cluster, packId), 'it has no frames')
-    return pack
-  }
 }
 
-/** Runs [from, to) of a task, whose frames are read in one go. */
-interface FrameGroup {
-  readonly from: number
-  to: number
-  readonly first: number
-  count: number
-}
-
-function groupFrames(runs: Uint32Array): FrameGroup[] {
-  const groups: FrameGroup[] = []
-  for (let at = 0; at < runs.length; at += RUN_FIELDS) {
-    const frame = runs[at] as number
-    const last = groups.at(-1)
-    const next = last === undefined ? 0 : last.first + last.count
-    const near = last !== undefined && frame <= next + MAX_SKIPPED_FRAMES
-    if (last !== undefined && near && frame - last.first < MAX_READ_FRAMES) {
-      last.to = at + RUN_FIELDS
-      last.count = Math.max(last.count, frame - last.first + 1)
-    } else {
-      groups.push({ from: at, to: at + RUN_FIELDS, first: frame, count: 1 })
-    }
-  }
-  return groups
-}
-
-function writeContent(fd: number, path: string, raw: Uint8Array, position: number): void {
+/** A page or file that is not the right one is the damage of a pack, if there is such. */
+function using<T>(portion: Portion, write: () => T): T {
   try {
-    let written = 0
-    while (written < raw.length) {
-      written += writeSync(fd, raw, written, raw.length - written, position + written)
-    }
+    return write()
   } catch (error) {
-    throw cannotWrite(path, error)
+    portion.findDamage()
+    throw error
+  } finally {
+    portion.release()
   }
 }
 
 const NOTHING = new Uint32Array(0)
+const EMPTY_FRAME = new Uint8Array(0)
 
 function done(bytes: number, pieces: Uint32Array = NOTHING) {
   return { kind: 'done', bytes, pieces, contents: NOTHING } as const
@@ -213,21 +189,81 @@ function describe(error: unknown): FromWorker {
   return { kind: 'crashed', error: text }
 }
 
+interface Loading {
+  readonly step: Step
+  readonly loaded: Promise<void>
+}
+
+/** Steps in the order of their tasks. A message waits in the port until it is taken. */
+class Pipeline {
+  readonly #port: MessagePort
+  readonly #worker: RestoreWorker
+  readonly #tasks: Iterator<Step>[] = []
+  #wake: (() => void) | undefined
+
+  constructor(port: MessagePort, worker: RestoreWorker) {
+    this.#port = port
+    this.#worker = worker
+    port.on('message', (task: ToWorker) => {
+      this.#take(task)
+      this.#wake?.()
+    })
+  }
+
+  async run(): Promise<never> {
+    let next: Loading | undefined
+    for (;;) {
+      const current = next ?? this.#begin()
+      if (current === undefined) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+        continue
+      }
+      await current.loaded
+      next = this.#begin()
+      const answer = current.step.run()
+      if (answer !== undefined) this.#port.postMessage(answer)
+    }
+  }
+
+  #begin(): Loading | undefined {
+    const step = this.#nextStep()
+    if (step === undefined) return undefined
+    const loaded = step.load?.() ?? Promise.resolve()
+    // Seen when it is awaited, in its turn; until then it is no unhandled rejection.
+    loaded.catch(() => {})
+    return { step, loaded }
+  }
+
+  #nextStep(): Step | undefined {
+    for (;;) {
+      const { done: isDone = true, value } = this.#tasks[0]?.next() ?? {}
+      if (!isDone) return value as Step
+      this.#tasks.shift()
+      if (this.#tasks.length === 0 && !this.#receive()) return undefined
+    }
+  }
+
+  /** Takes what has come since this thread last waited. */
+  #receive(): boolean {
+    const received = receiveMessageOnPort(this.#port) as { message: ToWorker } | undefined
+    if (received !== undefined) this.#take(received.message)
+    return received !== undefined
+  }
+
+  #take(task: ToWorker): void {
+    this.#tasks.push(this.#worker.stepsOf(task)[Symbol.iterator]())
+  }
+}
+
 async function main(): Promise<void> {
   const port = parentPort
   if (port === null) throw new Error('not a worker thread')
   const settings = workerData as WorkerSettings
   const worker = new RestoreWorker(settings, await openStorage(settings.storage))
-  let last: Promise<void> = Promise.resolve()
-  port.on('message', (task: ToWorker) => {
-    last = last
-      .then(async () => {
-        const answer = await worker.run(task)
-        if (answer !== undefined) port.postMessage(answer)
-      })
-      .catch((error: unknown) => {
-        port.postMessage(describe(error))
-      })
+  await new Pipeline(port, worker).run().catch((error: unknown) => {
+    port.postMessage(describe(error))
   })
 }
 
