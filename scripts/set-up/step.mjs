@@ -94,7 +94,7 @@ const UNREACHABLE = /code (ENOTFOUND|EAI_AGAIN|ECONN\w+|ETIMEDOUT|ERR_SOCKET_TIM
  * @param {string} directory @param {string} what
  */
 export async function npmCi(directory, what) {
-  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline']
+  const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline']
   args.push('--fetch-retries=2', '--fetch-retry-mintimeout=2000')
   const { status, output } = await run('npm', args, { cwd: directory })
   if (status === 0) return

@@ -122,8 +122,7 @@ class CopyThread {
   #onDeath: ((error: Error) => void) | undefined
 
   constructor(start: WorkerStart) {
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-    this.#worker = new Worker(new URL(`./copy/copy-worker.${extension}`, import.meta.url), {
+    this.#worker = new Worker(new URL('./copy/copy-worker.ts', import.meta.url), {
       resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 512 },
       workerData: start,
     })

@@ -228,20 +228,17 @@ function foldedCrc32c(
   return ~advanceRegister(register, view(bytes, at + folded, length - folded)) >>> 0
 }
 
-/** In a checkout the module is under build/; in the package it lies beside the program. */
-const MODULE_PLACES = ['../../build/page-kernel.wasm', './page-kernel.wasm', '../page-kernel.wasm']
-
+/** Two levels below the root in a checkout (src/postgres/) and in the package (dist/cli/). */
 function readModule(): Buffer<ArrayBuffer> {
-  for (const place of MODULE_PLACES) {
-    try {
-      return readFileSync(new URL(place, import.meta.url))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    }
+  try {
+    return readFileSync(new URL('../../build/page-kernel.wasm', import.meta.url))
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
+    throw new Failure('TM1803', {
+      message: 'the page kernel (page-kernel.wasm) is missing from this installation',
+      because: 'it is compiled from src/postgres/kernel and was not found in build/',
+      fix: 'run `npm run build` in a checkout, or install the package again',
+      cause,
+    })
   }
-  throw new Failure('TM1803', {
-    message: 'the page kernel (page-kernel.wasm) is missing from this installation',
-    because: 'it is compiled from src/postgres/kernel and was not found in build/',
-    fix: 'run `npm run build` in a checkout, or install the package again',
-  })
 }

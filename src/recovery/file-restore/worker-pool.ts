@@ -25,8 +25,7 @@ export class WorkerPool {
   #ended = 0
 
   constructor(settings: WorkerSettings, count: number) {
-    const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
-    const url = new URL(`./worker${extension}`, import.meta.url)
+    const url = new URL('./restore-worker.ts', import.meta.url)
     for (let number = 0; number < count; number++) {
       const worker = new Worker(url, {
         workerData: settings,
