@@ -94,8 +94,8 @@ const UNREACHABLE = /code (ENOTFOUND|EAI_AGAIN|ECONN\w+|ETIMEDOUT|ERR_SOCKET_TIM
  * @param {string} directory @param {string} what
  */
 export async function npmCi(directory, what) {
-  const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline']
-  args.push('--fetch-retries=2', '--fetch-retry-mintimeout=2000')
+  const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund']
+  args.push('--prefer-offline', '--fetch-retries=2', '--fetch-retry-mintimeout=2000')
   const { status, output } = await run('npm', args, { cwd: directory })
   if (status === 0) return
   const unreachable = UNREACHABLE.exec(output)
