@@ -8,6 +8,7 @@
 import { chown, lchown, mkdir, open, readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
+import { makeDirectories } from '../base/make-directories.ts'
 import type { Destination } from './check-destination.ts'
 import { isWithin, realDirectory } from './check-destination.ts'
 import type { Owner } from './file-restore/messages.ts'
@@ -105,7 +106,8 @@ async function makeDirectory(
   owner: Owner | undefined,
   parents: boolean,
 ): Promise<void> {
-  await mkdir(path, { recursive: parents, mode })
+  if (parents) makeDirectories(path, mode)
+  else await mkdir(path, { mode })
   const handle = await open(path, 'r')
   try {
     await handle.chmod(mode)

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { listWal } from '../archive/list-wal.ts'
 import { now } from '../base/clock.ts'
 import { Failure } from '../base/failure.ts'
+import { makeDirectories } from '../base/make-directories.ts'
 import type { Progress } from '../base/progress.ts'
 import { randomHex } from '../base/random.ts'
 import { CONTROL_FILE_PATH, parseControlFile } from '../postgres/control-file.ts'
@@ -273,7 +274,7 @@ export async function executeRestore(
     manifest.close()
   }
   for (const location of prepared.replayedLocations) {
-    await mkdir(location, { recursive: true, mode: 0o700 })
+    makeDirectories(location, 0o700)
     await giveTo(location, owner)
   }
   progress.phase('making it durable')

@@ -5,12 +5,13 @@
  * Invariant: the same facts again change nothing; another server under a name that is
  * taken is refused before anything is written.
  */
-import { accessSync, constants, existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync } from 'node:fs'
 import { chown } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { readServerFacts, requireLocalServer, type ServerFacts } from '../../backup/server-facts.ts'
 import { now } from '../../base/clock.ts'
 import { Failure } from '../../base/failure.ts'
+import { makeDirectories } from '../../base/make-directories.ts'
 import { applyEnvironment } from '../../config/apply-environment.ts'
 import { findConfigurationPath } from '../../config/find-configuration.ts'
 import {
@@ -145,7 +146,7 @@ async function prepareRoot(root: string, owner: Owner): Promise<void> {
   const isRoot = process.geteuid?.() === 0
   requireWritableParent(root)
   try {
-    mkdirSync(dirname(root), { recursive: true, mode: 0o755 })
+    makeDirectories(dirname(root), 0o755)
     if (isRoot && existsSync(root) && readdirSync(root).length === 0) {
       await chown(root, owner.uid, owner.gid)
     }

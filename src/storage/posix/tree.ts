@@ -10,6 +10,7 @@ import { constants, type Stats } from 'node:fs'
 import { chmod, chown, lstat, mkdir, readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Failure } from '../../base/failure.ts'
+import { makeDirectories } from '../../base/make-directories.ts'
 import { MARKER_KEY } from '../storage-key.ts'
 import { SharedDirectorySync } from './files.ts'
 import { errorCode } from './system-failure.ts'
@@ -94,14 +95,11 @@ export class RepositoryTree {
   }
 
   async #createRoot(): Promise<void> {
-    const first = await mkdir(this.root, { recursive: true, mode: 0o700 })
+    const made = makeDirectories(this.root, 0o700)
     if (this.#initialOwner !== undefined && process.geteuid?.() === 0) {
       await chown(this.root, this.#initialOwner.uid, this.#initialOwner.gid)
     }
-    if (first === undefined) return
-    for (let made = this.root; made.length >= first.length; made = dirname(made)) {
-      await this.syncDirectory(dirname(made))
-    }
+    for (const directory of made.reverse()) await this.syncDirectory(dirname(directory))
   }
 
   /** A root of mode 0750 gives its group read access to everything below, 0770 also write. */

@@ -82,6 +82,8 @@ async function ask(options: InitOptions): Promise<InitAnswers> {
   const { confirm, intro, isCancel, outro, text } = await import('@clack/prompts')
   const settle = <T>(answer: T | symbol): Exclude<T, symbol> => {
     if (!isCancel(answer)) return answer as Exclude<T, symbol>
+    // The prompt took Ctrl-C for itself: it ends the command as it does anywhere else.
+    process.emit('SIGINT')
     throw new Failure('TM1001', { message: 'init was given up', fix: 'nothing was changed' })
   }
   const question = async (
