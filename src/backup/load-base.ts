@@ -11,7 +11,7 @@ import { decodePiece } from '../repository/file-list.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ChosenBase } from './choose-base.ts'
-import { type BasePieces, packsOf, readBasePieces } from './write-metadata.ts'
+import { type BasePieces, type KnownPiece, packsOf, readBasePieces } from './write-metadata.ts'
 
 export interface LoadedBase {
   readonly chosen: ChosenBase | undefined
@@ -26,7 +26,7 @@ export interface LoadedBase {
 const NOTHING = {
   chosen: undefined,
   entries: new Map(),
-  pieces: new Map(),
+  pieces: { bySha256: new Map(), byFirstPath: new Map() },
   packSizes: new Map(),
 }
 
@@ -39,18 +39,21 @@ export async function loadBase(
   try {
     const packSizes = await listPacks(storage, backup.cluster)
     const present = findWholePacks(backup, packSizes)
-    const pieces = new Map<string, FrameReference>()
+    const bySha256 = new Map<string, FrameReference>()
+    const byFirstPath = new Map<string, KnownPiece>()
     const entries = new Map<string, FileEntry>()
     let lost = 0
     for await (const { key, bytes, reference, sha256 } of readBasePieces(storage, backup)) {
-      pieces.set(sha256, reference)
-      for (const entry of decodePiece(key, bytes)) {
+      bySha256.set(sha256, reference)
+      const decoded = decodePiece(key, bytes)
+      byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
+      for (const entry of decoded) {
         if (isPresent(entry, present)) entries.set(entry.path, entry)
         else lost++
       }
     }
     const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
-    return { chosen, entries, pieces, packSizes, notes }
+    return { chosen, entries, pieces: { bySha256, byFirstPath }, packSizes, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
@@ -72,8 +75,7 @@ function findWholePacks(
 }
 
 function isPresent(entry: FileEntry, present: ReadonlySet<string>): boolean {
-  for (const pack of packsOf(entry)) if (!present.has(pack)) return false
-  return true
+  return packsOf(entry).every((pack) => present.has(pack))
 }
 
 function lostNote(backupId: string, files: number): string {

@@ -70,7 +70,7 @@ export function planCopy(
     const earlier = base.get(entry.path)
     const isTrusted = options.trustStatus && options.trustedDevices.has(entry.status.device)
     if (isTrusted && earlier?.kind === 'pages' && isUnchanged(entry, earlier)) {
-      unchanged.push({ ...earlier, mode: entry.mode })
+      unchanged.push(earlier.mode === entry.mode ? earlier : { ...earlier, mode: entry.mode })
       bytesUnchanged += entry.size
       continue
     }

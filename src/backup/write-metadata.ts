@@ -3,12 +3,14 @@
  * record as the last frame (docs/design/repository-format.md, sections 5 and 6).
  *
  * Invariant: a piece or a set of names that equals the one of the backup compared with is
- * not written again; it is judged by its bytes, never by its name alone.
+ * not written again; it is judged by its bytes or by every field of its entries, never by
+ * its name alone.
  */
 import { createHash, hash } from 'node:crypto'
 import { isFailure } from '../base/failure.ts'
 import type {
   BackupRecord,
+  ContentEntry,
   FileEntry,
   FileListPieceReference,
   FrameReference,
@@ -35,14 +37,17 @@ export async function writeFileList(
   const pieces: FileListPieceReference[] = []
   const used = new Set<string>()
   const content = createHash('sha256')
+  let described = ''
   let bytes = 0
   let from = 0
   for (let at = 0; at < entries.length; at++) {
     const entry = entries[at] as FileEntry
-    content.update(describeContent(entry))
+    described += describeContent(entry)
     for (const pack of packsOf(entry)) used.add(pack)
     if (entry.kind === 'pages' || entry.kind === 'content') bytes += entry.size
     if (at + 1 < entries.length && !endsPiece(entry.path, at + 1 - from)) continue
+    content.update(described)
+    described = ''
     const piece = await writePiece(entries.slice(from, at + 1), packs, basePieces)
     used.add(piece.pack)
     pieces.push(piece)
@@ -69,11 +74,10 @@ function describeContent(entry: FileEntry): string {
 }
 
 /** Packs that an entry cannot do without. */
-export function* packsOf(entry: FileEntry): Generator<string> {
-  if (entry.kind === 'content') for (const { pack } of entry.chunks) yield pack
-  if (entry.kind !== 'pages') return
-  yield* entry.packs
-  for (const { pack } of entry.leaves) yield pack
+export function packsOf(entry: FileEntry): string[] {
+  if (entry.kind === 'content') return entry.chunks.map(({ pack }) => pack)
+  if (entry.kind !== 'pages') return []
+  return [...entry.packs, ...entry.leaves.map(({ pack }) => pack)]
 }
 
 async function writePiece(
@@ -81,16 +85,51 @@ async function writePiece(
   packs: PackWriter,
   basePieces: BasePieces,
 ): Promise<FileListPieceReference> {
-  const raw = encodePiece(entries)
   const firstPath = entries[0]?.path ?? ''
   const head = { firstPath, entries: entries.length }
-  const known = basePieces.get(hash('sha256', raw, 'hex'))
+  const same = basePieces.byFirstPath.get(firstPath)
+  if (same !== undefined && hasSameEntries(entries, same)) return { ...head, ...same.reference }
+  const raw = encodePiece(entries)
+  const known = basePieces.bySha256.get(hash('sha256', raw, 'hex'))
   if (known !== undefined) return { ...head, ...known }
   return { ...head, ...(await addFrame(packs, FRAME_KINDS.fileList, raw)) }
 }
 
-/** Where the pieces of the backup compared with lie, by the SHA-256 of their bytes. */
-export type BasePieces = ReadonlyMap<string, FrameReference>
+/** Where the pieces of the backup compared with lie. */
+export interface BasePieces {
+  /** By the SHA-256 of their bytes. */
+  readonly bySha256: ReadonlyMap<string, FrameReference>
+  readonly byFirstPath: ReadonlyMap<string, KnownPiece>
+}
+
+export interface KnownPiece {
+  readonly reference: FrameReference
+  readonly entries: readonly FileEntry[]
+}
+
+/** To compare entries is quicker than to encode those that are most often the same. */
+function hasSameEntries(entries: readonly FileEntry[], known: KnownPiece): boolean {
+  if (entries.length !== known.entries.length) return false
+  return entries.every((entry, at) => isSameEntry(entry, known.entries[at] as FileEntry))
+}
+
+/** Entries of pages that were taken over are the very objects of the base. */
+function isSameEntry(one: FileEntry, other: FileEntry): boolean {
+  if (one === other) return true
+  if (one.path !== other.path || one.mode !== other.mode) return false
+  if (one.kind === 'link') return other.kind === 'link' && one.target === other.target
+  if (one.kind === 'content') return other.kind === 'content' && isSameContent(one, other)
+  return one.kind === other.kind && one.kind !== 'pages'
+}
+
+function isSameContent(one: ContentEntry, other: ContentEntry): boolean {
+  if (one.size !== other.size || one.sha256 !== other.sha256) return false
+  if (one.chunks.length !== other.chunks.length) return false
+  return one.chunks.every(({ pack, frame }, at) => {
+    const chunk = other.chunks[at]
+    return chunk?.pack === pack && chunk.frame === frame
+  })
+}
 
 export interface BasePiece {
   readonly reference: FrameReference
