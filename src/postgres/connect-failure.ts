@@ -113,7 +113,10 @@ function translateRefusal(error: ServerError, address: Address, asked: boolean):
   // SQLSTATE 28000 has several causes; the routine tells the one with a fix of its own.
   if (error.code === '28000' && error.routine === 'InitializeSessionUserId' && !asked) {
     const create = `CREATE ROLE "${user}" LOGIN`
-    const fix = `name a role that exists in the connection, or create it: ${create}`
+    const fix =
+      user === 'root'
+        ? `run as the server's user (sudo -u postgres …), or name a role in the connection`
+        : `name a role that exists in the connection, or create it: ${create}`
     return fail('TM1104', `the server at ${at} has no role ${user}`, fix)
   }
   if (error.code.startsWith('28')) {

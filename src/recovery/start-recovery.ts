@@ -6,7 +6,7 @@
  * the history file of the new timeline, otherwise the control file. No connection is needed.
  */
 import { spawn } from 'node:child_process'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sleep } from '../base/clock.ts'
 import { Failure } from '../base/failure.ts'
@@ -14,6 +14,7 @@ import type { Progress } from '../base/progress.ts'
 import { parseControlFile, CONTROL_FILE_PATH } from '../postgres/control-file.ts'
 import { parseHistoryFile, parseHistoryFileName } from '../postgres/history-file.ts'
 import { formatLsn, type Lsn, lsn } from '../postgres/lsn.ts'
+import { findPostgresPrograms } from './find-postgres.ts'
 import { adviseInDoubt, type InDoubtTransaction, listInDoubt } from './list-in-doubt.ts'
 import type { PreparedRestore } from './restore.ts'
 
@@ -41,7 +42,7 @@ export async function startRecovery(
   signal?: AbortSignal,
 ): Promise<StartedRecovery> {
   const { directory } = prepared.destination
-  const bin = await findPostgres(prepared.record.server.major, pgBin)
+  const bin = await requirePostgres(prepared.record.server.major, pgBin)
   const logFile = join(directory, 'tidemark.recovery.log')
   progress.phase('recovering', prepared.found.segments.length, 'segments')
   const action = prepared.options.action
@@ -60,32 +61,15 @@ interface Outcome {
   readonly timeline: number
 }
 
-async function findPostgres(major: number, pgBin: string | undefined): Promise<string> {
-  const candidates =
-    pgBin === undefined
-      ? [`/usr/lib/postgresql/${major}/bin`, `/usr/pgsql-${major}/bin`, '/usr/local/pgsql/bin']
-      : [pgBin]
-  for (const directory of candidates) {
-    if (
-      (await isThere(join(directory, 'pg_ctl'))) &&
-      (await isThere(join(directory, 'postgres')))
-    ) {
-      return directory
-    }
-  }
+async function requirePostgres(major: number, pgBin: string | undefined): Promise<string> {
+  const { directory, candidates } = await findPostgresPrograms(major, pgBin)
+  if (directory !== undefined) return directory
   throw new Failure('TM1219', {
     message: `the programs of PostgreSQL ${major} were not found`,
     because: `there is no pg_ctl and postgres in ${candidates.join(', ')}`,
     fix: 'name their directory: --pg-bin DIR; the restored directory is complete',
     details: { major, candidates },
   })
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    () => false,
-  )
 }
 
 /** `pg_ctl start` without waiting: it returns as soon as the postmaster is launched. */

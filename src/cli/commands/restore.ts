@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { Failure } from '../../base/failure.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
 import type { RecoveryAction } from '../../recovery/format-recovery-settings.ts'
+import { findPostgresPrograms } from '../../recovery/find-postgres.ts'
 import { formatTarget, parseTarget } from '../../recovery/parse-target.ts'
 import type { RestorePlan } from '../../recovery/plan-restore.ts'
 import { parseTablespaceMapping } from '../../recovery/plan-tablespaces.ts'
@@ -56,7 +57,11 @@ export async function runRestore(
       : undefined
   context.progress.end()
   if (context.json) context.terminal.printJson(resultJson(restored, request, started))
-  else printResult(context, restored, request, started)
+  else {
+    const { directory } = await findPostgresPrograms(prepared.record.server.major, options.pgBin)
+    const pgCtl = directory === undefined ? 'pg_ctl' : `${directory}/pg_ctl`
+    printResult(context, restored, request, started, pgCtl)
+  }
   return 0
 }
 
@@ -185,6 +190,7 @@ function printResult(
   restored: RestoreResult,
   request: RestoreOptions,
   started: StartedRecovery | undefined,
+  pgCtl: string,
 ): void {
   const { terminal } = context
   const { plan } = restored
@@ -194,14 +200,14 @@ function printResult(
   )
   terminal.print(`  recovery goes to ${describeStop(plan)} on timeline ${plan.timeline}`)
   if (started === undefined) {
-    terminal.print(`  start it: pg_ctl start -D ${plan.directory}`)
+    terminal.print(`  start it: ${quoteWord(pgCtl)} start -D ${quoteWord(plan.directory)}`)
   } else {
     terminal.print(`  ${started.summary}`)
   }
   if (restored.socketDirectory !== undefined) {
     terminal.print(
       `  it is a copy: it does not archive, and listens only at ` +
-        `psql -h ${restored.socketDirectory} -p ${restored.port}`,
+        `psql -h ${quoteWord(restored.socketDirectory)} -p ${restored.port}`,
     )
   } else {
     terminal.print('  it takes over: configuration and archiving are those of the original')
