@@ -2,11 +2,13 @@
  * The refusals of targets that cannot be reached: what is in the way, and the nearest
  * target that can be reached. Reads other branches only to say where a transaction is.
  */
+import type { WalListing } from '../archive/list-wal.ts'
 import { Failure } from '../base/failure.ts'
+import type { TimelineHistory } from '../postgres/history-file.ts'
 import { formatLsn, type Lsn } from '../postgres/lsn.ts'
 import type { Microseconds } from '../postgres/wal-event.ts'
 import { stoppedAt } from './choose-backup.ts'
-import type { ChosenTimeline } from './choose-timeline.ts'
+import { type ChosenTimeline, findPath } from './choose-timeline.ts'
 import type { Attempt, FindTargetOptions } from './find-target.ts'
 import { TargetSearch } from './judge-target.ts'
 import { formatTarget, formatTime, type Target } from './parse-target.ts'
@@ -24,7 +26,7 @@ export async function refuseTarget(
   if (blocked !== undefined) return refuseBlocked(options, blocked)
   const { target } = options
   if (target.kind === 'xid' || target.kind === 'name') {
-    const elsewhere = await findOnOtherBranch(options, chosen)
+    const elsewhere = await findElsewhere(options, chosen)
     if (elsewhere !== undefined) return refuseAbandoned(options, chosen, elsewhere)
     return refuseUnknown(options, attempts)
   }
@@ -150,22 +152,36 @@ interface Elsewhere {
   readonly lsn: Lsn
 }
 
-/** A transaction or restore point on a branch that is not followed. */
-async function findOnOtherBranch(
+/** A transaction or restore point in WAL that the path does not go through. */
+async function findElsewhere(
   options: FindTargetOptions,
   chosen: ChosenTimeline,
 ): Promise<Elsewhere | undefined> {
-  for (const branch of chosen.others) {
-    const start = branch.ancestors.at(-1)?.endLsn
-    if (start === undefined) continue
+  for (const { path, from } of listAbandoned(options.archive, chosen)) {
     const search = new TargetSearch(withoutOrder(options.target), 0n as Lsn)
-    await scanToTarget({ ...options, path: branch }, { from: start }, search)
+    await scanToTarget({ ...options, path }, { from }, search)
     const verdict = search.conclude({ kind: 'stopped' }, () => false)
     if (verdict.kind === 'reached' && search.last !== undefined) {
-      return { timeline: branch.timeline, lsn: search.last.lsn }
+      return { timeline: path.timeline, lsn: search.last.lsn }
     }
   }
   return undefined
+}
+
+/** Branches beside the path, and what the timelines of the path went on with after it left. */
+function listAbandoned(
+  archive: WalListing,
+  { path, others }: ChosenTimeline,
+): { path: TimelineHistory; from: Lsn }[] {
+  const branches = others.flatMap((branch) => {
+    const from = branch.ancestors.at(-1)?.endLsn
+    return from === undefined ? [] : [{ path: branch, from }]
+  })
+  const tails = path.ancestors.flatMap(({ timeline, endLsn }) => {
+    const tail = findPath(archive, timeline)
+    return tail === undefined ? [] : [{ path: tail, from: endLsn }]
+  })
+  return [...branches, ...tails]
 }
 
 function withoutOrder(target: Target): Target {

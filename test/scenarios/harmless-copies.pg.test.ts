@@ -257,6 +257,10 @@ test('taking over: a new timeline, and every moment before and after it', async 
   assert.deepEqual(await marksAt('--to', six.time), [1, 2, 3, 4, 6])
   assert.deepEqual(await marksAt('--to', at(3).time), [1, 2, 3])
   assert.deepEqual(await marksAt('--to', `xid:${at(5).xid}`, '--timeline', '1'), [1, 2, 3, 4, 5])
+  const words = ['--json', 'restore', '--into', cluster.path('left'), '--to', `xid:${at(5).xid}`]
+  const left = failureOf(await cluster.run(...words))
+  assert.equal(left.code, 'TM1207', JSON.stringify(left))
+  assert.match(left.fix, /--timeline 1/)
   const config = configFor(heir, 'repository')
   const taken = await cluster.run('--config', config, 'backup')
   assert.equal(taken.status, 0, taken.stdout + taken.stderr)
