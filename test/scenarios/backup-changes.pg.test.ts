@@ -13,6 +13,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { amcheckMissing, checkWithAmcheck } from '../harness/amcheck.ts'
 import { MAJORS, type PostgresServer, startPostgres } from '../harness/postgres-server.ts'
 import { serverUser } from '../harness/server-user.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
@@ -48,6 +49,7 @@ for (const major of MAJORS) {
     await server.sql(
       'CREATE UNLOGGED TABLE brief AS SELECT g AS id FROM generate_series(1, 1000) g',
     )
+    await server.sql('CREATE INDEX ON t (id)')
     await server.sql("BEGIN; INSERT INTO t VALUES (-1); PREPARE TRANSACTION 'two phases'")
     await server.sql('VACUUM t')
     await server.sql('CHECKPOINT')
@@ -78,6 +80,7 @@ for (const major of MAJORS) {
     )
     assert.deepEqual(row, { t: 4500, moved: 2000, brief: 0 })
     await copy.sql("COMMIT PREPARED 'two phases'")
+    if (amcheckMissing(major) === false) await checkWithAmcheck(copy)
   })
 }
 

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { sleep } from '../../src/base/clock.ts'
 import { isFailure } from '../../src/base/failure.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
+import { amcheckMissing, checkWithAmcheck } from '../harness/amcheck.ts'
 import {
   formatSettings,
   openServerOn,
@@ -80,6 +81,7 @@ test('databases come and go, tables are rewritten and moved, while backups run',
         '(SELECT count(*) FROM moved)::int AS moved, (SELECT count(*) FROM emptied)::int IN (0, 2000) AS emptied',
     )
     assert.deepEqual(row, { rewritten: 3000, moved: 3000, emptied: true })
+    if (amcheckMissing(copy.major) === false) await checkWithAmcheck(copy)
     await copy.stop()
     await copy.tool('pg_checksums', ['--check', '-D', copy.dataDirectory])
   }

@@ -31,6 +31,15 @@ test('limits that the WAL raises midway do not stop replay, whatever follows it'
   const into = cluster.path('successor')
   await cluster.ok('restore', '--into', into, '--take-over', '--action', 'pause')
   assert.match(readFileSync(join(into, 'postgresql.auto.conf'), 'utf8'), /max_connections = '137'/)
+  await server.stop()
+  const heir = cluster.path('heir')
+  const start = ['--take-over', '--start', '--pg-bin', binaries]
+  const { stdout } = await cluster.ok('restore', '--into', heir, ...start)
+  assert.match(stdout, /as judged/)
+  // It has the original's address, and so answers for it.
+  assert.deepEqual(await server.sql('SHOW max_connections'), [{ max_connections: '137' }])
+  assert.deepEqual(await server.sql('SHOW data_directory'), [{ data_directory: heir }])
+  await server.tool('pg_ctl', ['stop', '-D', heir, '-m', 'fast'])
 })
 
 test('configuration from outside the data directory is beside a usable one', async () => {

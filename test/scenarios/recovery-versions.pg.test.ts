@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { test } from 'node:test'
+import { amcheckMissing, checkWithAmcheck } from '../harness/amcheck.ts'
 import { embeddedDirectory, findTool } from '../harness/postgres-binaries.ts'
 import { MAJORS } from '../harness/postgres-server.ts'
 import { openRecovered, protectServer } from './recovery-cluster.ts'
@@ -14,6 +15,7 @@ for (const major of MAJORS) {
     await server.sql(
       'CREATE TABLE t AS SELECT g AS i, md5(g::text) FROM generate_series(1, 5000) g',
     )
+    await server.sql('CREATE INDEX ON t (i)')
     await cluster.backup()
     await server.sql('DELETE FROM t WHERE i > 4000')
     await server.sql(`SELECT pg_create_restore_point('here')`)
@@ -43,6 +45,7 @@ for (const major of MAJORS) {
     }
     await using copy = await openRecovered(again, { major, embedded: true })
     assert.equal((await copy.sql('SELECT * FROM t')).length, 4000)
+    if (amcheckMissing(major) === false) await checkWithAmcheck(copy)
   })
 }
 
