@@ -29,7 +29,7 @@ export function formatCommands(parts: string): string {
 }
 
 /** The commands that do something, in the order of the table. */
-export function leavesOf(program: Command): Command[] {
+function leavesOf(program: Command): Command[] {
   return program.commands.flatMap((command) =>
     command.commands.length === 0 ? [command] : leavesOf(command),
   )

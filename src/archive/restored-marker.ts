@@ -36,7 +36,7 @@ export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
   })
 }
 
-export function hasTakenOver(markerContent: string): boolean {
+function hasTakenOver(markerContent: string): boolean {
   try {
     const value: unknown = JSON.parse(markerContent)
     return (

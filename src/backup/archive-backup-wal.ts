@@ -41,7 +41,7 @@ export interface BackupWalOptions {
 }
 
 /** Names of all segments from the one with `startLsn` to the one that ends at `stopLsn`. */
-export function listBackupSegments(options: BackupWalOptions): string[] {
+function listBackupSegments(options: BackupWalOptions): string[] {
   const { timeline, walSegmentSizeBytes, startLsn, stopLsn } = options
   const first = segmentNumber(startLsn, walSegmentSizeBytes)
   const last = previousSegmentNumber(stopLsn, walSegmentSizeBytes)

@@ -151,7 +151,7 @@ function contentOf({ size, sha256, chunks }: ContentEntry): ContentPiece['base']
  * are no pages are small and always read. VM, FSM and init forks are forks like others
  * here: the status of the file tells of every write, WAL-logged or not.
  */
-export function isUnchanged(listed: ListedFile, earlier: PagesEntry): boolean {
+function isUnchanged(listed: ListedFile, earlier: PagesEntry): boolean {
   const { seen } = earlier
   return (
     seen.settled &&

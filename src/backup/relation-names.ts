@@ -54,7 +54,7 @@ export class NameReader {
 }
 
 /** Never rejects for what a single database does; `giveUp` ends the asking early. */
-export async function readRelationNames(
+async function readRelationNames(
   session: ServerSession,
   connection: string,
   giveUp: AbortSignal,
@@ -131,7 +131,7 @@ function toRelation(row: Record<string, unknown>) {
 }
 
 /** The same connection to another database of the cluster. */
-export function withDatabase(connection: string, database: string): string {
+function withDatabase(connection: string, database: string): string {
   const match = /^(postgres(?:ql)?:\/\/[^/?]*)(?:\/[^?]*)?(\?.*)?$/.exec(connection)
   if (match === null) throw new Error('the connection is not a URL')
   const parameters = (match[2] ?? '')

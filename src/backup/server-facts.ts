@@ -125,6 +125,19 @@ function modeOf(dataDirectory: string): number {
   }
 }
 
+/** The data directory when it is the server's own and on this machine. */
+export async function findLocalDirectory(session: ServerSession): Promise<string | undefined> {
+  const directory = session.facts.dataDirectory
+  if (directory === undefined) return undefined
+  try {
+    await requireLocalServer(session, directory)
+    return directory
+  } catch (error) {
+    if (error instanceof Failure) return undefined
+    throw error
+  }
+}
+
 /**
  * Proves that the files here are those of the server that answers: system identifier, the
  * running postmaster's start time, and its data directory. TM1303 when they are not.

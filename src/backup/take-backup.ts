@@ -208,7 +208,7 @@ function describeHold(context: BackupContext): Hold {
 }
 
 /** `20261121-140311-k3f9`: a name, never a sort key. */
-export function makeBackupId(at: Date): string {
+function makeBackupId(at: Date): string {
   const digits = at.toISOString().replaceAll(/[-:]/g, '')
   const random = BigInt(`0x${randomHex(6)}`)
     .toString(36)

@@ -19,7 +19,7 @@ const LOCAL_FILE_SYSTEMS: ReadonlyMap<number, string> = new Map([
   [0x794c7630, 'overlayfs'],
 ])
 
-export function isTrustedFileSystem(type: number): boolean {
+function isTrustedFileSystem(type: number): boolean {
   return LOCAL_FILE_SYSTEMS.has(type)
 }
 

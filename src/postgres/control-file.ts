@@ -42,7 +42,7 @@ import { crc32c } from './crc32c.ts'
 import { type Lsn, lsn, type Timeline } from './lsn.ts'
 
 export const CONTROL_FILE_PATH = 'global/pg_control'
-export const CONTROL_FILE_BYTES = 8192
+const CONTROL_FILE_BYTES = 8192
 
 export type ClusterState =
   | 'starting up'

@@ -87,7 +87,7 @@ function byteShift(bytes: number): number {
  * Layout, 512 bytes: [source plane 4][target plane 4][low nibble 16, high nibble 16].
  */
 export const FOLD_BLOCK_BYTES = 128
-export const FOLD_TABLE_BYTES = 512
+const FOLD_TABLE_BYTES = 512
 const PLANE_BYTES = 32
 
 export function buildFoldTables(): Uint8Array {

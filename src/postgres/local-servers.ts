@@ -13,7 +13,7 @@ export interface LocalServer {
   readonly dataDirectory: string | undefined
 }
 
-export const SOCKET_DIRECTORIES: readonly string[] = ['/var/run/postgresql', '/tmp']
+const SOCKET_DIRECTORIES: readonly string[] = ['/var/run/postgresql', '/tmp']
 
 export function findLocalServers(directories = SOCKET_DIRECTORIES): LocalServer[] {
   return directories.flatMap((socketDirectory) =>

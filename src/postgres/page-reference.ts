@@ -17,7 +17,7 @@ export function isZeroPage(page: Uint8Array): boolean {
   return page.every((byte) => byte === 0)
 }
 
-export function storedChecksum(page: Uint8Array): number {
+function storedChecksum(page: Uint8Array): number {
   return (page[PD_CHECKSUM] as number) | ((page[PD_CHECKSUM + 1] as number) << 8)
 }
 

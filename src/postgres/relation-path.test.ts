@@ -6,7 +6,6 @@ import {
   isTemporaryRelationName,
   parseRelationName,
   parseRelationPath,
-  parseVersionDirectoryName,
   type RelationFork,
 } from './relation-path.ts'
 
@@ -86,12 +85,4 @@ test('names survive formatting and parsing', () => {
       },
     ),
   )
-})
-
-test('version directories', () => {
-  assert.deepEqual(parseVersionDirectoryName('PG_15_202209061'), {
-    major: 15,
-    catalogVersion: 202209061,
-  })
-  assert.equal(parseVersionDirectoryName('PG_15'), undefined)
 })

@@ -85,15 +85,3 @@ export function formatRelationName(name: RelationFileName): string {
   const segment = name.segment === 0 ? '' : `.${name.segment}`
   return `${name.filenode}${fork}${segment}`
 }
-
-/** The version directory of a tablespace, as in PG_15_202209061. */
-export interface VersionDirectory {
-  readonly major: number
-  readonly catalogVersion: number
-}
-
-export function parseVersionDirectoryName(name: string): VersionDirectory | undefined {
-  const match = /^PG_([0-9]+)_([0-9]+)$/.exec(name)
-  if (match === null) return undefined
-  return { major: Number(match[1]), catalogVersion: Number(match[2]) }
-}

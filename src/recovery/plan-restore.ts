@@ -100,7 +100,7 @@ export function placeOf(entry: FileEntry, takeOver: boolean): string | undefined
 export const CONFIGURATION_DIRECTORY = 'configuration.original'
 
 /** `@config/0003/pg_hba.conf` is put into one directory as `0003-pg_hba.conf`. */
-export function placeOfConfiguration(path: string): string {
+function placeOfConfiguration(path: string): string {
   return `${CONFIGURATION_DIRECTORY}/${path.split('/').slice(1).join('-')}`
 }
 

@@ -8,10 +8,9 @@ export const REPOSITORY_KEY = 'tidemark.repository'
 
 const CLUSTER_NAME = /^[a-z][a-z0-9_-]{0,62}$/
 const BACKUP_ID = /^\d{8}-\d{6}-[a-z0-9]{4}$/
-const PACK_ID = /^[0-9a-f]{32}$/
 
 /** Length of the attempt's part of a pack id, in hex digits. */
-export const ATTEMPT_ID_LENGTH = 24
+const ATTEMPT_ID_LENGTH = 24
 
 export function isClusterName(name: string): boolean {
   return CLUSTER_NAME.test(name)
@@ -19,10 +18,6 @@ export function isClusterName(name: string): boolean {
 
 export function isBackupId(id: string): boolean {
   return BACKUP_ID.test(id)
-}
-
-export function isPackId(id: string): boolean {
-  return PACK_ID.test(id)
 }
 
 export function clusterPrefix(cluster: string): string {

@@ -63,7 +63,7 @@ async function findBackup(
 }
 
 /** The hash of the envelope holds, so only a foreign or newer writer can make this fail. */
-export function parseBackupRecord(key: string, raw: Uint8Array): BackupRecord {
+function parseBackupRecord(key: string, raw: Uint8Array): BackupRecord {
   let record: BackupRecord
   try {
     record = JSON.parse(Buffer.from(raw).toString('utf8')) as BackupRecord

@@ -16,7 +16,7 @@ export interface SystemIdentity {
   readonly createdAt: string
 }
 
-export function systemPrefix(cluster: string): string {
+function systemPrefix(cluster: string): string {
   return `${clusterPrefix(cluster)}systems/`
 }
 
@@ -132,7 +132,7 @@ function decodeIdentity(
 }
 
 /** Pure; undefined for anything that is not an identity. */
-export function parseSystemIdentity(bytes: Uint8Array): SystemIdentity | undefined {
+function parseSystemIdentity(bytes: Uint8Array): SystemIdentity | undefined {
   let value: unknown
   try {
     value = JSON.parse(Buffer.from(bytes).toString('utf8'))

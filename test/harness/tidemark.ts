@@ -42,6 +42,20 @@ export async function tidemarkOk(
   return result
 }
 
+/** What a command with --json prints of its failure. */
+export interface FailureJson {
+  readonly code: string
+  readonly message: string
+  readonly because?: string
+  readonly fix: string
+  readonly details?: Record<string, unknown>
+}
+
+export function failureOf(result: TidemarkResult): FailureJson {
+  const parsed = result.json<{ error?: FailureJson } & FailureJson>()
+  return parsed.error ?? parsed
+}
+
 function withJson(args: readonly string[], result: RunResult): TidemarkResult {
   const json = <T>(): T => {
     try {

@@ -8,10 +8,10 @@ import assert from 'node:assert/strict'
 import { copyFileSync, readFileSync, truncateSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { removeDirectory } from '../harness/temporary-directory.ts'
+import { failureOf } from '../harness/tidemark.ts'
 import {
   archiveNow,
   type FaultCluster,
-  failureOf,
   filesBelow,
   flipBit,
   inTheMiddle,

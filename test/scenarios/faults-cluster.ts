@@ -188,19 +188,6 @@ async function isPromoted(server: PostgresServer): Promise<boolean> {
   }
 }
 
-export interface FailureJson {
-  readonly code: string
-  readonly message: string
-  readonly because?: string
-  readonly fix: string
-  readonly details?: Record<string, unknown>
-}
-
-export function failureOf(result: TidemarkResult): FailureJson {
-  const parsed = result.json<{ error?: FailureJson } & FailureJson>()
-  return parsed.error ?? parsed
-}
-
 /** Replaces a file's bytes as its owner left them: mode and owner stay. */
 export function spoil(path: string, change: (bytes: Buffer) => Buffer): () => void {
   const intact = `${path}.intact`

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type FaultCluster, failureOf, startFaultCluster } from './faults-cluster.ts'
+import { failureOf } from '../harness/tidemark.ts'
+import { type FaultCluster, startFaultCluster } from './faults-cluster.ts'
 
 let cluster: FaultCluster
 let configuration = ''

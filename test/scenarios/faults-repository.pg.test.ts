@@ -12,11 +12,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { after, before, test } from 'node:test'
 import { runProgram } from '../harness/run-program.ts'
 import { removeDirectory } from '../harness/temporary-directory.ts'
-import { TIDEMARK, type TidemarkResult } from '../harness/tidemark.ts'
+import { failureOf, TIDEMARK, type TidemarkResult } from '../harness/tidemark.ts'
 import {
   archiveNow,
   type FaultCluster,
-  failureOf,
   filesBelow,
   flipBit,
   inTheMiddle,

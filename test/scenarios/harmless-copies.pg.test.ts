@@ -13,9 +13,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { after, before, test } from 'node:test'
 import { openServerOn, type PostgresServer, startPostgres } from '../harness/postgres-server.ts'
 import { removeDirectory } from '../harness/temporary-directory.ts'
+import { failureOf } from '../harness/tidemark.ts'
 import {
   type FaultCluster,
-  failureOf,
   filesBelow,
   type Mark,
   mark,

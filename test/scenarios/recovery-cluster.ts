@@ -99,20 +99,6 @@ export function filesBelow(directory: string): string[] {
   }
 }
 
-export interface FailureJson {
-  readonly code: string
-  readonly message: string
-  readonly because?: string
-  readonly fix: string
-  readonly details?: Record<string, unknown>
-}
-
-/** The failure that a command with --json printed. */
-export function failureOf(result: TidemarkResult): FailureJson {
-  const parsed = result.json<{ error?: FailureJson } & FailureJson>()
-  return parsed.error ?? parsed
-}
-
 /** Starts a restored copy and waits until it has been promoted at its target. */
 export async function openRecovered(
   directory: string,

@@ -16,12 +16,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { crc32c } from '../../src/postgres/crc32c.ts'
 import type { PostgresServer } from '../harness/postgres-server.ts'
-import {
-  failureOf,
-  openRecovered,
-  type ProtectedServer,
-  protectServer,
-} from './recovery-cluster.ts'
+import { failureOf } from '../harness/tidemark.ts'
+import { openRecovered, type ProtectedServer, protectServer } from './recovery-cluster.ts'
 
 function makeOwnDirectory(cluster: ProtectedServer, name: string): string {
   const directory = cluster.path(name)

@@ -15,10 +15,8 @@ import {
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { TidemarkResult } from '../harness/tidemark.ts'
-import { startTidemark } from '../harness/tidemark.ts'
+import { type FailureJson, failureOf, startTidemark } from '../harness/tidemark.ts'
 import {
-  type FailureJson,
-  failureOf,
   filesBelow,
   openRecovered,
   type ProtectedServer,

@@ -39,12 +39,12 @@ function ownIdentity(): ProcessIdentity {
   return self
 }
 
-export function incomingName(identity: ProcessIdentity, unique: string): string {
+function incomingName(identity: ProcessIdentity, unique: string): string {
   return `w1.${formatProcessIdentity(identity)}.${unique}`
 }
 
 /** The writer that an unfinished object's name tells of; undefined for other files. */
-export function parseIncomingName(name: string): ProcessIdentity | undefined {
+function parseIncomingName(name: string): ProcessIdentity | undefined {
   const match = /^w1\.(.+)\.[0-9a-f]{16}$/.exec(name)
   return match === null ? undefined : parseProcessIdentity(match[1] as string)
 }

@@ -90,7 +90,7 @@ function fullFailure(error: unknown, operation: FailedOperation): Failure {
   })
 }
 
-export function freeBytesOf(root: string): number | undefined {
+function freeBytesOf(root: string): number | undefined {
   try {
     const { bavail, bsize } = statfsSync(root)
     return bavail * bsize

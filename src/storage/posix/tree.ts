@@ -169,7 +169,7 @@ export function isAbsence(error: unknown): boolean {
 }
 
 /** Never gives others access, whatever the root's mode is. */
-export function policyOf(root: Pick<Stats, 'mode' | 'uid' | 'gid'>): CreationPolicy {
+function policyOf(root: Pick<Stats, 'mode' | 'uid' | 'gid'>): CreationPolicy {
   const directoryMode = 0o700 | (root.mode & (constants.S_IRWXG | 0o2000))
   const fileMode = 0o600 | (root.mode & constants.S_IRGRP)
   const foreign = process.geteuid?.() === 0 && (root.uid !== 0 || root.gid !== 0)

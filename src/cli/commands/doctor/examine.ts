@@ -1,5 +1,5 @@
 /** Runs the checks of doctor, in the order in which they are shown. */
-import { requireLocalServer } from '../../../backup/server-facts.ts'
+import { findLocalDirectory, requireLocalServer } from '../../../backup/server-facts.ts'
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
@@ -58,7 +58,7 @@ export async function openExamination(
       connection: connectionUrl(context, cluster),
       applicationName: 'tidemark doctor',
     })
-    const dataDirectory = await localDirectory(session)
+    const dataDirectory = await findLocalDirectory(session)
     return { context, cluster, storages, session, serverFailure: undefined, dataDirectory }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
@@ -70,18 +70,6 @@ export async function openExamination(
       serverFailure: error,
       dataDirectory: undefined,
     }
-  }
-}
-
-async function localDirectory(session: ServerSession): Promise<string | undefined> {
-  const directory = session.facts.dataDirectory
-  if (directory === undefined) return undefined
-  try {
-    await requireLocalServer(session, directory)
-    return directory
-  } catch (error) {
-    if (error instanceof Failure) return undefined
-    throw error
   }
 }
 

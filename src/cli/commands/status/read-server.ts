@@ -1,5 +1,5 @@
 /** What `status` reads of the server, if it answers. */
-import { requireLocalServer } from '../../../backup/server-facts.ts'
+import { findLocalDirectory } from '../../../backup/server-facts.ts'
 import { Failure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
 import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
@@ -52,7 +52,7 @@ export async function readServerStatus(
 
 async function readFrom(session: ServerSession): Promise<ServerStatus> {
   const { facts } = session
-  const archiver = await readArchiverState(session, await localDirectory(session))
+  const archiver = await readArchiverState(session, await findLocalDirectory(session))
   const settings = await session.readSettings()
   const [row] = await session.query(
     `SELECT clock_timestamp() AS at, CASE WHEN pg_is_in_recovery()
@@ -80,17 +80,5 @@ async function readFrom(session: ServerSession): Promise<ServerStatus> {
       checkArchiver(archiver, at),
       checkPendingRestart(settings),
     ],
-  }
-}
-
-async function localDirectory(session: ServerSession): Promise<string | undefined> {
-  const directory = session.facts.dataDirectory
-  if (directory === undefined) return undefined
-  try {
-    await requireLocalServer(session, directory)
-    return directory
-  } catch (error) {
-    if (error instanceof Failure) return undefined
-    throw error
   }
 }
