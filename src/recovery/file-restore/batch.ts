@@ -53,7 +53,8 @@ export class BatchBuilder {
   }
 
   get isFull(): boolean {
-    return this.#pages >= this.#maxPages || this.#files.length >= BATCH_FILES
+    const isLong = this.#bytes >= this.#maxPages * PAGE_BYTES
+    return isLong || this.#files.length >= BATCH_FILES
   }
 
   /** `path`: where it is written, which is not always the entry's own. */
