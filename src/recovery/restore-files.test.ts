@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, hash, randomBytes } from 'node:crypto'
 import {
   mkdirSync,
   readdirSync,
@@ -150,6 +150,7 @@ function storePages(
   wrong: boolean,
 ): FileEntry {
   const leaves: LeafReference[] = []
+  const digests: Buffer[] = []
   const all = fingerprints(content)
   if (wrong && all.length > 0) all[0] = (all[0] as bigint) ^ 1n
   for (let first = 0; first < all.length; first += LEAF_PAGES) {
@@ -173,11 +174,14 @@ function storePages(
       if (place === undefined) builder.addZero()
       else builder.addStored(place.pack, place.frame, place.slot)
     }
-    const leaf = encodeLeaf(builder.build(all.slice(first, first + count)))
+    const part = all.slice(first, first + count)
+    digests.push(hash('sha256', part, 'buffer'))
+    const leaf = encodeLeaf(builder.build(part))
     leaves.push({ ...writers[0].add(FRAME_KINDS.leaves, encodeLeafFrame([leaf]), 1, []), slot: 0 })
   }
   const size = content.length
-  return { path, kind: 'pages', mode: 0o640, size, leaves, digest: '', packs: [], seen: STATUS }
+  const digest = hash('sha256', Buffer.concat(digests), 'hex')
+  return { path, kind: 'pages', mode: 0o640, size, leaves, digest, packs: [], seen: STATUS }
 }
 
 async function restoreInto(backup: HandMade): Promise<{ directory: string; list: RestoredFile[] }> {
