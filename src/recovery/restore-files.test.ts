@@ -184,28 +184,39 @@ function storePages(
   return { path, kind: 'pages', mode: 0o640, size, leaves, digest, packs: [], seen: STATUS }
 }
 
-async function restoreInto(backup: HandMade): Promise<{ directory: string; list: RestoredFile[] }> {
+interface Restored {
+  readonly directory: string
+  readonly list: readonly RestoredFile[]
+  /** What the progress was told, and what the call returned. */
+  readonly advanced: number
+  readonly bytes: number
+}
+
+async function restoreInto(backup: HandMade): Promise<Restored> {
   const directory = join(temporaryDirectory(), 'data')
   mkdirSync(directory, { mode: 0o700 })
   const list: RestoredFile[] = []
-  await restoreFiles({
+  let advanced = 0
+  const bytes = await restoreFiles({
     storage: { url: backup.url },
     record: backup.record,
     dataDirectory: directory,
     owner: undefined,
     workers: 2,
-    progress: SILENT,
+    progress: { ...SILENT, advance: (done) => (advanced += done) },
     placeOf: ({ path }) => path,
     onFile: (file) => {
       list.push(file)
     },
   })
-  return { directory, list }
+  return { directory, list, advanced, bytes }
 }
 
 test('every byte comes back, with checksums, sizes and modes', async () => {
   const backup = await makeBackup()
-  const { directory, list } = await restoreInto(backup)
+  const { directory, list, advanced, bytes } = await restoreInto(backup)
+  const sum = [...backup.files.values()].reduce((total, { length }) => total + length, 0)
+  assert.deepEqual({ advanced, bytes }, { advanced: sum, bytes: sum })
   for (const [path, content] of backup.files) {
     assert.ok(readFileSync(join(directory, path)).equals(content), path)
     const reported = list.find((file) => file.path === path)

@@ -143,12 +143,16 @@ class FileRestore {
 
   async #restore(batch: Batch): Promise<void> {
     const checksums = new FileChecksums(batch)
+    let written = 0
     await this.#pool.run(batch, ({ bytes, pieces, contents }) => {
       checksums.add(pieces, contents)
-      this.#bytes += bytes
+      written += bytes
       this.#options.progress.advance(bytes)
       this.#beginWriteBack(bytes)
     })
+    // Zero pages are holes that nobody writes.
+    this.#options.progress.advance(batch.bytes - written)
+    this.#bytes += batch.bytes
     for (const [number, { path, size }] of batch.files.entries()) {
       await this.#options.onFile({ path, size, crc32c: checksums.of(number) })
     }
