@@ -80,12 +80,11 @@ def want(plan, pack, frame, use):
 def read_frames(root, cluster, plan):
     """Gives (use, content) for every use in {pack: {frame: uses}}; content None: damaged."""
     for pack_id, wanted in sorted(plan.items()):
-        key = f'clusters/{cluster}/packs/{pack_id[:24]}/{pack_id[24:]}.pack'
+        key, frames = f'clusters/{cluster}/packs/{pack_id[:24]}/{pack_id[24:]}.pack', []
         try:
             frames = read_pack(root, key, pack_id)
-        except (ValueError, OSError) as damage:
-            report(damage)
-            frames = []
+        except (ValueError, OSError) as problem:
+            report(problem)
         ordinals = sorted(wanted)
         for first in range(0, len(ordinals), 500):
             contents = expand_frames(frames, ordinals[first:first + 500], key)
@@ -95,7 +94,7 @@ def read_frames(root, cluster, plan):
 def expand_frames(frames, ordinals, key):
     """{ordinal: content} of those that hold. One zstd for many: it costs more than a frame."""
     holds = [i for i in ordinals if i < len(frames) and sha256([frames[i][1]])[:16] == frames[i][3]]
-    for ordinal in set(ordinals).difference(holds):
+    for ordinal in set(ordinals).difference(holds) if frames else []:
         report(f'{key}: frame {ordinal} is missing or its SHA-256 does not hold')
     packed = [frames[i] for i in holds if frames[i][0] == 1]
     stream = io.BytesIO(expand(b''.join(f[1] for f in packed), sum(f[2] for f in packed), key))
@@ -215,7 +214,7 @@ def xxh64(pages):
     return found
 
 def read_wal(root, key):
-    wal = read_object(root, key)  # (8)
+    wal = read_object(root, key)
     need(wal[:8] == b'TMWAL001', f'{key}: not a WAL object')
     need(sha256([wal[:96], wal[128:]]) == wal[96:128], f'{key}: its SHA-256 does not hold')
     name = bytes(wal[36:64]).rstrip(b'\0').decode()
@@ -287,6 +286,7 @@ def main():
     parser.add_argument('--wal', action='store_true', help='all WAL from the backup on')
     parser.add_argument('--fingerprints', action='store_true', help='prove every page: slow')
     options = parser.parse_args()
+    os.umask(0o077)
     try:
         identity = json.loads(bytes(read_object(options.repository, 'tidemark.repository')))
         need(identity['format'] == 1, 'rescue.py does not know the format of this repository')
