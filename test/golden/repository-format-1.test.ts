@@ -14,7 +14,7 @@ import { listHolds } from '../../src/repository/holds.ts'
 import { listBackups, readBackup } from '../../src/repository/read-backups.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
-import { rescueOk, rescueReaderMissing } from '../harness/rescue-reader.ts'
+import { RESCUE, rescueOk, rescueReaderMissing } from '../harness/rescue-reader.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { tidemarkOk } from '../harness/tidemark.ts'
 import { describeEntry, type ExpectedBackup, type ExpectedRepository } from './expected-backup.ts'
@@ -129,6 +129,14 @@ test('its WAL, history, label and hold are read', async () => {
 })
 
 const skip = rescueReaderMissing()
+
+test('the independent reader stays small and needs nothing but Python', () => {
+  const lines = readFileSync(RESCUE, 'utf8').trimEnd().split('\n')
+  assert.ok(lines.length <= 300, `${lines.length} lines`)
+  const modules = lines.flatMap((line) => /^(?:import|from) (\w+)/.exec(line)?.[1] ?? [])
+  const standard = ['argparse', 'hashlib', 'io', 'json', 'os', 'pathlib', 'struct', 'subprocess']
+  assert.deepEqual(modules, [...standard, 'sys'])
+})
 
 test('the independent reader restores the same', { skip }, async () => {
   const listed = await rescueOk(repository, 'list')

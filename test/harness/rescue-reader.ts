@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { type RunResult, runProgram } from './run-program.ts'
 
-const RESCUE = fileURLToPath(new URL('../../tools/rescue-reader/rescue.py', import.meta.url))
+export const RESCUE = fileURLToPath(new URL('../../tools/rescue-reader/rescue.py', import.meta.url))
 
 /** Why the reader cannot run here, for `skip`; false when it can. */
 export function rescueReaderMissing(): string | false {

@@ -44,23 +44,23 @@ def expand(stored, raw_length, name):
     need(len(done.stdout) == raw_length, f'{name}: does not expand {done.stderr.decode().strip()}')
     return memoryview(done.stdout)
 
-def read_object(root, key):
-    return memoryview(pathlib.Path(root, key).read_bytes())
-
 def find_keys(root, pattern):
     return sorted(str(path.relative_to(root)) for path in pathlib.Path(root).glob(pattern))
 
 def read_record(root, key):
     """A backup record out of its envelope (6)."""
-    envelope = read_object(root, key)
+    envelope = pathlib.Path(root, key).read_bytes()
     need(envelope[:12] == b'TMOBJ001RECD', f'{key}: not a backup record')
     content = expand(envelope[48:], int.from_bytes(envelope[12:16], 'little'), key)
     need(sha256([content]) == envelope[16:48], f'{key}: its SHA-256 does not hold')
-    return json.loads(bytes(content))
+    record = json.loads(bytes(content))
+    need(record['format'] == 1, f'{key}: a format that rescue.py does not know')
+    need(record['id'] == pathlib.Path(key).stem, f'{key}: the record of another backup')
+    return record
 
 def read_pack(root, key, pack_id):
     """The frames of a pack (3) as (codec, stored bytes, raw length, hash)."""
-    pack = read_object(root, key)
+    pack = memoryview(pathlib.Path(root, key).read_bytes())
     header = b'TMPACK01' + bytes.fromhex(pack_id) + bytes(4)
     need(pack[:28] == header and pack[-8:] == b'TMPACKND', f'{key}: not a whole pack')
     offset, stored_length, raw_length, digest = struct.unpack_from('<QII32s', pack[-64:])
@@ -85,11 +85,10 @@ def read_frames(root, cluster, plan):
             frames = read_pack(root, key, pack_id)
         except (ValueError, OSError) as problem:
             report(problem)
-        ordinals = sorted(wanted)
-        for first in range(0, len(ordinals), 500):
-            contents = expand_frames(frames, ordinals[first:first + 500], key)
-            for ordinal in ordinals[first:first + 500]:
-                yield from ((use, contents.get(ordinal)) for use in wanted[ordinal])
+        for first in range(0, len(wanted), 500):
+            ordinals = sorted(wanted)[first:first + 500]
+            contents = expand_frames(frames, ordinals, key)
+            yield from ((use, contents.get(frame)) for frame in ordinals for use in wanted[frame])
 
 def expand_frames(frames, ordinals, key):
     """{ordinal: content} of those that hold. One zstd for many: it costs more than a frame."""
@@ -164,8 +163,8 @@ def restore_files(root, record, entries, into, prove_pages):
             report(f'{path}: {length} bytes at {offset} are lost, zeros stand there instead')
             continue
         part = content[start:start + length]
-        if prove_pages and proof and xxh64(part) != proof:
-            report(f'{path}: fingerprints of pages from {offset // PAGE} on do not hold')
+        if proof and (len(part) != length or prove_pages and xxh64(part) != proof):
+            report(f'{path}: pages from {offset // PAGE} on are not those of the page map')
         with open(os.path.join(into, path), 'r+b') as file:
             file.seek(offset)
             file.write(part)
@@ -214,7 +213,8 @@ def xxh64(pages):
     return found
 
 def read_wal(root, key):
-    wal = read_object(root, key)
+    """The content of a WAL object (8)."""
+    wal = memoryview(pathlib.Path(root, key).read_bytes())
     need(wal[:8] == b'TMWAL001', f'{key}: not a WAL object')
     need(sha256([wal[:96], wal[128:]]) == wal[96:128], f'{key}: its SHA-256 does not hold')
     name = bytes(wal[36:64]).rstrip(b'\0').decode()
@@ -246,10 +246,10 @@ def restore_wal(root, record, into, all_later):
 
 def write_recovery(record, into, timeline):
     oids = [one['oid'] for one in record['tablespaces'] if one['kind'] == 'link']
-    places = ''.join(f'{oid} {into}.tablespaces/{oid}\n' for oid in oids)
-    settings = f"{SETTINGS}recovery_target_timeline = '{timeline}'\n"
-    for name, text in [('backup_label', record['backupLabel']), ('tablespace_map', places),
-                       ('postgresql.auto.conf', settings), ('recovery.signal', '')]:
+    texts = {'backup_label': record['backupLabel'], 'recovery.signal': '',
+             'tablespace_map': ''.join(f'{oid} {into}.tablespaces/{oid}\n' for oid in oids),
+             'postgresql.auto.conf': f"{SETTINGS}recovery_target_timeline = '{timeline}'\n"}
+    for name, text in texts.items():
         with open(os.path.join(into, name), 'a', newline='') as file:
             file.write(text)
 
@@ -288,7 +288,7 @@ def main():
     options = parser.parse_args()
     os.umask(0o077)
     try:
-        identity = json.loads(bytes(read_object(options.repository, 'tidemark.repository')))
+        identity = json.loads(pathlib.Path(options.repository, 'tidemark.repository').read_bytes())
         need(identity['format'] == 1, 'rescue.py does not know the format of this repository')
         need(options.command == 'list' or options.into, 'restore needs BACKUP and INTO')
         (list_backups if options.command == 'list' else restore)(options)
