@@ -17,9 +17,11 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { defaultMajor } from '../harness/postgres-binaries.ts'
 import { rescue, rescueOk, rescueReaderMissing } from '../harness/rescue-reader.ts'
+import { MAJORS } from '../harness/postgres-server.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { checkInvariant, createBench, startLoad } from '../harness/workload.ts'
 import {
+  archiveNow,
   filesBelow,
   openRecovered,
   type ProtectedServer,
@@ -65,14 +67,17 @@ after(async () => {
 })
 
 /** Restored, and given to whom the servers run as. */
-async function restoreByReader(backup: string, name: string, ...more: string[]): Promise<string> {
-  const into = cluster.path(name)
-  await rescueOk(cluster.repository, 'restore', backup, into, ...more)
-  const { runAs } = cluster.server
-  if (runAs !== undefined) {
-    const owner = `${runAs.uid}:${runAs.gid}`
-    execFileSync('chown', ['-R', owner, into, `${into}.tablespaces`])
-  }
+async function restoreByReader(
+  backup: string,
+  name: string,
+  more: readonly string[] = [],
+  from: ProtectedServer = cluster,
+): Promise<string> {
+  const into = from.path(name)
+  await rescueOk(from.repository, 'restore', backup, into, ...more)
+  const { runAs } = from.server
+  const made = [into, `${into}.tablespaces`].filter((path) => existsSync(path))
+  if (runAs !== undefined) execFileSync('chown', ['-R', `${runAs.uid}:${runAs.gid}`, ...made])
   return into
 }
 
@@ -88,7 +93,7 @@ test('its files are those that tidemark restore writes', { skip }, async () => {
     '--tablespace',
     `far=${far}`,
   )
-  const rescued = await restoreByReader(incremental, 'by-reader', '--fingerprints')
+  const rescued = await restoreByReader(incremental, 'by-reader', ['--fingerprints'])
   const oid = filesBelow(`${rescued}.tablespaces`)[0] ?? ''
   assert.match(oid, /^\d+$/)
   const places: (readonly [string, string])[] = [
@@ -130,7 +135,7 @@ test('a server starts from a backup and its WAL alone', { skip }, async () => {
 })
 
 test('with all WAL a server has everything that was archived', { skip }, async () => {
-  const into = await restoreByReader(full, 'all-wal', '--wal')
+  const into = await restoreByReader(full, 'all-wal', ['--wal'])
   await using copy = await openRecovered(into)
   for (const database of ['postgres', 'second']) {
     const [found, original] = [
@@ -212,3 +217,26 @@ test('a hole in the WAL is reported, since PostgreSQL would stop there', { skip 
   assert.equal(status, 1)
   assert.match(stderr, /WAL is missing between 0{7}1[0-9A-F]{16} and 0{7}1[0-9A-F]{16}/)
 })
+
+for (const major of [Math.min(...MAJORS), Math.max(...MAJORS)]) {
+  test(`PostgreSQL ${major}: with all WAL it follows a promotion`, { skip }, async () => {
+    await using first = await protectServer({ major, embedded: true })
+    await createBench(first.server, 2)
+    const backup = await first.backup()
+    const load = await startLoad(first.server)
+    await first.backup()
+    await load.stop()
+    await first.archiveNow()
+    await first.ok('restore', '--into', first.path('promoted'), '--take-over')
+    await first.server.stop()
+    await using promoted = await openRecovered(first.path('promoted'), { major, embedded: true })
+    await promoted.sql('UPDATE pgbench_branches SET filler = $1', ['on timeline 2'])
+    await archiveNow(promoted)
+
+    const into = await restoreByReader(backup, 'by-reader', ['--wal'], first)
+    await using copy = await openRecovered(into, { major, embedded: true })
+    assert.deepEqual(await checkInvariant(copy), await checkInvariant(promoted))
+    const rows = await copy.sql('SELECT DISTINCT rtrim(filler) AS filler FROM pgbench_branches')
+    assert.deepEqual(rows, [{ filler: 'on timeline 2' }])
+  })
+}
