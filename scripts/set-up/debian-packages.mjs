@@ -20,10 +20,19 @@ const PACKAGES = {
     apt: () => ['pgbackrest'],
     lost: 'there is nothing to compare with',
   },
+  'rescue reader': {
+    isInstalled: () => ['python3', 'zstd'].every(isProgram),
+    apt: () => ['python3', 'zstd'],
+    lost: 'the tests that restore a repository with tools/rescue-reader are skipped',
+  },
 }
 
 /** Told once per machine and set of packages, so that set-up does not try again each time. */
 const TOLD = join(TOOLS, 'debian-packages.told')
+
+function isProgram(name) {
+  return spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0
+}
 
 function debianServers() {
   const home = '/usr/lib/postgresql'

@@ -77,7 +77,8 @@ export async function protectServer(options: StartOptions = {}): Promise<Protect
   }
 }
 
-async function archiveNow(server: PostgresServer): Promise<void> {
+/** Switches the segment of a server that archives, and waits until it is archived. */
+export async function archiveNow(server: PostgresServer): Promise<void> {
   await server.sql('CHECKPOINT')
   const [row] = await server.sql<SwitchRow>('SELECT pg_walfile_name(pg_switch_wal()) AS name')
   const done = join(server.dataDirectory, 'pg_wal/archive_status', `${row?.name}.done`)
