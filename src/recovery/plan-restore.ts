@@ -96,9 +96,11 @@ export interface Aside {
  * earlier restore put aside is put further aside: no two entries get one place.
  */
 export function placeOf(entry: FileEntry, aside: Aside): string | undefined {
-  const { path, kind } = entry
-  if (path.startsWith('@config/')) return placeOfConfiguration(path)
-  if (path.startsWith('@')) return undefined
+  const { kind } = entry
+  if (entry.path.startsWith('@config/')) return placeOfConfiguration(entry.path)
+  // The second @ is that of a file's own name.
+  const path = entry.path.startsWith('@@') ? entry.path.slice(1) : entry.path
+  if (path === entry.path && path.startsWith('@')) throw unknownPlace(path)
   if (kind === 'link') return undefined
   if (path === CONTROL_FILE_PATH) return UNFINISHED_CONTROL_FILE
   const [top = ''] = path.split('/', 1)
@@ -106,6 +108,16 @@ export function placeOf(entry: FileEntry, aside: Aside): string | undefined {
   const isTaken = `${name}${ORIGINAL_SUFFIX}` === CONFIGURATION_DIRECTORY && name !== top
   const movesAway = isTaken ? aside.hasConfiguration : !aside.takeOver && REPLACED_IN_COPY.has(name)
   return movesAway ? `${top}${ORIGINAL_SUFFIX}${path.slice(top.length)}` : path
+}
+
+/** Not left out: what a later version stores there may be needed. */
+function unknownPlace(path: string): Failure {
+  return new Failure('TM1504', {
+    message: `the file list has an entry ${path}`,
+    because: 'this version of Tidemark does not know where it belongs',
+    fix: 'use the version of Tidemark that wrote the backup, or a later one',
+    details: { path },
+  })
 }
 
 /** Where the original's configuration from outside its data directory is put. */

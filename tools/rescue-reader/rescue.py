@@ -268,7 +268,8 @@ def restore(options):
     record = read_record(root, keys[0])
     entries = read_entries(root, record)
     for entry in entries:
-        entry['path'] = UNFINISHED if entry['path'] == CONTROL_FILE else entry['path']
+        path = entry['path'][1:] if entry['path'].startswith('@@') else entry['path']
+        entry['path'] = UNFINISHED if path == CONTROL_FILE else path
     os.makedirs(into, mode=record['server']['dataDirectoryMode'])
     restore_files(root, record, entries, into, options.fingerprints)
     restore_wal(root, record, into, options.wal)
@@ -296,5 +297,4 @@ def main():
         report(problem)
     sys.exit(1 if problems else 0)
 
-if __name__ == '__main__':
-    main()
+main()
