@@ -70,6 +70,8 @@ export function debianPackages(names) {
       if (words === undefined) {
         for (const name of missing()) say(`without ${name}: ${PACKAGES[name].lost}`)
         say('an ordinary user cannot install them (no apt-get, or no sudo without a password)')
+        const packages = missing().flatMap((name) => PACKAGES[name].apt())
+        say(`to have them, as root: apt-get install ${packages.join(' ')}`)
       } else {
         await aptInstall(words, missing())
       }
@@ -92,6 +94,7 @@ async function aptInstall(words, names) {
   const packages = () => names.flatMap((name) => PACKAGES[name].apt())
   const install = ['install', '-y', '-q', '--no-install-recommends']
   await apt(['update', '-q'])
+  say(`apt-get install ${packages().join(' ')}`)
   const { status, output } = await apt([...install, ...packages()])
   if (status !== 0) {
     const fix = `apt-get install ${packages().join(' ')}`
