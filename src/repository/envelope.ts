@@ -14,7 +14,7 @@ import { hash } from 'node:crypto'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Failure } from '../base/failure.ts'
 
-export type EnvelopeKind = 'RECD' | 'HOLD'
+export type EnvelopeKind = 'RECD' | 'HOLD' | 'SEEN'
 
 const MAGIC = 'TMOBJ001'
 const HEADER_BYTES = 48
