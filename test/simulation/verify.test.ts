@@ -359,7 +359,7 @@ test('what was proved lately is not read again; what is new is', async () => {
   assert.equal(first.proved.pagesCompared, again.proved.pagesCompared + 162)
 })
 
-test('runs with a budget prove everything in the end, and each goes on where one stopped', async () => {
+test('runs with a budget prove everything in the end, each from where one stopped', async () => {
   const objects = copyOf()
   const mode = { kind: 'incremental', days: 30, budget: { bytes: 1 } } as const
   let packs = 0
@@ -391,7 +391,7 @@ test('damage is told with all its costs, whatever the budget', async () => {
   assert.ok((findings[0]?.files ?? 0) > 3)
 })
 
-test('damage in what was proved lately is found once it is due, with the backups it costs', async () => {
+test('damage in what was proved lately is found once it is due, with what it costs', async () => {
   const objects = copyOf()
   await verifyObjects(objects)
   const key = packKey(CLUSTER, repository.backups[0]?.packs[0]?.id as string)
@@ -431,7 +431,7 @@ test('--backup proves what one backup needs, and nothing of the other', async ()
   const objects = copyOf()
   objects.delete(packKey(CLUSTER, own?.id as string))
   assert.deepEqual((await verifyObjects(objects, { kind: 'backup', id: first.id })).findings, [])
-  const { findings, proved } = await verifyObjects(objects, { kind: 'backup', id: 'latest' })
+  const { findings, proved } = await verifyObjects(objects, { kind: 'backup', id: second.id })
   assert.deepEqual(findings[0]?.backups, [second.id])
   assert.ok(proved.packs < 4)
 })

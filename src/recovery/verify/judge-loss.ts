@@ -47,11 +47,12 @@ export function judgeLostSegment(
   const lost = size === undefined ? undefined : parseSegmentName(name, size)
   if (size === undefined || lost === undefined) return { backups: [], interval: undefined }
   const startOf = (backup: BackupRecord): bigint => segmentNumber(recordLsn(backup.startLsn), size)
+  // Without a gap an interval is open: a segment behind its last one would prolong it.
   const on = intervals.find(
     ({ path, backups: [first], lastSegment, gap }) =>
       first !== undefined &&
       startOf(first) <= lost.segment &&
-      lost.segment <= lastSegment + BigInt(gap?.segments ?? 0) &&
+      (gap === undefined || lost.segment <= lastSegment + BigInt(gap.segments)) &&
       timelineOfSegment(path, lost.segment, size) === lost.timeline,
   )
   const isOnPath = (backup: BackupRecord): boolean =>
