@@ -15,6 +15,7 @@ import { openPack, type PackReader } from '../../src/repository/pack-reader.ts'
 import { readBackup } from '../../src/repository/read-backups.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
+import { openServerOn } from '../harness/postgres-server.ts'
 import type { TidemarkResult } from '../harness/tidemark.ts'
 import {
   type FaultCluster,
@@ -22,9 +23,11 @@ import {
   flipBit,
   inTheMiddle,
   type Mark,
+  mark,
   remove,
   spoil,
   startFaultCluster,
+  waitUntilPromoted,
   withFault,
 } from './faults-cluster.ts'
 
@@ -249,16 +252,16 @@ test('a record is damaged or missing, and is rebuilt', async () => {
 })
 
 test('a WAL segment: flipped, missing in the middle, foreign', async () => {
-  const [mark, other] = [marks[1] as Mark, marks[2] as Mark]
-  const file = cluster.segmentFile(mark.segment)
+  const [middle, other] = [marks[1] as Mark, marks[2] as Mark]
+  const file = cluster.segmentFile(middle.segment)
   const assertLoss = (report: ReportJson, code: string): void => {
-    const finding = findingOf(report, `${mark.segment}.wal`)
+    const finding = findingOf(report, `${middle.segment}.wal`)
     assert.equal(finding.code, code)
     assert.deepEqual(finding.backups, [])
     const [interval] = finding.intervals
     // From before what the segment holds, to the backup behind it.
     assert.ok(
-      Date.parse(interval?.from.time ?? '') <= Date.parse(mark.time),
+      Date.parse(interval?.from.time ?? '') <= Date.parse(middle.time),
       JSON.stringify(interval),
     )
     assert.equal(interval?.to.time, records[1]?.stoppedAt)
@@ -375,5 +378,31 @@ test('a page that was damaged in the cluster is told apart', async () => {
     assert.equal(finding?.code, 'TM1604')
     assert.deepEqual(finding?.backups, [id])
     assert.match(finding?.relations[0] ?? '', /\.public\.rotten$/)
+  })
+})
+
+test('a successor writes a second timeline: its history is damaged or missing', async () => {
+  await cluster.server.stop()
+  const directory = cluster.path('heir')
+  await cluster.ok('restore', '--into', directory, '--to', 'latest', '--take-over')
+  await using heir = await openServerOn(directory)
+  await waitUntilPromoted(heir)
+  const six = await mark(heir, 6)
+  assert.equal(six.segment.slice(0, 8), '00000002')
+  assert.equal((await verifyFull()).result.status, 0)
+  const key = `clusters/main/wal/${cluster.systemIdentifier}/00000002.history`
+  const assertLoss = (report: ReportJson, code: string): void => {
+    const finding = findingOf(report, key)
+    assert.equal(finding.code, code)
+    assert.equal(finding.intervals.length, 1, JSON.stringify(finding))
+    assert.match(finding.fix, /wal push/)
+  }
+  const flipped = spoil(inRepository(key), flipBit(inTheMiddle))
+  await assertFound(flipped, (report) => assertLoss(report, 'TM1601'))
+  await assertFound(remove(inRepository(key)), (report) => assertLoss(report, 'TM1602'))
+  // The parent's copy of the fork's segment does not stand in for the successor's own.
+  const first = filesBelow(cluster.repository).find((path) => /\/00000002\/.*\.wal$/.test(path))
+  await assertFound(remove(inRepository(first as string)), (report) => {
+    assert.equal(findingOf(report, first as string).code, 'TM1408')
   })
 })

@@ -44,6 +44,8 @@ export interface OpenFinding {
   files: number
   /** The name of a WAL segment, for the interval. */
   segment: { readonly systemIdentifier: string; readonly name: string } | undefined
+  /** Moments that it costs besides those of its backups. */
+  lost: LostInterval | undefined
 }
 
 /** Paths are kept for their names; beyond these they are counted. */
@@ -71,16 +73,8 @@ export class FindingBook {
     let finding = this.#findings.get(name)
     if (finding === undefined) {
       const backups = new Set<string>()
-      finding = {
-        failure,
-        key,
-        frame,
-        fix,
-        backups,
-        paths: new Map(),
-        files: 0,
-        segment: undefined,
-      }
+      const costs = { backups, paths: new Map(), files: 0, segment: undefined, lost: undefined }
+      finding = { failure, key, frame, fix, ...costs }
       this.#findings.set(name, finding)
     }
     return finding

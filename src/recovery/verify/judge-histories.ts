@@ -7,7 +7,13 @@ import { badHistory } from '../../archive/find-history.ts'
 import { walPrefix } from '../../archive/wal-file-name.ts'
 import { Failure } from '../../base/failure.ts'
 import { historyFileName, sameAncestors } from '../../postgres/history-file.ts'
-import { formatLsn, formatSegmentName, segmentNumber } from '../../postgres/lsn.ts'
+import {
+  formatLsn,
+  formatSegmentName,
+  type Lsn,
+  segmentNumber,
+  segmentStart,
+} from '../../postgres/lsn.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
 import { missingObject } from '../../repository/envelope.ts'
 import type { PlannedWindow } from '../window.ts'
@@ -17,6 +23,8 @@ export interface HistoryProblem {
   readonly failure: Failure
   /** Backups that cannot be recovered along any path because of it. */
   readonly backups: readonly string[]
+  /** Where the WAL begins that cannot be followed without it. */
+  readonly from: Lsn | undefined
 }
 
 export function judgeHistories(
@@ -40,8 +48,12 @@ export function judgeHistories(
     const listed = archive.timelines.find((one) => one.timeline === timeline)
     const own = stranded.filter((backup) => backup.timeline === timeline)
     const failure = judge(archive, timeline, listed, key)
-    if (failure !== undefined) problems.push({ key, failure, backups: own.map(({ id }) => id) })
-    else if (own.length > 0) problems.push(noWal(key, own))
+    const first = listed?.ranges[0]?.first
+    const from = first === undefined ? undefined : segmentStart(first, archive.walSegmentSizeBytes)
+    if (failure !== undefined) {
+      problems.push({ key, failure, backups: own.map(({ id }) => id), from })
+    }
+    if (failure === undefined && own.length > 0) problems.push(noWal(key, own))
   }
   return problems
 }
@@ -97,5 +109,5 @@ function noWal(key: string, own: readonly BackupRecord[]): HistoryProblem {
     fix: 'compare the histories with those in the pg_wal of the server and its standbys',
     details: { key },
   })
-  return { key, failure, backups: own.map(({ id }) => id) }
+  return { key, failure, backups: own.map(({ id }) => id), from: undefined }
 }

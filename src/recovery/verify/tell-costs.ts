@@ -52,7 +52,8 @@ export async function tellCosts(
 function judgeIntervals(finding: OpenFinding, wal: readonly VerifiedWal[]): LostInterval[] {
   const { segment } = finding
   if (segment === undefined) {
-    return wal.flatMap(({ plan }) => judgeLostBackups(plan.intervals, finding.backups))
+    const byBackups = wal.flatMap(({ plan }) => judgeLostBackups(plan.intervals, finding.backups))
+    return finding.lost === undefined ? byBackups : [...byBackups, finding.lost]
   }
   const server = wal.find(({ systemIdentifier }) => systemIdentifier === segment.systemIdentifier)
   if (server === undefined) return []

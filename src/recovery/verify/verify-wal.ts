@@ -8,8 +8,14 @@ import { listWal, type WalListing } from '../../archive/list-wal.ts'
 import { parseSegmentKey } from '../../archive/list-segments.ts'
 import { segmentKey, walPrefix } from '../../archive/wal-file-name.ts'
 import { Failure, fromFailureMessage, toFailureMessage } from '../../base/failure.ts'
-import { NO_ANCESTORS, type TimelineHistory } from '../../postgres/history-file.ts'
 import {
+  historyFileName,
+  NO_ANCESTORS,
+  pathOf,
+  type TimelineHistory,
+} from '../../postgres/history-file.ts'
+import {
+  formatLsn,
   formatSegmentName,
   parseSegmentName,
   segmentNumber,
@@ -99,16 +105,20 @@ class WalPhase {
       const several = gap.segments === 1 ? '' : ` (${gap.segments} segments, up to ${gap.last})`
       this.#misses(gap.first, `later segments of timeline ${gap.timeline} are there${several}`)
     }
-    if (state.isOneBackup) return
-    this.#judgeVanished()
-    for (const { key, failure, backups } of judgeHistories(
-      this.#archive,
-      this.#backups,
-      this.#plan,
-      state.cluster,
-    )) {
-      const finding = addFailure(state, key, failure)
+    if (!state.isOneBackup) this.#judgeVanished()
+    this.#judgeHistories()
+  }
+
+  #judgeHistories(): void {
+    const { cluster, isOneBackup, chosen } = this.#state
+    const backups = isOneBackup ? chosen : this.#backups
+    const problems = judgeHistories(this.#archive, backups, this.#plan, cluster)
+    for (const { key, failure, backups, from } of problems) {
+      if (isOneBackup && backups.length === 0) continue
+      const finding = addFailure(this.#state, key, failure)
       for (const id of backups) finding.backups.add(id)
+      if (from === undefined) continue
+      finding.lost = { from: undefined, fromLsn: formatLsn(from), to: undefined, toLsn: undefined }
     }
   }
 
@@ -152,7 +162,7 @@ class WalPhase {
     const { systemIdentifier } = this.#archive
     const keys = state.inventory.walFiles.get(systemIdentifier) ?? []
     const tasks = keys
-      .filter((key) => isDue(state, key) || key.endsWith('.history'))
+      .filter((key) => this.#isWanted(key))
       .map((key): ObjectTask => ({ kind: 'object', key, systemIdentifier }))
     await runAll(
       state.pool,
@@ -163,6 +173,13 @@ class WalPhase {
       },
       state.signal,
     )
+  }
+
+  #isWanted(key: string): boolean {
+    const isHistory = key.endsWith('.history')
+    if (!this.#state.isOneBackup) return isHistory || isDue(this.#state, key)
+    const timelines = this.#plan.intervals.flatMap(({ path }) => pathOf(path))
+    return timelines.some((timeline) => key.endsWith(`/${historyFileName(timeline)}`))
   }
 
   async #scan(): Promise<void> {
