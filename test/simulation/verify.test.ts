@@ -490,3 +490,36 @@ test('interrupted anywhere, it has changed nothing', async () => {
   await assert.rejects(verify({ ...base, storage, rebuildCatalogue: false, signal: aborted }))
   assert.deepEqual(objects, repository.objects)
 })
+
+test('a segment that arrives while verify runs is no finding', async () => {
+  const objects = copyOf()
+  const key = segmentKey(CLUSTER, SYSTEM.toString(), segmentName({ segment: 2n }))
+  const late = objects.get(key) as Uint8Array
+  objects.delete(key)
+  const inner = openMemoryStorage(objects)
+  const seen: string[] = []
+  // It comes with the first object that is read after the listing of the WAL.
+  const storage = new Proxy(inner, {
+    get(target, name: keyof typeof inner) {
+      const method = target[name]
+      if (typeof method !== 'function') return method
+      return (...words: unknown[]) => {
+        seen.push(`${name} ${String(words[0])}`)
+        if (name === 'read' && String(words[0]).endsWith('3.wal')) objects.set(key, late)
+        return Reflect.apply(method, target, words) as unknown
+      }
+    },
+  })
+  const { findings, notes } = await verify({
+    storage,
+    cluster: CLUSTER,
+    mode: { kind: 'full' },
+    workers: 1,
+    rebuildCatalogue: false,
+    progress: SILENT,
+    signal: new AbortController().signal,
+  })
+  assert.ok(seen.some((call) => call.endsWith('3.wal')))
+  assert.deepEqual(findings, [])
+  assert.match(notes.join(), /is now/)
+})

@@ -80,6 +80,11 @@ export class FindingBook {
     return finding
   }
 
+  /** What was seen wrong: it is as it should be after all. */
+  remove(finding: OpenFinding): void {
+    this.#findings.delete(`${finding.key}#${finding.frame ?? ''}`)
+  }
+
   find(key: string, frame?: number): OpenFinding | undefined {
     return this.#findings.get(`${key}#${frame ?? ''}`)
   }

@@ -90,6 +90,7 @@ class WalPhase {
     await this.#proveFiles()
     await this.#scan()
     if (!this.#state.isOneBackup) await this.#check()
+    await this.#forgetArrived()
     const times = this.#times
     return { systemIdentifier, plan: this.#plan, backups: this.#backups, times }
   }
@@ -130,13 +131,29 @@ class WalPhase {
       message: `the WAL segment ${name} is missing (${key})`,
       because: `${storage.url} does not hold it, and ${because}`,
       fix:
-        'bring it from the pg_wal of the server or of a standby: tidemark wal push FILE; ' +
-        'where that is not possible, take a new backup now',
+        'if the archiver has a backlog (tidemark status), wait for it; else bring it from the ' +
+        'pg_wal of the server or of a standby: tidemark wal push FILE; where that is not ' +
+        'possible, take a new backup now',
       details: { key, name },
     })
     const finding = book.add(key, toFailureMessage(failure))
     finding.segment = { systemIdentifier, name }
     return finding
+  }
+
+  /**
+   * A backup archives its own segments, ahead of an archiver that has a backlog: what was
+   * missing between may have come meanwhile, in order, so that the first one tells.
+   */
+  async #forgetArrived(): Promise<void> {
+    const { book, storage, notes } = this.#state
+    for (const finding of book.all) {
+      const { segment, failure, key } = finding
+      if (segment === undefined || failure.code !== 'TM1408') continue
+      if ((await storage.size(key)) === undefined) continue
+      book.remove(finding)
+      notes.push(`${segment.name} was not there at first and is now: the next run proves it`)
+    }
   }
 
   /** The end of an archive shows in no listing: only who saw it can miss it. */
