@@ -4,11 +4,11 @@
  * object and what it costs; mended, nothing is found again.
  */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { copyFileSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
 import { FRAME_KINDS } from '../../src/repository/pack-format.ts'
 import { openPack, type PackReader } from '../../src/repository/pack-reader.ts'
@@ -16,7 +16,8 @@ import { readBackup } from '../../src/repository/read-backups.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { openServerOn } from '../harness/postgres-server.ts'
-import type { TidemarkResult } from '../harness/tidemark.ts'
+import { environment } from '../harness/run-program.ts'
+import { TIDEMARK, type TidemarkResult } from '../harness/tidemark.ts'
 import {
   type FaultCluster,
   filesBelow,
@@ -313,14 +314,22 @@ test('a summary for people names code, object, backups and what to do', async ()
   await cluster.ok('verify')
 })
 
+/** Ends with this status when it is interrupted as soon as it says `when`. */
+async function interruptAt(when: string): Promise<number | null> {
+  const words = ['--config', cluster.config, '--progress', 'verify', '--full']
+  const child = spawn(TIDEMARK, words, { env: environment(), cwd: '/', ...cluster.server.runAs })
+  child.stdout.resume()
+  child.stderr.on('data', (chunk: Buffer) => {
+    if (chunk.includes(when)) child.kill('SIGINT')
+  })
+  const [status] = (await once(child, 'close')) as [number | null]
+  return status
+}
+
 test('Ctrl-C ends it with 130, and the next run is none the wiser', async () => {
   const before = filesBelow(cluster.repository)
-  for (const delayMs of [400, 700, 1000]) {
-    const running = cluster.begin('verify', '--full')
-    await sleep(delayMs)
-    running.kill('SIGINT')
-    const { status } = await running.done
-    assert.ok(status === 130 || status === 0, `status ${status}`)
+  for (const when of ['proving packs', 'proving page maps', 'reading WAL']) {
+    assert.equal(await interruptAt(when), 130, when)
     assert.deepEqual(filesBelow(cluster.repository), before)
   }
   await cluster.ok('verify', '--full')
@@ -339,6 +348,37 @@ test('options that contradict each other are refused', async () => {
   await cluster.ok('verify', '--backup', records[0]?.id ?? '')
   await cluster.ok('verify', '--budget', '1GiB')
   await cluster.ok('verify', '--budget', '10s')
+})
+
+test('what a finding says to do mends it: a segment', async () => {
+  const { segment } = marks[1] as Mark
+  const kept = cluster.path(segment)
+  await cluster.ok('wal', 'get', segment, kept, '--system-identifier', cluster.systemIdentifier)
+  for (const change of [flipBit(inTheMiddle), undefined]) {
+    const file = cluster.segmentFile(segment)
+    const undo = change === undefined ? remove(file) : spoil(file, change)
+    assert.equal((await verifyFull()).result.status, 3)
+    await cluster.ok('wal', 'push', kept, '--system-identifier', cluster.systemIdentifier)
+    assert.equal((await verifyFull()).result.status, 0)
+    undo()
+  }
+})
+
+test('what a finding says to do mends it: a pack, for the backups to come', async () => {
+  const shared = inRepository(ownPack(records[0]))
+  const damage = spoil(shared, flipBit(inTheMiddle))
+  const { findings } = await verifyFull()
+  assert.match(findings[0]?.fix ?? '', /^move clusters.* then run: tidemark backup main/)
+  const away = remove(shared)
+  const id = await cluster.backup()
+  const newest = await verifyFull('--backup', id)
+  assert.equal(newest.result.status, 0, newest.result.stdout)
+  const all = await verifyFull()
+  assert.equal(all.result.status, 3)
+  assert.deepEqual(all.findings[0]?.backups, ids(...records))
+  away()
+  damage()
+  assert.equal((await verifyFull()).result.status, 0)
 })
 
 test('a page that was damaged in the cluster is told apart', async () => {
