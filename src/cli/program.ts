@@ -361,7 +361,7 @@ function addVerify(program: Command, run: RunAction): void {
     .option('--budget <limit>', 'begin nothing new after so much: 50GiB, 30min; the oldest first')
     .option('--days <count>', 'prove again what was not proved for so many days', '30')
     .option('--rebuild-catalogue', 'first write missing or damaged backup records from the packs')
-    .option('--repository <name>', REPOSITORY)
+    .option('--repository <name>', 'only this repository (default: all of the cluster)')
     .option('--workers <count>', 'objects proved at once (default: one per processor, at most 4)')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {

@@ -6,7 +6,7 @@
  * records that are rebuilt. What a finding costs is told for all backups that can be read.
  */
 import { now, monotonicMs } from '../base/clock.ts'
-import { Failure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { packKey } from '../repository/keys.ts'
@@ -17,6 +17,7 @@ import {
   verifiedKey,
   writeVerifiedMemory,
 } from '../repository/verified-memory.ts'
+import { openRepository } from '../repository/repository.ts'
 import type { StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Budget, type BudgetLimits } from './verify/budget.ts'
@@ -82,6 +83,7 @@ export interface VerifyReport {
 export async function verify(options: VerifyOptions): Promise<VerifyReport> {
   const { storage, cluster, specification, workers, signal } = options
   const beganAt = monotonicMs()
+  await requireRepository(storage)
   const rebuilt = options.rebuildCatalogue ? await rebuildCatalogue(storage, cluster, signal) : []
   // Records first: what they name was there before them, so the later listing must have it.
   const list = await listBackups(storage, cluster)
@@ -112,6 +114,15 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     return { ...describe(state), findings, rebuilt, durationMs: monotonicMs() - beganAt }
   } finally {
     await pool.close()
+  }
+}
+
+/** TM1503 or TM1504 before anything else; a damaged identity is a finding of its own. */
+async function requireRepository(storage: Storage): Promise<void> {
+  try {
+    await openRepository(storage)
+  } catch (error) {
+    if (!isFailure(error, 'TM1601')) throw error
   }
 }
 

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, readFileSync, renameSync, statSync } from 'node:fs'
+import { copyFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
@@ -17,7 +17,7 @@ import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { openServerOn } from '../harness/postgres-server.ts'
 import { environment } from '../harness/run-program.ts'
-import { TIDEMARK, type TidemarkResult } from '../harness/tidemark.ts'
+import { TIDEMARK, type TidemarkResult, tidemark } from '../harness/tidemark.ts'
 import {
   type FaultCluster,
   filesBelow,
@@ -76,7 +76,8 @@ const inRepository = (path: string): string => join(cluster.repository, path)
 async function verifyFull(...more: string[]): Promise<{ result: TidemarkResult } & ReportJson> {
   const words = more.length > 0 ? more : ['--full']
   const result = await cluster.run('--json', 'verify', ...words)
-  return { result, ...result.json<ReportJson>() }
+  const [report] = result.json<{ repositories: ReportJson[] }>().repositories
+  return { result, ...(report as ReportJson) }
 }
 
 /** With the damage status 3 and the object; mended, status 0. */
@@ -379,6 +380,32 @@ test('what a finding says to do mends it: a pack, for the backups to come', asyn
   away()
   damage()
   assert.equal((await verifyFull()).result.status, 0)
+})
+
+test('every repository is verified, and one that is away stops no other', async () => {
+  const config = cluster.path('two.yaml')
+  const two = {
+    repositories: {
+      away: { url: `file://${cluster.path('away')}` },
+      local: { url: `file://${cluster.repository}` },
+    },
+    clusters: { main: { connection: cluster.server.url(), repositories: ['away', 'local'] } },
+  }
+  // JSON is YAML.
+  writeFileSync(config, JSON.stringify(two))
+  const words = ['--config', config, '--json', 'verify', '--full']
+  const result = await tidemark(words, { runAs: cluster.server.runAs })
+  const { repositories, whole } = result.json<{
+    whole: boolean
+    repositories: (ReportJson & { error: { code: string } | null })[]
+  }>()
+  assert.ok([1, 2].includes(result.status ?? 0), result.stdout)
+  assert.equal(whole, false)
+  assert.deepEqual(
+    repositories.map(({ error }) => error?.code),
+    ['TM1503', undefined],
+  )
+  assert.equal(repositories[1]?.whole, true)
 })
 
 test('a page that was damaged in the cluster is told apart', async () => {

@@ -28,8 +28,12 @@ export interface SmallRepository {
   readonly backups: readonly BackupRecord[]
 }
 
-export async function makeRepository(): Promise<SmallRepository> {
+/** `relations`: files of one page besides those of the simulated cluster. */
+export async function makeRepository(relations = 0): Promise<SmallRepository> {
   const cluster = new SimulatedCluster(temporaryDirectory())
+  for (let number = 0; number < relations; number++) {
+    cluster.write(`base/5/${20_000 + number}`, pages(1, 20_000 + number))
+  }
   const objects: Objects = new Map()
   const storage = openMemoryStorage(objects)
   await createRepository(storage, now())

@@ -1,9 +1,20 @@
 /** `verify`: proves what is stored. Always says what was proved; exit status 3 on a finding. */
-import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
-import { type VerifyMode, verify } from '../../recovery/verify.ts'
+import { Failure, toFailureMessage } from '../../base/failure.ts'
+import {
+  chooseCluster,
+  chooseRepository,
+  type RepositoryConfiguration,
+} from '../../config/configuration.ts'
+import {
+  type VerifyMode,
+  type VerifyOptions,
+  type VerifyReport,
+  verify,
+} from '../../recovery/verify.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import type { CommandContext } from '../command-context.ts'
 import { wrongUsage } from '../program.ts'
+import { formatFailure } from '../report-failure.ts'
 import { parseWorkers } from './backup.ts'
 import { formatReport, reportJson } from './verify/format-report.ts'
 import { parseBudget } from './verify/parse-budget.ts'
@@ -25,28 +36,86 @@ export async function runVerify(
   clusterName: string | undefined,
   options: VerifyCommandOptions,
 ): Promise<number> {
-  const { terminal, progress, signal } = context
   const cluster = chooseCluster(context.configuration(), clusterName)
-  const repository = chooseRepository(cluster, options.repository)
+  const repositories =
+    options.repository === undefined
+      ? cluster.repositories
+      : [chooseRepository(cluster, options.repository)]
   const mode = chooseMode(options)
   const workers = parseWorkers(options.workers)
-  // Not openRepository(): that its identity is damaged is a finding.
-  const specification = { url: repository.url }
-  const report = await verify({
-    storage: await openStorage(specification),
-    specification,
-    cluster: cluster.name,
-    mode,
-    workers,
-    rebuildCatalogue: options.rebuildCatalogue === true,
-    progress,
-    signal,
+  const rebuildCatalogue = options.rebuildCatalogue === true
+  const outcomes: Outcome[] = []
+  for (const repository of repositories) {
+    const request = { cluster: cluster.name, mode, workers, rebuildCatalogue }
+    const outcome = await verifyOne(context, repository, request)
+    if (!context.json) printOutcome(context, cluster.name, outcome)
+    outcomes.push(outcome)
+  }
+  if (context.json) printJson(context, cluster.name, mode, outcomes)
+  return judge(outcomes)
+}
+
+type Request = Pick<VerifyOptions, 'cluster' | 'mode' | 'workers' | 'rebuildCatalogue'>
+
+interface Outcome {
+  readonly repository: string
+  /** Or why this repository cannot be looked at: the others are all the same. */
+  readonly result: VerifyReport | Failure
+}
+
+async function verifyOne(
+  { progress, signal }: CommandContext,
+  { name, url }: RepositoryConfiguration,
+  request: Request,
+): Promise<Outcome> {
+  try {
+    // Not openRepository(): that its identity is damaged is a finding.
+    const specification = { url }
+    const storage = await openStorage(specification)
+    const result = await verify({ ...request, storage, specification, progress, signal })
+    return { repository: name, result }
+  } catch (error) {
+    if (!(error instanceof Failure) || signal.aborted) throw error
+    return { repository: name, result: error }
+  } finally {
+    progress.end()
+  }
+}
+
+function printOutcome({ terminal }: CommandContext, cluster: string, outcome: Outcome): void {
+  const { repository, result } = outcome
+  const lines =
+    result instanceof Failure
+      ? [`${cluster} in ${repository}: cannot be verified`, formatFailure(result)]
+      : formatReport(cluster, repository, result, terminal.colours)
+  for (const line of lines) terminal.print(line)
+}
+
+function printJson(
+  { terminal }: CommandContext,
+  cluster: string,
+  mode: VerifyMode,
+  outcomes: readonly Outcome[],
+): void {
+  terminal.printJson({
+    cluster,
+    mode: mode.kind,
+    whole: judge(outcomes) === 0,
+    repositories: outcomes.map(({ repository, result }) =>
+      result instanceof Failure
+        ? { repository, error: toFailureMessage(result) }
+        : { repository, error: null, ...reportJson(result) },
+    ),
   })
-  progress.end()
-  const about = { cluster: cluster.name, repository: repository.name, mode: mode.kind }
-  if (context.json) terminal.printJson({ ...about, ...reportJson(report) })
-  else for (const line of formatReport(about, report, terminal.colours)) terminal.print(line)
-  return report.findings.length === 0 ? 0 : EXIT_PROBLEM
+}
+
+/** A finding says more than a repository that cannot be looked at. */
+function judge(outcomes: readonly Outcome[]): number {
+  const statuses = outcomes.map(({ result }) => {
+    if (result instanceof Failure) return result.exitStatus
+    return result.findings.length === 0 ? 0 : EXIT_PROBLEM
+  })
+  return Math.max(0, ...statuses)
 }
 
 /** TM1001 for options that contradict each other. */

@@ -4,12 +4,6 @@ import { formatPairs } from '../../format-table.ts'
 import { formatBytes, formatCount, formatDuration, formatTime } from '../../format-units.ts'
 import type { Colours } from '../../terminal.ts'
 
-export interface ReportSubject {
-  readonly cluster: string
-  readonly repository: string
-  readonly mode: string
-}
-
 export function reportJson(report: VerifyReport): Record<string, unknown> {
   const { findings, proved, left, durationMs, backups, unnamed } = report
   return {
@@ -45,7 +39,8 @@ function findingJson(finding: Finding): Record<string, unknown> {
 }
 
 export function formatReport(
-  { cluster, repository }: ReportSubject,
+  cluster: string,
+  repository: string,
   report: VerifyReport,
   colours: Colours,
 ): string[] {
