@@ -11,6 +11,8 @@ import { SILENT } from '../../src/base/progress.ts'
 import { formatLsn } from '../../src/postgres/lsn.ts'
 import { type VerifyMode, type VerifyReport, verify } from '../../src/recovery/verify.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
+import { decodeEnvelope, encodeEnvelope } from '../../src/repository/envelope.ts'
+import { backupKey } from '../../src/repository/keys.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
@@ -135,4 +137,16 @@ export async function verifyObjects(
     progress: SILENT,
     signal: new AbortController().signal,
   })
+}
+
+/** Writes a record anew with other content. */
+export function changeRecord(
+  objects: Objects,
+  id: string,
+  change: (record: BackupRecord) => BackupRecord,
+): void {
+  const key = backupKey(CLUSTER, id)
+  const raw = decodeEnvelope(key, 'RECD', objects.get(key) as Uint8Array)
+  const record = change(JSON.parse(Buffer.from(raw).toString()) as BackupRecord)
+  objects.set(key, encodeEnvelope('RECD', Buffer.from(JSON.stringify(record))))
 }

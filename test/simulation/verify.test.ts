@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
+import { decodeWalObject, encodeWalObject } from '../../src/archive/wal-object.ts'
 import { segmentKey, walPrefix } from '../../src/archive/wal-file-name.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { verify } from '../../src/recovery/verify.ts'
@@ -26,6 +27,7 @@ import { openFaultyStorage } from '../harness/faulty-storage.ts'
 import { SYSTEM, segmentName } from '../harness/wal-builder.ts'
 import {
   CLUSTER,
+  changeRecord,
   makeRepository,
   type Objects,
   type SmallRepository,
@@ -177,17 +179,6 @@ function withoutSizes(record: BackupRecord): BackupRecord {
   return { ...record, packs: record.packs.map(({ id }) => ({ id })) }
 }
 
-function changeRecord(
-  objects: Objects,
-  id: string,
-  change: (record: BackupRecord) => BackupRecord,
-): void {
-  const key = backupKey(CLUSTER, id)
-  const raw = decodeEnvelope(key, 'RECD', objects.get(key) as Uint8Array)
-  const record = change(JSON.parse(Buffer.from(raw).toString()) as BackupRecord)
-  objects.set(key, encodeEnvelope('RECD', Buffer.from(JSON.stringify(record))))
-}
-
 const WRONG_LEAVES = {
   'a wrong slot': (slot: number) => ({ slot: slot === 0 ? 1 : slot - 1 }),
   'a frame that is not there': () => ({ frame: 60_000 }),
@@ -251,6 +242,39 @@ for (const [name, change] of Object.entries(WRONG_RECORDS)) {
   })
 }
 
+test('a digest that the leaves of the file do not make is found', async () => {
+  const objects = copyOf()
+  const { id, files } = repository.backups[0] as BackupRecord
+  await rewritePack(objects, files.pieces[0]?.pack as string, (kind, raw) => {
+    if (kind !== FRAME_KINDS.fileList) return raw
+    const text = Buffer.from(raw).toString()
+    return Buffer.from(text.replace(/"digest":"[0-9a-f]{64}"/, `"digest":"${'0'.repeat(64)}"`))
+  })
+  const { findings } = await verifyObjects(objects)
+  const own = findings.filter(({ because }) => /leaves do not make its digest/.test(because ?? ''))
+  assert.equal(own.length, 1, JSON.stringify(findings))
+  assert.equal(own[0]?.code, 'TM1603')
+  assert.ok(own[0]?.backups.includes(id))
+})
+
+test('a segment that is as it was archived, and whose records do not hold, is found', async () => {
+  const objects = copyOf()
+  const name = segmentName({ segment: 2n })
+  const key = segmentKey(CLUSTER, SYSTEM.toString(), name)
+  const { content } = decodeWalObject(key, objects.get(key) as Uint8Array)
+  content[500] = (content[500] as number) ^ 1
+  const object = { systemIdentifier: SYSTEM.toString(), name, headerTimeline: 1, content }
+  objects.set(key, encodeWalObject(object))
+  const { findings, proved } = await verifyObjects(objects)
+  assert.deepEqual(
+    findings.map((finding) => [finding.code, finding.key]),
+    [['TM1409', key]],
+  )
+  assert.equal(findings[0]?.intervals?.[0]?.fromLsn, '0/200000')
+  // What follows is proved by its hashes all the same.
+  assert.equal(proved.segments, 3)
+})
+
 test('an identity that contradicts the backups is found', async () => {
   const objects = copyOf()
   const key = systemKey(CLUSTER, SYSTEM.toString())
@@ -263,7 +287,6 @@ test('an identity that contradicts the backups is found', async () => {
 
 test('a history that contradicts the segments or is no history is found', async () => {
   const key = `${walPrefix(CLUSTER, SYSTEM.toString())}00000002.history`
-  const { encodeWalObject } = await import('../../src/archive/wal-object.ts')
   for (const text of ['1\t0/500000\tlater than its first segment\n', 'nonsense\n']) {
     const objects = copyOf()
     const name = '00000002.history'
