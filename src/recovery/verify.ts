@@ -143,7 +143,7 @@ async function openState(
   const notes =
     damaged === undefined
       ? []
-      : [`what was proved before is not known: ${verifiedKey(cluster)} is damaged (${damaged})`]
+      : [`what was proved before is not known: ${verifiedKey(cluster)} is of no use (${damaged})`]
   const state: VerifyState = {
     storage,
     cluster,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { openFaultyStorage } from '../../test/harness/faulty-storage.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { packKey } from './keys.ts'
 import {
@@ -69,5 +70,7 @@ test('none, a damaged one and one of another version are as good as none', async
   assert.deepEqual(none, { memory: emptyMemory(), damaged: undefined })
   await storage.write(verifiedKey('main'), Buffer.from('rot'))
   assert.notEqual((await readVerifiedMemory(storage, 'main')).damaged, undefined)
+  const refusing = openFaultyStorage(storage, [{ at: 1, kind: 'refused' }])
+  assert.match((await readVerifiedMemory(refusing, 'main')).damaged ?? '', /permission denied/)
   assert.throws(() => parseMemory(Buffer.from('{"format":2}')), /format 2/)
 })

@@ -5,7 +5,7 @@
  */
 import { isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
-import { decodeEnvelope, encodeEnvelope } from './envelope.ts'
+import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
 import { clusterPrefix } from './keys.ts'
 
 export interface VerifiedMemory {
@@ -30,7 +30,7 @@ export interface Sweep {
 
 export interface ReadMemory {
   readonly memory: VerifiedMemory
-  /** Why what is stored cannot be used. */
+  /** Why what is stored cannot be used: damaged, or not readable. */
   readonly damaged: string | undefined
 }
 
@@ -42,17 +42,26 @@ export function emptyMemory(): VerifiedMemory {
   return { objects: new Map(), backups: new Map(), sweep: undefined }
 }
 
-/** A damaged memory is as good as none. */
+/** One that is damaged, or that another user wrote and nobody else may read, is as good as none. */
 export async function readVerifiedMemory(storage: Storage, cluster: string): Promise<ReadMemory> {
   const key = verifiedKey(cluster)
-  const bytes = await storage.read(key)
-  if (bytes === undefined) return { memory: emptyMemory(), damaged: undefined }
   try {
-    return { memory: parseMemory(decodeEnvelope(key, 'SEEN', bytes)), damaged: undefined }
+    const bytes = await storage.read(key)
+    if (bytes === undefined) return { memory: emptyMemory(), damaged: undefined }
+    return { memory: decodeMemory(key, bytes), damaged: undefined }
   } catch (error) {
-    if (isFailure(error, 'TM1601')) return { memory: emptyMemory(), damaged: error.because ?? '' }
-    if (error instanceof Error) return { memory: emptyMemory(), damaged: error.message }
-    throw error
+    if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1501')) throw error
+    return { memory: emptyMemory(), damaged: error.because ?? error.message }
+  }
+}
+
+/** The hash holds, so that only another version can have written what cannot be parsed. */
+function decodeMemory(key: string, bytes: Uint8Array): VerifiedMemory {
+  const raw = decodeEnvelope(key, 'SEEN', bytes)
+  try {
+    return parseMemory(raw)
+  } catch (cause) {
+    throw damagedObject(key, 'it was written by another version', cause)
   }
 }
 
@@ -107,7 +116,7 @@ export function formatMemory({ objects, backups, sweep }: VerifiedMemory): Uint8
   return Buffer.from(JSON.stringify(stored))
 }
 
-/** Throws when it is none: the hash holds, so that only another version has written it. */
+/** Throws when it is none. */
 export function parseMemory(raw: Uint8Array): VerifiedMemory {
   const stored = JSON.parse(Buffer.from(raw).toString('utf8')) as StoredMemory
   if (stored.format !== 1) throw new Error(`it has format ${stored.format}`)
