@@ -18,6 +18,7 @@ const ENTRIES = [
   'src/cli/main.ts',
   'src/backup/copy/copy-worker.ts',
   'src/recovery/file-restore/restore-worker.ts',
+  'src/recovery/verify/verify-worker.ts',
 ]
 /** CommonJS libraries ask for Node's own modules by require(). */
 const REQUIRE = `import { createRequire as makeRequire } from 'node:module'

@@ -58,7 +58,7 @@ export async function writeFileList(
 }
 
 /** One line per entry: what it holds, not where. */
-function describeContent(entry: FileEntry): string {
+export function describeContent(entry: FileEntry): string {
   const head = `${entry.path}\0${entry.kind}\0${entry.mode}`
   switch (entry.kind) {
     case 'pages':

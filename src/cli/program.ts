@@ -77,6 +77,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addBackupCommands(program, run)
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
+  addVerify(program, run)
   return program
 }
 
@@ -343,6 +344,29 @@ function addRecoveryCommands(program: Command, run: RunAction): void {
       await run(command.optsWithGlobals(), async (context) => {
         const { runStatus } = await import('./commands/status.ts')
         return await runStatus(context, cluster, command.opts())
+      })
+    })
+}
+
+function addVerify(program: Command, run: RunAction): void {
+  program
+    .command('verify')
+    .summary('prove what is stored, and that it can be recovered')
+    .description(
+      'Proves what is in the repository: the bytes of every object, every page map against its pages, page checksums, and the WAL from each backup to the end of what it promises. Without options, what is new or was not proved for a while. Each finding names the object and what it costs: backups, relations, moments. Exit status 3 when there is one.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--full', 'prove everything, whenever it was proved last')
+    .option('--backup <id>', 'prove all that this backup needs (an id, or latest)')
+    .option('--budget <limit>', 'begin nothing new after so much: 50GiB, 30min; the oldest first')
+    .option('--days <count>', 'prove again what was not proved for so many days', '30')
+    .option('--rebuild-catalogue', 'first write missing or damaged backup records from the packs')
+    .option('--repository <name>', 'only this repository (default: all of the cluster)')
+    .option('--workers <count>', 'objects proved at once (default: one per processor, at most 4)')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runVerify } = await import('./commands/verify.ts')
+        return await runVerify(context, cluster, command.opts())
       })
     })
 }

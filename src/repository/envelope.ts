@@ -14,7 +14,7 @@ import { hash } from 'node:crypto'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Failure } from '../base/failure.ts'
 
-export type EnvelopeKind = 'RECD' | 'HOLD'
+export type EnvelopeKind = 'RECD' | 'HOLD' | 'SEEN'
 
 const MAGIC = 'TMOBJ001'
 const HEADER_BYTES = 48
@@ -48,14 +48,23 @@ export function decodeEnvelope(key: string, kind: EnvelopeKind, bytes: Uint8Arra
   return raw
 }
 
+/** zlib ignores what follows the zstd frame: how much it has read tells. */
 function decompressWhole(key: string, stored: Uint8Array, rawLength: number): Buffer {
   try {
-    const raw = zstdDecompressSync(stored, { maxOutputLength: Math.max(rawLength, 1) })
-    if (raw.length === rawLength) return raw
+    const options = { maxOutputLength: Math.max(rawLength, 1), info: true }
+    const { buffer, engine } = zstdDecompressSync(stored, options) as unknown as Decompressed
+    if (engine.bytesWritten !== stored.length) throw new Error('bytes follow its content')
+    if (buffer.length === rawLength) return buffer
   } catch (cause) {
     throw damagedObject(key, 'its content does not decompress', cause)
   }
   throw damagedObject(key, 'its content is not as long as it says')
+}
+
+/** What zlib's synchronous functions return with `info`. */
+interface Decompressed {
+  readonly buffer: Buffer
+  readonly engine: { readonly bytesWritten: number }
 }
 
 export function damagedObject(key: string, because: string, cause?: unknown): Failure {

@@ -14,4 +14,21 @@ export const DAMAGE_CODES = entry({
     manual: 'A backup record or page map names an object that the repository does not hold.',
     exitStatus: 1,
   },
+  TM1603: {
+    title: 'objects of a backup do not fit together',
+    manual:
+      'Every object is as it was written, but a page map names a page that is not the one it ' +
+      'describes, or a frame or slot that does not exist, or a record, its file list and its ' +
+      'maps contradict each other. A restore of that backup would end with TM1218. That is no ' +
+      'wear of a disk: please report it.',
+    exitStatus: 1,
+  },
+  TM1604: {
+    title: 'a stored page has a wrong checksum',
+    manual:
+      'The page is stored as it was read from the cluster, and its own checksum does not hold, ' +
+      'although the backup does not list it as damaged. The page was damaged before it was ' +
+      'stored.',
+    exitStatus: 1,
+  },
 })

@@ -1,0 +1,71 @@
+/** What the repository holds of a cluster, by kind, from one listing. */
+import { parseSegmentKey } from '../../archive/list-segments.ts'
+import { parseWalFileName } from '../../archive/wal-file-name.ts'
+import { clusterPrefix, parseBackupKey, parsePackKey } from '../../repository/keys.ts'
+import { verifiedKey } from '../../repository/verified-memory.ts'
+import type { Storage } from '../../storage/storage.ts'
+
+export interface Inventory {
+  /** Stored sizes of all objects but packs, by key. */
+  readonly sizes: ReadonlyMap<string, number>
+  /** By pack id. */
+  readonly packs: ReadonlyMap<string, number>
+  readonly records: readonly string[]
+  readonly holds: readonly string[]
+  readonly identities: readonly string[]
+  /** System identifiers with WAL. */
+  readonly systems: ReadonlySet<string>
+  /** Keys of histories, labels, partials, quarantine, by system identifier. */
+  readonly walFiles: ReadonlyMap<string, readonly string[]>
+  /** Keys that the format does not know. */
+  readonly strangers: readonly string[]
+}
+
+export async function takeInventory(storage: Storage, cluster: string): Promise<Inventory> {
+  const prefix = clusterPrefix(cluster)
+  const sizes = new Map<string, number>()
+  const packs = new Map<string, number>()
+  const records: string[] = []
+  const holds: string[] = []
+  const identities: string[] = []
+  const systems = new Set<string>()
+  const walFiles = new Map<string, string[]>()
+  const strangers: string[] = []
+  for await (const { key, sizeBytes } of storage.list(prefix)) {
+    const pack = parsePackKey(key)
+    if (pack !== undefined) {
+      packs.set(pack, sizeBytes)
+      continue
+    }
+    sizes.set(key, sizeBytes)
+    const path = key.slice(prefix.length)
+    const [, system] = /^wal\/(\d{1,20})\//.exec(path) ?? []
+    if (system !== undefined) {
+      systems.add(system)
+      if (parseSegmentKey(key) !== undefined) continue
+      if (isWalFile(path)) walFiles.set(system, [...(walFiles.get(system) ?? []), key])
+      else strangers.push(key)
+    } else if (parseBackupKey(key) !== undefined) records.push(key)
+    else if (/^holds\/[^/]+\.hold$/.test(path)) holds.push(key)
+    else if (/^systems\/\d{1,20}\.json$/.test(path)) identities.push(key)
+    else if (!isKnown(key, path, cluster)) strangers.push(key)
+  }
+  return { sizes, packs, records, holds, identities, systems, walFiles, strangers }
+}
+
+/** Below `wal/<system>/`; segments are told apart before. */
+function isWalFile(path: string): boolean {
+  const name = path.split('/').slice(2).join('/')
+  const [, folder, file = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(name) ?? []
+  const bare = file.replace(/-[0-9a-f]{16}(\.damaged)?$/, '')
+  const kind = parseWalFileName(bare)?.kind
+  if (folder === undefined) return kind === 'history'
+  if (folder === 'labels') return kind === 'label'
+  return folder === 'partial' ? kind === 'partial' : kind !== undefined
+}
+
+/** `….record.damaged`: what --rebuild-catalogue has replaced. */
+function isKnown(key: string, path: string, cluster: string): boolean {
+  if (key === verifiedKey(cluster) || path.startsWith('condemned/')) return true
+  return /^backups\/[^/]+\.record\.damaged$/.test(path)
+}
