@@ -200,7 +200,7 @@ function wrongPlace(name: string, status: number, { bucket, endpoint }: S3Addres
     code: 'TM1511',
     because: missing
       ? `${endpoint} has no bucket ${bucket}`
-      : `${endpoint} answered ${answer(status, name)}: the bucket ${bucket} is elsewhere, or this is no S3`,
+      : `${answer(status, name)} from ${endpoint}: ${bucket} is elsewhere, or this is no S3 store`,
     fix: missing
       ? `create the bucket ${bucket} with the tools of the store, or correct the URL`
       : 'correct url, region, endpoint or pathStyle of the repository in tidemark.yaml',
