@@ -77,7 +77,7 @@ export async function protectServer(options: StartOptions = {}): Promise<Protect
   }
 }
 
-async function archiveNow(server: PostgresServer): Promise<void> {
+export async function archiveNow(server: PostgresServer): Promise<void> {
   await server.sql('CHECKPOINT')
   const [row] = await server.sql<SwitchRow>('SELECT pg_walfile_name(pg_switch_wal()) AS name')
   const done = join(server.dataDirectory, 'pg_wal/archive_status', `${row?.name}.done`)
