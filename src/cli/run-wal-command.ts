@@ -7,7 +7,6 @@
 import { resolve } from 'node:path'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
-import { resolveStorage } from '../config/resolve-storage.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
 import { openRepository } from '../repository/repository.ts'
 import { openStorage } from '../storage/open-storage.ts'
@@ -55,7 +54,11 @@ async function push(options: WalArguments, cluster: WalCluster): Promise<number>
   return 0
 }
 
+/** Most repositories are directories, which need no keys: that code is not loaded for them. */
 async function open(repository: RepositoryConfiguration): Promise<Storage> {
+  const { url, s3, bandwidth } = repository
+  if (s3 === undefined && bandwidth === undefined) return await openStorage({ url })
+  const { resolveStorage } = await import('../config/resolve-storage.ts')
   return await openStorage(resolveStorage(repository, environment()))
 }
 
