@@ -12,6 +12,7 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 
 export interface ProxiedRequest {
@@ -49,8 +50,17 @@ export interface S3Proxy {
   stop(): Promise<void>
 }
 
-export async function startS3Proxy(serverEndpoint: string): Promise<S3Proxy> {
-  const proxy = new SpoilingProxy(new URL(serverEndpoint))
+/** PEM texts: the proxy then speaks TLS with its clients. */
+export interface ProxyCertificate {
+  readonly key: string
+  readonly cert: string
+}
+
+export async function startS3Proxy(
+  serverEndpoint: string,
+  certificate?: ProxyCertificate,
+): Promise<S3Proxy> {
+  const proxy = new SpoilingProxy(new URL(serverEndpoint), certificate)
   await proxy.listen()
   return proxy
 }
@@ -58,18 +68,22 @@ export async function startS3Proxy(serverEndpoint: string): Promise<S3Proxy> {
 class SpoilingProxy implements S3Proxy {
   readonly requests: ProxiedRequest[] = []
   readonly #target: URL
+  readonly #scheme: string
   readonly #server: Server
   #judge: (request: ProxiedRequest) => Fault | undefined = () => undefined
 
-  constructor(target: URL) {
+  constructor(target: URL, certificate: ProxyCertificate | undefined) {
     this.#target = target
-    this.#server = createServer((request, response) => {
+    const handle = (request: IncomingMessage, response: ServerResponse): void => {
       this.#handle(request, response).catch(() => response.destroy())
-    })
+    }
+    this.#scheme = certificate === undefined ? 'http' : 'https'
+    this.#server =
+      certificate === undefined ? createServer(handle) : createTlsServer(certificate, handle)
   }
 
   get endpoint(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+    return `${this.#scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
   async listen(): Promise<void> {

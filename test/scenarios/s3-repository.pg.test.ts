@@ -116,6 +116,11 @@ describe('a repository on an S3 server', { skip: whyNoS3Server() ?? false }, () 
     assert.equal(checks.find(({ code }) => code === 'TM1711')?.result, 'ok')
   })
 
+  describeBackups()
+  describeTrouble()
+})
+
+function describeBackups(): void {
   test('backup under load, an incremental one, and every command that reads', async () => {
     const load = await startLoad(server)
     const first = await backUp('--workers', '2')
@@ -143,7 +148,9 @@ describe('a repository on an S3 server', { skip: whyNoS3Server() ?? false }, () 
     const { transactions } = await checkInvariant(copy)
     assert.ok(transactions > 0)
   })
+}
 
+function describeTrouble(): void {
   test('a killed backup shows nothing, and the next one takes its uploads away', async () => {
     const before = await listed()
     await server.sql(
@@ -196,4 +203,4 @@ describe('a repository on an S3 server', { skip: whyNoS3Server() ?? false }, () 
     const absent = await run('wal', 'get', '0000000100000000000000FF', join(directory, 'x'))
     assert.equal(absent.status, 44)
   })
-})
+}
