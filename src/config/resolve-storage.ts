@@ -8,7 +8,7 @@ import { makeBandwidthLimit } from '../storage/limited-storage.ts'
 import type { StorageSpecification } from '../storage/open-storage.ts'
 import type { RepositoryConfiguration, S3Configuration } from './configuration.ts'
 import type { Environment } from './environment.ts'
-import { resolveSecret } from './secret.ts'
+import { findSecretFile, resolveSecret } from './secret.ts'
 
 export function resolveStorage(
   repository: RepositoryConfiguration,
@@ -38,6 +38,12 @@ function resolveS3(
     }),
   )
   return { ...s3, ...resolved }
+}
+
+/** Files that whoever opens the repository must be able to read. */
+export function listStorageFiles({ s3 }: RepositoryConfiguration): string[] {
+  const references = CREDENTIALS.flatMap((key) => findSecretFile(s3?.[key] ?? '') ?? [])
+  return s3?.caFile === undefined ? references : [...references, s3.caFile]
 }
 
 const CREDENTIALS = ['accessKeyId', 'secretAccessKey', 'sessionToken'] as const

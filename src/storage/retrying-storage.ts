@@ -18,10 +18,17 @@ export interface RetryPolicy {
   /** The longest first pause; each following one may be twice as long. */
   readonly firstPauseMs: number
   readonly longestPauseMs: number
+  /** After so long no attempt begins any more, however few there were. */
+  readonly patienceMs: number
 }
 
-/** Half a minute of pauses at most; whoever calls has patience of its own beyond that. */
-const POLICY: RetryPolicy = { attempts: 7, firstPauseMs: 250, longestPauseMs: 8000 }
+/** Whoever calls has patience of its own beyond that: PostgreSQL archives again. */
+const POLICY: RetryPolicy = {
+  attempts: 7,
+  firstPauseMs: 250,
+  longestPauseMs: 8000,
+  patienceMs: 120_000,
+}
 
 export function openRetryingStorage(inner: Storage, policy = POLICY): Storage {
   return new RetryingStorage(inner, policy)
@@ -152,7 +159,7 @@ class RetryingStorage implements Storage {
 /** The attempts of one operation. */
 class Series {
   readonly #policy: RetryPolicy
-  readonly #startedMs = monotonicMs()
+  #startedMs = monotonicMs()
   #attempt = 1
 
   constructor(policy: RetryPolicy) {
@@ -162,12 +169,15 @@ class Series {
   /** A listing that has come further begins a new series. */
   restart(): void {
     this.#attempt = 1
+    this.#startedMs = monotonicMs()
   }
 
   /** Fulfilled when the next attempt is due; throws when there is none. */
   async pauseAfter(error: unknown): Promise<void> {
     if (!isFailure(error, 'TM1509')) throw error
-    if (this.#attempt >= this.#policy.attempts) throw this.#givenUp(error)
+    const { attempts, patienceMs } = this.#policy
+    const isLate = monotonicMs() - this.#startedMs >= patienceMs
+    if (this.#attempt >= attempts || isLate) throw this.#givenUp(error)
     this.#attempt += 1
     const asked = Number(error.details?.['retryAfterMs'] ?? 0)
     await sleep(choosePauseMs(this.#policy, this.#attempt, asked, randomUpTo))

@@ -1,6 +1,6 @@
 /** What goes wrong between a client and a store, over a real S3 server and a proxy. */
 import assert from 'node:assert/strict'
-import { PutObjectCommand } from '@aws-sdk/client-s3'
+import { CreateMultipartUploadCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -23,7 +23,7 @@ import type { Storage } from './storage.ts'
 
 const PART_BYTES = 8 * 1024 * 1024
 const WRONG_SECRET = 'something-else'
-const QUICK = { attempts: 5, firstPauseMs: 1, longestPauseMs: 4 }
+const QUICK = { attempts: 5, firstPauseMs: 1, longestPauseMs: 4, patienceMs: 60_000 }
 
 let server: S3Server
 let proxy: S3Proxy
@@ -208,7 +208,7 @@ describe('faults of an S3 store', { skip: whyNoS3Server() ?? false }, () => {
       )
     })
 
-    test('a body on which nothing moves is given up', async () => {
+    test('a body on which nothing moves is given up', { timeout: 15_000 }, async () => {
       const storage = await openRetrying({ idleTimeoutMs: 300 })
       await storage.write('object', Buffer.alloc(300_000, 7))
       const fault = spoilFirst(1, isGet, { kind: 'stall-answer' })
@@ -300,6 +300,7 @@ describe('faults of an S3 store', { skip: whyNoS3Server() ?? false }, () => {
 
   describe('multipart uploads', describeUploads)
   describe('multipart uploads that end otherwise', describeOtherEnds)
+  describe('leftovers', describeLeftovers)
 
   test('many objects are removed by few requests', async () => {
     const storage = await openRetrying()
@@ -445,6 +446,29 @@ function describeOtherEnds(): void {
     assert.deepEqual(await server.openUploads(bucket), [])
     assert.deepEqual(await server.allKeys(bucket), ['place/tidemark.repository'])
     await assert.rejects(writer.commit(), /finished/)
+  })
+}
+
+function describeLeftovers(): void {
+  test('old uploads go, without a note and of another machine', async () => {
+    const storage = await open()
+    const begin = async (Key: string) =>
+      await server.client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key }))
+    await begin('place/lost')
+    await begin('elsewhere/of-others')
+    const { UploadId: uploadId } = await begin('place/of-another-machine')
+    const writer = `${'f'.repeat(16)}.aa.77.10.500`
+    const Key = `place/.incoming/w1.${writer}.${'0'.repeat(16)}`
+    const Body = JSON.stringify({ key: 'place/of-another-machine', uploadId })
+    await server.client.send(new PutObjectCommand({ Bucket: bucket, Key, Body }))
+    assert.equal(await storage.removeLeftovers(), 0)
+    const change = (text: string) => text.replace(/<(Initiated|LastModified)>\d{4}/g, '<$1>2001')
+    proxy.spoil(({ method, target }) => {
+      return method === 'GET' && target.includes('prefix') ? { kind: 'rewrite', change } : undefined
+    })
+    assert.equal(await storage.removeLeftovers(), 2)
+    assert.deepEqual(await server.openUploads(bucket), ['elsewhere/of-others'])
+    assert.deepEqual(await server.allKeys(bucket), ['place/tidemark.repository'])
   })
 
   test('leftovers of a killed writer are removed, those of a living one are not', async () => {

@@ -33,6 +33,8 @@ export type Fault =
   | { readonly kind: 'cut-answer' }
   /** Head and half of the body, then silence. */
   | { readonly kind: 'stall-answer' }
+  /** Another text in place of the answer's body. */
+  | { readonly kind: 'rewrite'; readonly change: (body: string) => string }
   /** One bit of the answer's body. */
   | { readonly kind: 'flip-answer' }
   /** One bit of the request's body. */
@@ -163,6 +165,12 @@ function deliver(
     return
   }
   if (fault?.kind === 'flip-answer') flipBit(body)
+  if (fault?.kind === 'rewrite') {
+    const { 'content-length': _, 'transfer-encoding': __, ...others } = headers
+    response.writeHead(status, others)
+    response.end(fault.change(body.toString()))
+    return
+  }
   response.writeHead(status, headers)
   if (fault?.kind === 'cut-answer' || fault?.kind === 'stall-answer') {
     response.write(body.subarray(0, Math.floor(body.length / 2)), () => {

@@ -14,7 +14,7 @@ import { Failure, isFailure } from '../../base/failure.ts'
 import { makeDirectories } from '../../base/make-directories.ts'
 import { applyEnvironment } from '../../config/apply-environment.ts'
 import { findConfigurationPath } from '../../config/find-configuration.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
+import { listStorageFiles, resolveStorage } from '../../config/resolve-storage.ts'
 import {
   planConfiguration,
   readIfThere,
@@ -114,7 +114,13 @@ async function introduce(
     },
     archiveCommand,
     ...setUp,
-    warnings: findWarnings(facts, control, root, path, owner),
+    warnings: findWarnings(
+      facts,
+      control,
+      root,
+      [path, ...listStorageFiles(change.configuration)],
+      owner,
+    ),
   }
 }
 
@@ -224,7 +230,7 @@ function findWarnings(
   facts: ServerFacts,
   control: ControlFile,
   root: string | undefined,
-  configuration: string,
+  needed: readonly string[],
   owner: Owner,
 ): string[] {
   const warnings: string[] = []
@@ -239,10 +245,10 @@ function findWarnings(
       `the server's user (uid ${owner.uid}) cannot write to ${closed}, so archive_command will fail: chown ${owner.uid}:${owner.gid} ${closed}`,
     )
   }
-  const unreadable = findObstacle(configuration, owner, 'read')
-  if (unreadable !== undefined) {
+  const obstacles = needed.flatMap((path) => findObstacle(path, owner, 'read') ?? [])
+  for (const unreadable of new Set(obstacles)) {
     warnings.push(
-      `the server's user (uid ${owner.uid}) cannot read ${unreadable}, so archive_command will not find its configuration: put it where that user can (tidemark --config /etc/tidemark/tidemark.yaml init …)`,
+      `the server's user (uid ${owner.uid}) cannot read ${unreadable}, so archive_command lacks its configuration or a key: put it where that user can (tidemark --config /etc/tidemark/tidemark.yaml init …)`,
     )
   }
   const program = findObstacle(TIDEMARK_PROGRAM, owner, 'read')

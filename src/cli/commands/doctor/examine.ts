@@ -3,7 +3,7 @@ import { findLocalDirectory, requireLocalServer } from '../../../backup/server-f
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
-import { resolveStorage } from '../../../config/resolve-storage.ts'
+import { listStorageFiles, resolveStorage } from '../../../config/resolve-storage.ts'
 import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
 import { findLocalRoot, openStorage } from '../../../storage/open-storage.ts'
 import type { Storage } from '../../../storage/storage.ts'
@@ -176,10 +176,12 @@ function checkPermissions(examination: Examination): Check {
   if (dataDirectory === undefined) return skipped('TM1715', name, 'the data directory is not here')
   const owner = ownerOf(dataDirectory)
   const roots = cluster.repositories.flatMap(({ url }) => findLocalRoot(url) ?? [])
+  const secrets = cluster.repositories.flatMap(listStorageFiles)
   const closed = [
     findObstacle(TIDEMARK_PROGRAM, owner, 'read'),
     findObstacle(context.configuration().path, owner, 'read'),
     ...roots.map((root) => findObstacle(root, owner, 'write')),
+    ...secrets.map((path) => findObstacle(path, owner, 'read')),
   ].find((path) => path !== undefined)
   if (closed === undefined) {
     return ok('TM1715', name, `the server's user (uid ${owner.uid}) reaches all it needs`)
