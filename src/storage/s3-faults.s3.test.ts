@@ -8,11 +8,21 @@ import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
-import { type ProxiedRequest, type S3Proxy, startS3Proxy } from '../../test/harness/s3-proxy.ts'
+import {
+  isBegin,
+  isCompletion,
+  isGet,
+  isPart,
+  isPut,
+  type ProxiedRequest,
+  type S3Proxy,
+  startS3Proxy,
+} from '../../test/harness/s3-proxy.ts'
 import { type S3Server, startS3Server, whyNoS3Server } from '../../test/harness/s3-server.ts'
 import { runChecked } from '../../test/harness/run-program.ts'
 import { keysOf } from '../../test/harness/storage-contract.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
+import { sleep } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import type { FailureCode } from '../base/failure-codes.ts'
 import { probeConditionalWrites } from './probe-conditional-writes.ts'
@@ -54,15 +64,6 @@ function spoilFirst(
   })
   return { met: () => met }
 }
-
-const isPut = ({ method, target }: ProxiedRequest) =>
-  method === 'PUT' && target.includes('object') && !target.includes('uploadId')
-const isGet = ({ method, target }: ProxiedRequest) => method === 'GET' && target.includes('object')
-const isPart = ({ target }: ProxiedRequest) => target.includes('partNumber')
-const isBegin = ({ method, target }: ProxiedRequest) =>
-  method === 'POST' && target.includes('uploads')
-const isCompletion = ({ method, target }: ProxiedRequest) =>
-  method === 'POST' && target.includes('uploadId')
 
 const SLOW_DOWN = {
   kind: 'answer',
@@ -316,21 +317,6 @@ describe('faults of an S3 store', { skip: whyNoS3Server() ?? false }, () => {
     assert.deepEqual(await keysOf(storage), [])
   })
 
-  test('a listing of several pages', async () => {
-    const storage = await openRetrying()
-    const keys = Array.from({ length: 1100 }, (_, index) => `k/${String(index).padStart(4, '0')}`)
-    const queue = [...keys]
-    const writers = Array.from({ length: 16 }, async () => {
-      for (let key = queue.pop(); key !== undefined; key = queue.pop()) {
-        await storage.write(key, Buffer.from('x'))
-      }
-    })
-    await Promise.all(writers)
-    assert.deepEqual(await keysOf(storage, 'k/'), keys)
-    await storage.removeMany(keys)
-    assert.deepEqual(await keysOf(storage, 'k/'), [])
-  })
-
   test('TLS: trusted by caFile, refused without it, bodies hashed all the same', async () => {
     const directory = temporaryDirectory()
     const [keyFile, caFile] = [join(directory, 'key.pem'), join(directory, 'ca.pem')]
@@ -480,6 +466,14 @@ function describeLeftovers(): void {
       JSON.stringify({ url: `s3://${bucket}/place`, s3: server.settings }),
     ])
     await once(victim.stdout, 'data')
+    const isNoted = async (): Promise<boolean> => {
+      const keys = (await server.allKeys(bucket)).filter((key) => key.includes('.incoming'))
+      return keys.some((key) => key.includes(`.${victim.pid}.`))
+    }
+    for (let tries = 0; !(await isNoted()); tries++) {
+      assert.ok(tries < 3000, 'the victim wrote no note')
+      await sleep(10)
+    }
     victim.kill('SIGKILL')
     await once(victim, 'exit')
     const isKilled = (key: string) => key === 'place/killed'

@@ -24,6 +24,17 @@ export interface ProxiedRequest {
   readonly headers: IncomingHttpHeaders
 }
 
+/** Kinds of requests; those for objects look for the key `object`. */
+export const isPut = ({ method, target }: ProxiedRequest) =>
+  method === 'PUT' && target.includes('object') && !target.includes('uploadId')
+export const isGet = ({ method, target }: ProxiedRequest) =>
+  method === 'GET' && target.includes('object')
+export const isPart = ({ target }: ProxiedRequest) => target.includes('partNumber')
+export const isBegin = ({ method, target }: ProxiedRequest) =>
+  method === 'POST' && target.includes('uploads')
+export const isCompletion = ({ method, target }: ProxiedRequest) =>
+  method === 'POST' && target.includes('uploadId')
+
 export type Fault =
   /** An answer of the proxy's own; the server never hears of the request. */
   | { readonly kind: 'answer'; readonly status: number; readonly body?: string }

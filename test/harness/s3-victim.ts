@@ -6,7 +6,5 @@ const specification = JSON.parse(process.argv[2] ?? '') as StorageSpecification
 const storage = await openStorage(specification)
 const writer = await storage.openWriter('killed')
 writer.append([Buffer.alloc(20 * 1024 * 1024, 1)])
-// The parts and the note of the upload are on their way; a second is plenty for the loopback.
-await sleep(1000)
 process.stdout.write('begun\n')
 await sleep(60_000)

@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test'
 import { type PostgresServer, startPostgres } from '../harness/postgres-server.ts'
 import { type S3Server, startS3Server, whyNoS3Server } from '../harness/s3-server.ts'
 import { removeDirectory, temporaryDirectory } from '../harness/temporary-directory.ts'
-import { startTidemark, type TidemarkResult } from '../harness/tidemark.ts'
+import { type RunningTidemark, startTidemark, type TidemarkResult } from '../harness/tidemark.ts'
 import { checkInvariant, createBench, startLoad } from '../harness/workload.ts'
 import { archiveNow, openRecovered } from './recovery-cluster.ts'
 
@@ -55,6 +55,23 @@ interface BackupJson {
 async function backUp(...args: string[]): Promise<BackupJson> {
   const { backups } = (await ok('backup', '--json', ...args)).json<{ backups: BackupJson[] }>()
   return backups[0] as BackupJson
+}
+
+/** Begins a backup that a limit slows down, and gives it once its first upload is under way. */
+async function beginSlowly(bandwidth: string): Promise<RunningTidemark> {
+  const text = readFileSync(config, 'utf8')
+  writeFileSync(config, text.replace(/( +)region:/, `$1bandwidth: ${bandwidth}\n$1region:`))
+  const backup = begin('backup', '--workers', '1')
+  for (let tries = 0; (await store.openUploads(bucket)).length === 0; tries++) {
+    assert.ok(tries < 2000, 'no upload was begun')
+    await sleep(10)
+  }
+  writeFileSync(config, text)
+  return backup
+}
+
+async function notes(): Promise<string[]> {
+  return (await store.allKeys(bucket)).filter((key) => key.includes('.incoming'))
 }
 
 async function listed(): Promise<string[]> {
@@ -157,19 +174,15 @@ function describeTrouble(): void {
       `CREATE TABLE bulk AS SELECT n, (SELECT string_agg(md5(random()::text || n || m), '')
          FROM generate_series(1, 30) AS m) AS filler FROM generate_series(1, 40000) AS n`,
     )
-    const text = readFileSync(config, 'utf8')
     // The commit of a pack waits for its turn: time enough to be killed in.
-    writeFileSync(config, text.replace(/( +)region:/, '$1bandwidth: 1MB/s\n$1region:'))
-    const backup = begin('backup')
-    for (let tries = 0; (await store.openUploads(bucket)).length === 0; tries++) {
-      assert.ok(tries < 2000, 'no upload was begun')
+    const backup = await beginSlowly('1MB/s')
+    // Between an upload's begin and its note lies a window, after which only age tells.
+    for (let tries = 0; (await notes()).length === 0; tries++) {
+      assert.ok(tries < 2000, 'no note was written')
       await sleep(10)
     }
-    // Its note is the last that is written before the parts are all that moves.
-    await sleep(300)
     backup.kill('SIGKILL')
     await backup.done
-    writeFileSync(config, text)
     const uploads = await store.openUploads(bucket)
     assert.ok(uploads.length > 0)
     const keys = await store.allKeys(bucket)
@@ -179,17 +192,25 @@ function describeTrouble(): void {
     const next = await backUp()
     assert.deepEqual(await listed(), [...before, next.id])
     assert.deepEqual(await store.openUploads(bucket), [])
-    const left = await store.allKeys(bucket)
-    assert.deepEqual(
-      left.filter((key) => key.includes('.incoming')),
-      [],
-    )
+    assert.deepEqual(await notes(), [])
     const into = join(directory, 'copy2')
     await ok('restore', '--into', into, '--to', 'latest')
     await using copy = await openRecovered(into)
     await checkInvariant(copy)
     const [row] = await copy.sql('SELECT count(*)::int AS rows FROM bulk')
     assert.equal(row?.['rows'], 40000)
+  })
+
+  test('a backup that is interrupted takes its uploads away itself', async () => {
+    const before = await listed()
+    await server.sql('UPDATE bulk SET filler = reverse(filler)')
+    const backup = await beginSlowly('8MB/s')
+    backup.kill('SIGTERM')
+    const { status } = await backup.done
+    assert.notEqual(status, 0)
+    assert.deepEqual(await store.openUploads(bucket), [])
+    assert.deepEqual(await notes(), [])
+    assert.deepEqual(await listed(), before)
   })
 
   test('a wrong secret is said, and proves no absence to a recovering server', async () => {
