@@ -61,6 +61,18 @@ test('references to keys are replaced, everything else is passed on', () => {
   )
 })
 
+test('one bucket name at two stores is two places, at one store it is one', () => {
+  const clusters = 'clusters:\n  main: { connection: "postgresql:///x" }\n'
+  const at = (one: string, other: string): string =>
+    `repositories:\n  a: { url: "s3://bucket/x", endpoint: "${one}" }\n` +
+    `  b: { url: "s3://bucket/x/", endpoint: "${other}" }\n${clusters}`
+  assert.equal(parseConfiguration('/x', at('http://a', 'http://b')).repositories.size, 2)
+  assert.throws(
+    () => parseConfiguration('/x', at('http://a', 'http://a')),
+    (error) => isFailure(error, 'TM1003') && /has the URL of 'a'/.test(error.message),
+  )
+})
+
 const REFUSED: readonly (readonly [string[], RegExp])[] = [
   [['url: file:///x', 'region: eu'], /repositories\.away\.region: only an s3 repository has it/],
   [['url: s3://bucket', 'accessKeyId: x'], /secretAccessKey is missing beside it/],

@@ -12,6 +12,7 @@ import {
   DeleteObjectCommand,
   GetObjectCommand,
   ListMultipartUploadsCommand,
+  type ListMultipartUploadsCommandOutput,
   ListObjectsV2Command,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
@@ -26,7 +27,7 @@ import {
   readProcessIdentity,
 } from '../process-identity.ts'
 import { readBody, type S3Connection } from './s3-connection.ts'
-import { isKeyAbsent, isUploadAbsent, translateS3Error } from './s3-failure.ts'
+import { isKeyAbsent, isNotImplemented, isUploadAbsent, translateS3Error } from './s3-failure.ts'
 
 /** Below the prefix of the repository. */
 const NOTES = '.incoming/'
@@ -146,15 +147,28 @@ async function readNote(connection: S3Connection, note: string): Promise<Upload 
   }
 }
 
+/** Empty at a store that cannot list uploads: its own lifecycle rules are left then. */
+async function listUploadPage(
+  connection: S3Connection,
+  from: { KeyMarker?: string; UploadIdMarker?: string },
+): Promise<Partial<ListMultipartUploadsCommandOutput>> {
+  try {
+    return await connection.attempt(async (client, options) => {
+      const place = { Bucket: connection.bucket, Prefix: connection.prefix, ...from }
+      return await client.send(new ListMultipartUploadsCommand(place), options)
+    })
+  } catch (error) {
+    if (isNotImplemented(error)) return {}
+    throw translateS3Error(error, 'list unfinished uploads', connection.address)
+  }
+}
+
 async function listOldUploads(connection: S3Connection): Promise<Upload[]> {
   const old: Upload[] = []
   let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {}
   while (marker !== undefined) {
     const from: { KeyMarker?: string; UploadIdMarker?: string } = marker
-    const page = await connection.send('list unfinished uploads', async (client, options) => {
-      const place = { Bucket: connection.bucket, Prefix: connection.prefix, ...from }
-      return await client.send(new ListMultipartUploadsCommand(place), options)
-    })
+    const page = await listUploadPage(connection, from)
     for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
       if (Key === undefined || UploadId === undefined || !isOld(Initiated)) continue
       old.push({ key: Key, uploadId: UploadId })
