@@ -33,7 +33,7 @@ const CEPH = ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph', 'monmaptool'].map(
 )
 
 /** Told once per machine and set of packages, so that set-up does not try again each time. */
-const told = (names) => join(TOOLS, `debian-packages-${names.join('-')}.told`)
+const told = (names) => join(TOOLS, `debian-packages-${names.join('-').replaceAll(' ', '-')}.told`)
 
 function debianServers() {
   const home = '/usr/lib/postgresql'

@@ -181,8 +181,8 @@ function refusedCredentials(name: string, status: number, { bucket, endpoint }: 
       name === 'RequestTimeTooSkewed'
         ? 'set the clock of this machine (NTP)'
         : `check accessKeyId and secretAccessKey, and that they permit to read, write, remove and
-       list objects and multipart uploads of the bucket ${bucket} (without s3:ListBucket a missing object cannot be
-       told from a forbidden one)`,
+       list objects and multipart uploads of the bucket ${bucket} (without s3:ListBucket a
+       missing object cannot be told from a forbidden one)`,
   }
 }
 
