@@ -33,7 +33,7 @@ const STEPS = {
     kernel,
     postgresServers('all'),
     postgresTools,
-    debianPackages(['postgresql']),
+    debianPackages(['postgresql', 'rescue reader']),
     debianPackages(['ceph']),
   ],
   soak: () => STEPS.test(),

@@ -25,6 +25,11 @@ const PACKAGES = {
     apt: () => ['pgbackrest'],
     lost: 'there is nothing to compare with',
   },
+  'rescue reader': {
+    isInstalled: () => ['python3', 'zstd'].every(isProgram),
+    apt: () => ['python3', 'zstd'],
+    lost: 'the tests that restore a repository with tools/rescue-reader are skipped',
+  },
 }
 
 /** An S3 server in a temporary directory needs these of Ceph (test/harness/s3-server.ts). */
@@ -34,6 +39,10 @@ const CEPH = ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph', 'monmaptool'].map(
 
 /** Told once per machine and set of packages, so that set-up does not try again each time. */
 const told = (names) => join(TOOLS, `debian-packages-${names.join('-').replaceAll(' ', '-')}.told`)
+
+function isProgram(name) {
+  return spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0
+}
 
 function debianServers() {
   const home = '/usr/lib/postgresql'
@@ -71,6 +80,8 @@ export function debianPackages(names) {
       if (words === undefined) {
         for (const name of missing()) say(`without ${name}: ${PACKAGES[name].lost}`)
         say('an ordinary user cannot install them (no apt-get, or no sudo without a password)')
+        const packages = missing().flatMap((name) => PACKAGES[name].apt())
+        say(`to have them, as root: apt-get install ${packages.join(' ')}`)
       } else {
         await aptInstall(words, missing())
       }
@@ -93,6 +104,7 @@ async function aptInstall(words, names) {
   const packages = () => names.flatMap((name) => PACKAGES[name].apt())
   const install = ['install', '-y', '-q', '--no-install-recommends']
   await apt(['update', '-q'])
+  say(`apt-get install ${packages().join(' ')}`)
   const { status, output } = await apt([...install, ...packages()])
   if (status !== 0) {
     const fix = `apt-get install ${packages().join(' ')}`

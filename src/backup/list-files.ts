@@ -109,11 +109,16 @@ function walkDirectory(walk: Walk, location: string, path: string): void {
     for (const name of EVERY_DATABASE_HAS) siblings.add(name)
   }
   for (const name of siblings) {
-    const childPath = path === '' ? name : `${path}/${name}`
+    const childPath = path === '' ? escapeTopName(name) : `${path}/${name}`
     const inclusion = decideInclusion(childPath, siblings, walk.exclusions)
     if (inclusion === 'leave-out') continue
     visit(walk, join(location, name), childPath, inclusion === 'directory-only')
   }
+}
+
+/** Names that begin with `@` are the list's own (`@config/`): a file's gets one more. */
+function escapeTopName(name: string): string {
+  return name.startsWith('@') ? `@${name}` : name
 }
 
 function visit(walk: Walk, location: string, path: string, directoryOnly: boolean): void {

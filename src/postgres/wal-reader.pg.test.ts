@@ -207,7 +207,7 @@ function find<K extends WalEvent['kind']>(events: readonly WalEvent[], kind: K):
 
 for (const major of MAJORS) {
   test(`every kind of record of PostgreSQL ${major}`, async () => {
-    const { server, directory } = await startArchiving(major, 1, major !== 15)
+    const { server, directory } = await startArchiving(major, 1, major === 15 ? undefined : true)
     await using _ = server
     const from = await currentLsn(server)
     const facts = await doEverything(server)

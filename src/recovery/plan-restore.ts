@@ -56,14 +56,14 @@ export interface FileSurvey {
 
 export async function surveyFiles(
   entries: AsyncIterable<FileEntry>,
-  takeOver: boolean,
+  aside: Aside,
 ): Promise<FileSurvey> {
   const bytesPerTablespace = new Map<number, number>([[0, 0]])
   const notes: string[] = []
   let files = 0
   let bytes = 0
   for await (const entry of entries) {
-    if (placeOf(entry, takeOver) === undefined) {
+    if (placeOf(entry, aside) === undefined) {
       if (entry.kind === 'link' && !isTablespaceLink(entry.path)) {
         notes.push(`${entry.path} was a link to ${entry.target}: it is not followed in the restore`)
       }
@@ -82,18 +82,42 @@ function isTablespaceLink(path: string): boolean {
   return /^pg_tblspc\/\d+$/.test(path)
 }
 
+/** What a restore puts aside. */
+export interface Aside {
+  /** Without --take-over: the original's configuration, for a copy gets its own. */
+  readonly takeOver: boolean
+  /** Configuration from outside the data directory. */
+  readonly hasConfiguration: boolean
+}
+
 /**
  * Where an entry is written, relative to the data directory; undefined: it is not. Links
- * out of the data directory are never made: they may lead into the living server.
+ * out of the data directory are never made: they may lead into the living server. What an
+ * earlier restore put aside is put further aside: no two entries get one place.
  */
-export function placeOf(entry: FileEntry, takeOver: boolean): string | undefined {
-  const { path, kind } = entry
-  if (path.startsWith('@config/')) return placeOfConfiguration(path)
-  if (path.startsWith('@')) return undefined
+export function placeOf(entry: FileEntry, aside: Aside): string | undefined {
+  const { kind } = entry
+  if (entry.path.startsWith('@config/')) return placeOfConfiguration(entry.path)
+  // The second @ is that of a file's own name.
+  const path = entry.path.startsWith('@@') ? entry.path.slice(1) : entry.path
+  if (path === entry.path && path.startsWith('@')) throw unknownPlace(path)
   if (kind === 'link') return undefined
   if (path === CONTROL_FILE_PATH) return UNFINISHED_CONTROL_FILE
-  if (!takeOver && REPLACED_IN_COPY.has(path)) return `${path}${ORIGINAL_SUFFIX}`
-  return path
+  const [top = ''] = path.split('/', 1)
+  const name = top.replace(/(\.original)+$/, '')
+  const isTaken = `${name}${ORIGINAL_SUFFIX}` === CONFIGURATION_DIRECTORY && name !== top
+  const movesAway = isTaken ? aside.hasConfiguration : !aside.takeOver && REPLACED_IN_COPY.has(name)
+  return movesAway ? `${top}${ORIGINAL_SUFFIX}${path.slice(top.length)}` : path
+}
+
+/** Not left out: what a later version stores there may be needed. */
+function unknownPlace(path: string): Failure {
+  return new Failure('TM1504', {
+    message: `the file list has an entry ${path}`,
+    because: 'this version of Tidemark does not know where it belongs',
+    fix: 'use the version of Tidemark that wrote the backup, or a later one',
+    details: { path },
+  })
 }
 
 /** Where the original's configuration from outside its data directory is put. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, hash, randomBytes } from 'node:crypto'
 import {
   mkdirSync,
   readdirSync,
@@ -150,6 +150,7 @@ function storePages(
   wrong: boolean,
 ): FileEntry {
   const leaves: LeafReference[] = []
+  const digests: Buffer[] = []
   const all = fingerprints(content)
   if (wrong && all.length > 0) all[0] = (all[0] as bigint) ^ 1n
   for (let first = 0; first < all.length; first += LEAF_PAGES) {
@@ -173,35 +174,49 @@ function storePages(
       if (place === undefined) builder.addZero()
       else builder.addStored(place.pack, place.frame, place.slot)
     }
-    const leaf = encodeLeaf(builder.build(all.slice(first, first + count)))
+    const part = all.slice(first, first + count)
+    digests.push(hash('sha256', part, 'buffer'))
+    const leaf = encodeLeaf(builder.build(part))
     leaves.push({ ...writers[0].add(FRAME_KINDS.leaves, encodeLeafFrame([leaf]), 1, []), slot: 0 })
   }
   const size = content.length
-  return { path, kind: 'pages', mode: 0o640, size, leaves, digest: '', packs: [], seen: STATUS }
+  const digest = hash('sha256', Buffer.concat(digests), 'hex')
+  return { path, kind: 'pages', mode: 0o640, size, leaves, digest, packs: [], seen: STATUS }
 }
 
-async function restoreInto(backup: HandMade): Promise<{ directory: string; list: RestoredFile[] }> {
+interface Restored {
+  readonly directory: string
+  readonly list: readonly RestoredFile[]
+  /** What the progress was told, and what the call returned. */
+  readonly advanced: number
+  readonly bytes: number
+}
+
+async function restoreInto(backup: HandMade): Promise<Restored> {
   const directory = join(temporaryDirectory(), 'data')
   mkdirSync(directory, { mode: 0o700 })
   const list: RestoredFile[] = []
-  await restoreFiles({
+  let advanced = 0
+  const bytes = await restoreFiles({
     storage: { url: backup.url },
     record: backup.record,
     dataDirectory: directory,
     owner: undefined,
     workers: 2,
-    progress: SILENT,
+    progress: { ...SILENT, advance: (done) => (advanced += done) },
     placeOf: ({ path }) => path,
     onFile: (file) => {
       list.push(file)
     },
   })
-  return { directory, list }
+  return { directory, list, advanced, bytes }
 }
 
 test('every byte comes back, with checksums, sizes and modes', async () => {
   const backup = await makeBackup()
-  const { directory, list } = await restoreInto(backup)
+  const { directory, list, advanced, bytes } = await restoreInto(backup)
+  const sum = [...backup.files.values()].reduce((total, { length }) => total + length, 0)
+  assert.deepEqual({ advanced, bytes }, { advanced: sum, bytes: sum })
   for (const [path, content] of backup.files) {
     assert.ok(readFileSync(join(directory, path)).equals(content), path)
     const reported = list.find((file) => file.path === path)

@@ -28,6 +28,8 @@ export interface RestoreFilesOptions {
   readonly dataDirectory: string
   readonly owner: Owner | undefined
   readonly workers: number
+  /** Smaller ones, for tests. */
+  readonly limits?: { readonly batchPages: number; readonly writeBackBytes: number }
   readonly progress: Progress
   readonly signal?: AbortSignal
   /** Where an entry goes, relative to the data directory; undefined: not restored. */
@@ -94,14 +96,15 @@ class FileRestore {
 
   /** While one batch is restored the next one is planned. */
   async run(): Promise<number> {
-    let builder = new BatchBuilder(FIRST_BATCH_PAGES)
+    const batchPages = this.#options.limits?.batchPages
+    let builder = new BatchBuilder(batchPages ?? FIRST_BATCH_PAGES)
     let restoring = Promise.resolve()
     const restore = async (): Promise<void> => {
       await restoring
       restoring = this.#restore(builder.build())
       // Seen where it is awaited; until then it is no unhandled rejection.
       restoring.catch(() => {})
-      builder = new BatchBuilder()
+      builder = new BatchBuilder(batchPages)
     }
     for await (const entry of readFileList(this.#storage, this.#options.record)) {
       const place = this.#options.placeOf(entry)
@@ -112,6 +115,8 @@ class FileRestore {
     await restore()
     await restoring
     await this.#writeBack
+    // It may have failed after the last task: no other sync would be told of that.
+    this.#pool.throwFailure()
     return this.#bytes
   }
 
@@ -138,12 +143,16 @@ class FileRestore {
 
   async #restore(batch: Batch): Promise<void> {
     const checksums = new FileChecksums(batch)
+    let written = 0
     await this.#pool.run(batch, ({ bytes, pieces, contents }) => {
       checksums.add(pieces, contents)
-      this.#bytes += bytes
+      written += bytes
       this.#options.progress.advance(bytes)
       this.#beginWriteBack(bytes)
     })
+    // Zero pages are holes that nobody writes.
+    this.#options.progress.advance(batch.bytes - written)
+    this.#bytes += batch.bytes
     for (const [number, { path, size }] of batch.files.entries()) {
       await this.#options.onFile({ path, size, crc32c: checksums.of(number) })
     }
@@ -155,7 +164,8 @@ class FileRestore {
    */
   #beginWriteBack(bytes: number): void {
     this.#sinceWriteBack += bytes
-    if (this.#writeBack !== undefined || this.#sinceWriteBack < WRITE_BACK_BYTES) return
+    const limit = this.#options.limits?.writeBackBytes ?? WRITE_BACK_BYTES
+    if (this.#writeBack !== undefined || this.#sinceWriteBack < limit) return
     this.#sinceWriteBack = 0
     this.#writeBack = runSync(this.#options.dataDirectory)
       .catch((error: unknown) => {

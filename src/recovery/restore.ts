@@ -47,6 +47,7 @@ import {
 import { type RestoredMarker, UNFINISHED_CONTROL_FILE } from './marker-files.ts'
 import { formatTarget, type Target } from './parse-target.ts'
 import {
+  type Aside,
   CONFIGURATION_DIRECTORY,
   placeOf,
   planRestore,
@@ -156,7 +157,7 @@ async function prepare(
   const tablespaces = planTablespaces(record.tablespaces, options.tablespaces)
   await checkTablespaces(tablespaces, destination)
   const replayedLocations = await checkReplayedTablespaces(found, tablespaces, options)
-  const survey = await surveyFiles(readFileList(storage, record), options.takeOver)
+  const survey = await surveyFiles(readFileList(storage, record), asideOf(options, record))
   const { takeOver } = options
   const input = { record, found, survey, destination, tablespaces, takeOver, notes }
   await checkSpace([...spaceNeeds(input), ...(await spaceFreedBy(destination))])
@@ -301,12 +302,16 @@ async function restoreInto(
     workers: options.workers,
     progress,
     signal,
-    placeOf: (entry) => placeOf(entry, options.takeOver),
+    placeOf: (entry) => placeOf(entry, asideOf(options, record)),
     onFile(file) {
       const path = file.path === UNFINISHED_CONTROL_FILE ? CONTROL_FILE_PATH : file.path
       if (path !== 'postgresql.auto.conf') manifest.add({ ...file, path })
     },
   })
+}
+
+function asideOf({ takeOver }: RestoreOptions, record: BackupRecord): Aside {
+  return { takeOver, hasConfiguration: record.configurationFiles.length > 0 }
 }
 
 /** Returns the socket directory of a copy. */

@@ -44,12 +44,12 @@ export function serverDirectory(major: number, embedded?: boolean): string {
   )
 }
 
-/** Debian's newest server, else the embedded one that `npm run demo` installs as well. */
+/** Debian's newest server, else the embedded 17, whose client tools npm has as well. */
 export function defaultMajor(): number {
   for (let major = NEWEST; major >= OLDEST; major--) {
     if (existsSync(join(debianDirectory(major), 'postgres'))) return major
   }
-  return existsSync(join(embeddedDirectory(15), 'postgres')) ? 15 : 17
+  return 17
 }
 
 /** Tools that only talk SQL to a server serve every major up to their own. */

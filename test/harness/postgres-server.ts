@@ -21,7 +21,7 @@ export const MAJORS = [13, 14, 15, 16, 17, 18] as const
 export type Settings = Readonly<Record<string, string>>
 
 interface ServerOptions {
-  /** Debian's newest unless given, else the embedded 15. */
+  /** Debian's newest unless given, else the embedded 17. */
   readonly major?: number
   /** true: the embedded build; false: Debian's; unset: Debian's where there is one. */
   readonly embedded?: boolean

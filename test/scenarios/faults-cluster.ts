@@ -139,9 +139,13 @@ export async function mark(server: PostgresServer, number: number): Promise<Mark
 
 /** Switches the segment and waits until it is archived; gives its name. */
 export async function archiveNow(server: PostgresServer): Promise<string> {
-  const [row] = await server.sql<{ name: string }>(
-    `SELECT pg_walfile_name(pg_switch_wal()) AS name`,
+  const [end] = await server.sql<{ bytes: string }>(
+    `SELECT pg_wal_lsn_diff(pg_switch_wal(), '0/0')::text AS bytes`,
   )
+  // With nothing to switch that is a segment's beginning, which 17 gives the new one's name.
+  const last = BigInt(end?.bytes ?? 0) - 1n
+  const lsn = `${(last >> 32n).toString(16)}/${(last & 0xffffffffn).toString(16)}`
+  const [row] = await server.sql<{ name: string }>(`SELECT pg_walfile_name('${lsn}') AS name`)
   const name = row?.name ?? ''
   const directory = join(server.dataDirectory, 'pg_wal/archive_status')
   for (let waited = 0; waited < 1200; waited++) {

@@ -15,6 +15,7 @@ import { openServerOn, type PostgresServer, startPostgres } from '../harness/pos
 import { removeDirectory } from '../harness/temporary-directory.ts'
 import { failureOf } from '../harness/tidemark.ts'
 import {
+  archiveNow,
   type FaultCluster,
   filesBelow,
   type Mark,
@@ -203,6 +204,9 @@ test('a tablespace created in the replay range beside its owner', async () => {
 
 test('directories that must not be restored into', async () => {
   const { server } = cluster
+  // The last backup's history file is archived behind its last segment; then all is still.
+  await server.sql(`SELECT pg_create_restore_point('still')`)
+  await archiveNow(server)
   const codes: Record<string, string> = {}
   const full = cluster.path('full')
   mkdirSync(full)

@@ -77,6 +77,7 @@ export async function protectServer(options: StartOptions = {}): Promise<Protect
   }
 }
 
+/** Switches the segment of a server that archives, and waits until it is archived. */
 export async function archiveNow(server: PostgresServer): Promise<void> {
   await server.sql('CHECKPOINT')
   const [row] = await server.sql<SwitchRow>('SELECT pg_walfile_name(pg_switch_wal()) AS name')

@@ -3,6 +3,7 @@
  * PostgreSQL's own checks before its first start.
  */
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import {
   chownSync,
   existsSync,
@@ -12,7 +13,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { crc32c } from '../../src/postgres/crc32c.ts'
 import type { PostgresServer } from '../harness/postgres-server.ts'
@@ -25,6 +26,17 @@ function makeOwnDirectory(cluster: ProtectedServer, name: string): string {
   const { runAs } = cluster.server
   if (runAs !== undefined) chownSync(directory, runAs.uid, runAs.gid)
   return directory
+}
+
+/** A file that is none of PostgreSQL's, whose content is its name. */
+function putFile(server: PostgresServer, name: string): void {
+  const path = join(server.dataDirectory, name)
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, name)
+  const { runAs } = server
+  if (runAs === undefined) return
+  const top = join(server.dataDirectory, name.split('/', 1)[0] as string)
+  execFileSync('chown', ['-R', `${runAs.uid}:${runAs.gid}`, top])
 }
 
 /**
@@ -51,6 +63,8 @@ test('restored files pass pg_verifybackup and pg_checksums before the first star
   const { server } = cluster
   await server.sql('CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 9000) g')
   await server.sql('CREATE TABLE empty (i int); CREATE UNLOGGED TABLE u AS SELECT 1 AS i')
+  const strange = ['@notes', '@config/0000/postgresql.conf', '@@twice', 'name with space']
+  for (const name of strange) putFile(server, name)
   await cluster.backup()
   await cluster.archiveNow()
   const into = cluster.path('copy')
@@ -58,6 +72,7 @@ test('restored files pass pg_verifybackup and pg_checksums before the first star
   await server.tool('pg_verifybackup', ['-n', into])
   await checkChecksums(server, into)
   await server.tool('pg_verifybackup', ['-n', into])
+  for (const name of strange) assert.equal(readFileSync(join(into, name), 'utf8'), name)
   const damaged = join(into, 'base/1/1259')
   const bytes = readFileSync(damaged)
   bytes.writeUInt8(bytes.readUInt8(5000) ^ 1, 5000)

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { hash } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { isFailure } from '../../base/failure.ts'
 import type { PagesEntry } from '../../repository/backup-record.ts'
 import { PAGE_BYTES, PAGES_PER_FRAME } from '../../repository/pack-format.ts'
 import { LEAF_PAGES, type Leaf, LeafBuilder } from '../../repository/page-map.ts'
@@ -41,8 +43,12 @@ function makeLeaves(
   return leaves
 }
 
-function entryOf(path: string, pages: number): PagesEntry {
-  return { path, kind: 'pages', mode: 0o600, size: pages * PAGE_BYTES } as unknown as PagesEntry
+function entryOf(path: string, leaves: readonly Leaf[]): PagesEntry {
+  const pages = leaves.reduce((sum, leaf) => sum + leaf.pageCount, 0)
+  const digests = leaves.map(({ fingerprints }) => hash('sha256', fingerprints, 'buffer'))
+  const digest = hash('sha256', Buffer.concat(digests), 'hex')
+  const size = pages * PAGE_BYTES
+  return { path, kind: 'pages', mode: 0o600, size, digest } as unknown as PagesEntry
 }
 
 const layout = fc
@@ -64,7 +70,8 @@ test('every stored page is in one task, and a large file is written in order', (
       const next = new Map<string, number>()
       for (const [number, pages] of layouts.entries()) {
         const path = `file${number}`
-        builder.addPages(entryOf(path, pages.length), makeLeaves(pages, next, places, path))
+        const leaves = makeLeaves(pages, next, places, path)
+        builder.addPages(entryOf(path, leaves), leaves)
       }
       const batch = builder.build()
       const found = new Map<string, string>()
@@ -109,8 +116,37 @@ test('a file whose own order would decode frames over and over is taken in pack 
     }
     leaves.push(leaf.build(new BigUint64Array(LEAF_PAGES)))
   }
-  builder.addPages(entryOf('file', pages), leaves)
+  builder.addPages(entryOf('file', leaves), leaves)
   const { files, queues } = builder.build()
   assert.equal(files[0]?.direct, false)
   assert.ok(queues.every((queue) => queue.length === 1))
 })
+
+test('leaves of another file, in another order or not full are no map', () => {
+  const leafOf = (pages: number, first: bigint): Leaf => {
+    const leaf = new LeafBuilder()
+    for (let page = 0; page < pages; page++) leaf.addZero()
+    return leaf.build(BigUint64Array.from({ length: pages }, (_, page) => first + BigInt(page)))
+  }
+  const leaves = [leafOf(LEAF_PAGES, 0n), leafOf(LEAF_PAGES, 5000n), leafOf(9, 9000n)]
+  const [one, two, three] = leaves as [Leaf, Leaf, Leaf]
+  const entry = entryOf('file', leaves)
+  new BatchBuilder().addPages(entry, leaves)
+  const short = [leafOf(1000, 0n), two]
+  for (const [claimed, given] of [
+    [entry, [two, one, three]],
+    [entry, [one, leafOf(LEAF_PAGES, 5001n), three]],
+    [entry, [one, two]],
+    [entry, [one, two, leafOf(10, 9000n)]],
+    [entryOf('file', short), short],
+  ] as const) {
+    const builder = new BatchBuilder()
+    assert.throws(() => {
+      builder.addPages(claimed, given)
+    }, isMapFailure)
+  }
+})
+
+function isMapFailure(error: unknown): boolean {
+  return isFailure(error, 'TM1218') && /page map of file/.test(error.message)
+}

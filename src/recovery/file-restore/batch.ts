@@ -11,6 +11,7 @@
 import type { FileEntry, PagesEntry } from '../../repository/backup-record.ts'
 import { PAGE_BYTES, PAGES_PER_FRAME } from '../../repository/pack-format.ts'
 import { LEAF_PAGES, type Leaf, type PageRun, ZERO_RUN } from '../../repository/page-map.ts'
+import { proveMap } from './prove-map.ts'
 import { type BatchFile, RUN_FIELDS, type ToWorker } from './messages.ts'
 
 /** A task of small files is cut at a frame's end once it has this many pages (8 MiB). */
@@ -53,7 +54,8 @@ export class BatchBuilder {
   }
 
   get isFull(): boolean {
-    return this.#pages >= this.#maxPages || this.#files.length >= BATCH_FILES
+    const isLong = this.#bytes >= this.#maxPages * PAGE_BYTES
+    return isLong || this.#files.length >= BATCH_FILES
   }
 
   /** `path`: where it is written, which is not always the entry's own. */
@@ -67,9 +69,9 @@ export class BatchBuilder {
   }
 
   addPages(entry: PagesEntry, leaves: readonly Leaf[]): void {
+    proveMap(entry, leaves)
     const { path, mode, size } = entry
-    const pages = leaves.reduce((sum, leaf) => sum + leaf.pageCount, 0)
-    if (pages * PAGE_BYTES !== size) throw new Error(`the page map of ${path} has ${pages} pages`)
+    const pages = size / PAGE_BYTES
     const zeroPages = leaves.reduce((sum, leaf) => sum + countZeroPages(leaf), 0)
     const inOwnOrder = pages >= LARGE_FILE_PAGES && countDecodes(leaves) <= MAX_DECODES
     const file = this.#addFile({ path, mode, size, direct: inOwnOrder }, zeroPages)

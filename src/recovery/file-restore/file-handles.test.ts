@@ -30,6 +30,19 @@ test('a file system that refuses direct writes gets ordinary ones, from then on'
   handles.closeAll()
 })
 
+test('files that were open when direct writes were refused get ordinary ones as well', () => {
+  const handles = new FileHandles(temporaryDirectory(), undefined)
+  const other = { ...FILE, path: 'other' }
+  assert.ok(isDirect(handles.handle(other)))
+  const refuse = (fd: number): void => {
+    if (isDirect(fd)) throw Object.assign(new Error('EINVAL'), { code: 'EINVAL' })
+  }
+  handles.writePart(FILE, refuse)
+  handles.writePart(other, refuse)
+  assert.ok(!isDirect(handles.handle(other)))
+  handles.closeAll()
+})
+
 test('EINVAL of an ordinary write is an error, and so is any other of a direct one', () => {
   for (const [direct, code] of [
     [false, 'EINVAL'],

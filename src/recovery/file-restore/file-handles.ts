@@ -60,8 +60,8 @@ export class FileHandles {
       write(fd)
     } catch (error) {
       if (!this.#refusesDirect(file, error)) throw error
-      this.#open.delete(file.path)
-      closeSync(fd)
+      // Others were opened with the flag as well.
+      this.closeAll()
       write(this.handle(file))
     }
   }

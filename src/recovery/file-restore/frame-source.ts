@@ -30,6 +30,13 @@ interface Frame {
   raw: Uint8Array | undefined
 }
 
+/**
+ * Who proves what is decoded: the hashes of the frames, or the fingerprints of the pages. A
+ * file that has no fingerprints may go on in the next portion, and its own hash would not
+ * tell any more which pack was damaged.
+ */
+export type Proof = 'frames' | 'pages'
+
 /** Memory that goes from portion to portion. */
 export class FrameMemory {
   readonly #stored: ArrayBuffer[] = []
@@ -68,12 +75,13 @@ const NOTHING = new Uint8Array(0)
 export class Portion {
   readonly #frames: ReadonlyMap<string, Frame>
   readonly #memory: FrameMemory
+  readonly #proof: Proof
   #stored: Uint8Array = NOTHING
   #current: Frame | undefined
   #raw: Uint8Array = NOTHING
 
   /** `uses`: one for each call of next() that will follow, in that order. */
-  constructor(uses: readonly FrameUse[], memory: FrameMemory) {
+  constructor(uses: readonly FrameUse[], memory: FrameMemory, proof: Proof) {
     const frames = new Map<string, Frame>()
     for (const { pack, ordinal } of uses) {
       const key = `${pack}/${ordinal}`
@@ -86,6 +94,7 @@ export class Portion {
     }
     this.#frames = frames
     this.#memory = memory
+    this.#proof = proof
   }
 
   /** Reads what next() decodes. TM1602, TM15xx; TM1601 when an index is damaged. */
@@ -109,19 +118,25 @@ export class Portion {
   }
 
   /**
-   * The frame of the next use; it holds until the next call. Not proved: the caller proves
-   * what it takes, and asks findDamage() when that fails.
+   * The frame of the next use; it holds until the next call. With the proof of pages the
+   * caller proves what it takes, and asks findDamage() when that fails.
    */
   next({ pack, ordinal }: FrameUse): Uint8Array {
     const frame = this.#frames.get(`${pack}/${ordinal}`)
     if (frame?.reader === undefined) throw new Error(`frame ${ordinal} of ${pack} was not read`)
     if (frame !== this.#current) {
       this.#leaveCurrent()
-      this.#raw = frame.raw ?? frame.reader.decodeUnproved(ordinal, frame.first, frame.stored)
+      this.#raw = frame.raw ?? this.#decode(frame.reader, frame)
       this.#current = frame
     }
     frame.uses--
     return this.#raw
+  }
+
+  #decode(reader: PackReader, { ordinal, first, stored }: Frame): Uint8Array {
+    return this.#proof === 'frames'
+      ? reader.decodeStored(ordinal, first, stored)
+      : reader.decodeUnproved(ordinal, first, stored)
   }
 
   /** Throws TM1601 for the first frame whose stored bytes are not those that were written. */

@@ -81,7 +81,7 @@ class RestoreWorker {
         if (frames.size > MAX_FRAMES) break
         uses.push({ pack, ordinal })
       }
-      const portion = new Portion(uses, this.#memory)
+      const portion = new Portion(uses, this.#memory, 'pages')
       const part = runs.subarray(from, to)
       const isLast = to >= runs.length
       const run = (): FromWorker | undefined => {
@@ -122,7 +122,7 @@ class RestoreWorker {
     yield { run: () => writing.next(EMPTY_FRAME).value ?? undefined }
     for (let from = 0; from < chunks.length; from += MAX_FRAMES) {
       const uses = chunks.slice(from, from + MAX_FRAMES)
-      const portion = new Portion(uses, this.#memory)
+      const portion = new Portion(uses, this.#memory, 'frames')
       const run = (): FromWorker | undefined => {
         let answer: FromWorker | undefined
         using(portion, () => {

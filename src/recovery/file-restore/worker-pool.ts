@@ -40,6 +40,13 @@ export class WorkerPool {
       worker.on('error', (error) => {
         this.fail(error instanceof Error ? error : new Error(String(error)))
       })
+      // Whoever waits for an answer that will never come must learn of it.
+      worker.on('messageerror', (error) => {
+        this.fail(error)
+      })
+      worker.on('exit', () => {
+        this.fail(new Error('a restore worker ended early'))
+      })
       this.#workers.push(worker)
     }
   }
@@ -74,6 +81,11 @@ export class WorkerPool {
     this.#wake?.()
   }
 
+  /** What fail() was told, for whoever waits for something else than run(). */
+  throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.#workers.map(async (worker) => await worker.terminate()))
   }
@@ -102,7 +114,7 @@ export class WorkerPool {
         this.#wake = resolve
       })
     }
-    if (this.#failure !== undefined) throw this.#failure
+    this.throwFailure()
   }
 
   #take(worker: Worker, message: FromWorker): void {
