@@ -21,5 +21,5 @@ export function findTests(suffix: string, patterns: readonly string[]): string[]
 function weight(path: string): number {
   if (path.startsWith('test/scenarios/')) return 3
   if (path.startsWith('test/simulation/')) return 2
-  return path.endsWith('.pg.test.ts') ? 1 : 0
+  return /\.(pg|s3)\.test\.ts$/.test(path) ? 1 : 0
 }

@@ -34,6 +34,7 @@ const STEPS = {
     postgresServers('all'),
     postgresTools,
     debianPackages(['postgresql', 'rescue reader']),
+    debianPackages(['ceph']),
   ],
   soak: () => STEPS.test(),
   bench: () => [dependencies, runtime, kernel, debianPackages(['postgresql', 'pgbackrest'])],

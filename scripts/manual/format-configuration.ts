@@ -38,6 +38,26 @@ A key that is not in the table below is an error, with its line and column and t
 was probably meant. [tidemark.schema.json](tidemark.schema.json) is the same table as a JSON
 Schema, for editors.
 
+A repository in an S3 store is \`s3://bucket/prefix\`. The bucket must be there; Tidemark does not
+create it. Stores that are not Amazon's are named by \`endpoint\`, mostly with \`pathStyle: true\`:
+
+\`\`\`yaml
+repositories:
+  offsite:
+    url: s3://acme-backups/main
+    endpoint: https://s3.example.org:9000
+    pathStyle: true
+    accessKeyId: \${S3_KEY}
+    secretAccessKey: file:/etc/tidemark/s3.secret
+    bandwidth: 50MB/s
+\`\`\`
+
+\`bandwidth\` holds for one command with all its workers, on average over some tens of MiB;
+\`wal push\` is a command as well. What the store must offer and permit is in
+[errors](errors.md) under TM1510 and TM1512. Have the bucket abort unfinished multipart uploads
+after some days (a lifecycle rule, a day at least), and leave its versioning off or expire old
+versions: Tidemark overwrites nothing that it needs.
+
 Secrets: \`file:/path\` stands for the content of that file, \`\${NAME}\` for an environment
 variable. Secrets are never printed. The file itself is created with mode 0600, for the user
 of the PostgreSQL server: its archive_command reads it.

@@ -15,6 +15,11 @@ const PACKAGES = {
     apt: () => [newestKnown(), 'postgresql-contrib'],
     lost: 'the tests that need PostgreSQL’s client tools (pg_dump, pg_amcheck …) are skipped',
   },
+  ceph: {
+    isInstalled: () => CEPH.every((program) => existsSync(program)),
+    apt: () => ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
+    lost: 'the tests that need an S3 server (Ceph’s radosgw) are skipped',
+  },
   pgbackrest: {
     isInstalled: () => existsSync('/usr/bin/pgbackrest'),
     apt: () => ['pgbackrest'],
@@ -27,8 +32,13 @@ const PACKAGES = {
   },
 }
 
+/** An S3 server in a temporary directory needs these of Ceph (test/harness/s3-server.ts). */
+const CEPH = ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph', 'monmaptool'].map(
+  (name) => `/usr/bin/${name}`,
+)
+
 /** Told once per machine and set of packages, so that set-up does not try again each time. */
-const TOLD = join(TOOLS, 'debian-packages.told')
+const told = (names) => join(TOOLS, `debian-packages-${names.join('-').replaceAll(' ', '-')}.told`)
 
 function isProgram(name) {
   return spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0
@@ -64,7 +74,7 @@ export function debianPackages(names) {
   return {
     title: `Debian's packages (${names.join(', ')})`,
     optional: true,
-    isReady: () => missing().length === 0 || readText(TOLD) === mark(),
+    isReady: () => missing().length === 0 || readText(told(names)) === mark(),
     async install() {
       const words = privilege()
       if (words === undefined) {
@@ -75,7 +85,7 @@ export function debianPackages(names) {
       } else {
         await aptInstall(words, missing())
       }
-      if (missing().length > 0) writeFileSync(TOLD, mark())
+      if (missing().length > 0) writeFileSync(told(names), mark())
     },
   }
 }

@@ -6,6 +6,7 @@ import type { ControlFile } from '../postgres/control-file.ts'
 import type { ServerSession, ServerSessionOptions } from '../postgres/server-session.ts'
 import type { PostgresVersion } from '../postgres/versions.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
+import type { StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ChosenBase } from './choose-base.ts'
 import type { StartCopyRunner } from './copy-files.ts'
@@ -13,6 +14,8 @@ import type { ServerFacts } from './server-facts.ts'
 
 export interface TakeBackupOptions {
   readonly storage: Storage
+  /** What worker threads open it by; its URL alone unless given. */
+  readonly specification?: StorageSpecification
   readonly cluster: string
   /** A PostgreSQL URL; the server must run on this host. */
   readonly connection: string

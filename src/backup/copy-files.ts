@@ -9,6 +9,7 @@
 import { Worker } from 'node:worker_threads'
 import { fromFailureMessage } from '../base/failure.ts'
 import type { PackSummary } from '../repository/pack-writer.ts'
+import type { StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { CopyEngine } from './copy/copy-engine.ts'
 import type {
@@ -41,7 +42,11 @@ export interface CopyRunner {
   close(): Promise<void>
 }
 
-export type StartCopyRunner = (storage: Storage, workers: number) => CopyRunner
+export type StartCopyRunner = (
+  storage: Storage,
+  workers: number,
+  specification: StorageSpecification,
+) => CopyRunner
 
 /** Sequence numbers from `workers` on are free for the caller's own packs: step by this. */
 export function sequenceStep(workers: number): number {
@@ -55,9 +60,13 @@ const INLINE_BYTES = 8 * 1024 * 1024
  * Threads where there is much to read. Told early, they load their code while the caller
  * still waits for the server's checkpoint.
  */
-export function startCopy(storage: Storage, workers: number): CopyRunner {
+export function startCopy(
+  storage: Storage,
+  workers: number,
+  specification: StorageSpecification,
+): CopyRunner {
   const stop = new SharedArrayBuffer(4)
-  const start: WorkerStart = { storageUrl: storage.url, stop }
+  const start: WorkerStart = { storage: specification, stop }
   let threads: readonly CopyThread[] | undefined
   const startThreads = (): readonly CopyThread[] => {
     threads ??= Array.from({ length: workers }, () => new CopyThread(start))

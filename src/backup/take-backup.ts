@@ -43,7 +43,11 @@ export async function takeBackup(
 ): Promise<BackupResult> {
   progress.phase('connecting')
   const startCopying = options.startCopying ?? startCopy
-  const runner = startCopying(options.storage, options.workers)
+  const runner = startCopying(
+    options.storage,
+    options.workers,
+    options.specification ?? { url: options.storage.url },
+  )
   try {
     const open = options.openSession ?? openServerSession
     const session = await open({

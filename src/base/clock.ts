@@ -10,6 +10,11 @@ export function monotonicMs(): number {
   return performance.now()
 }
 
+/** As monotonicMs(), and the same for all threads of the process. */
+export function monotonicNs(): bigint {
+  return process.hrtime.bigint()
+}
+
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   await delay(ms, undefined, signal === undefined ? {} : { signal })
 }

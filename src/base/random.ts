@@ -1,6 +1,11 @@
 /** The only source of randomness. */
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 
 export function randomHex(bytes: number): string {
   return randomBytes(bytes).toString('hex')
+}
+
+/** From 0 to `most`, both included. */
+export function randomUpTo(most: number): number {
+  return randomInt(Math.floor(most) + 1)
 }

@@ -106,7 +106,15 @@ function addSetUpCommands(program: Command, run: RunAction): void {
       'Detects the server, writes tidemark.yaml and creates the repository. Server settings are only changed with --configure; without it, the statements to run are printed. Run again, it changes nothing.',
     )
     .option('--connection <url>', 'how to reach the server')
-    .option('--repository <url>', 'where backups and WAL shall be kept: file:///path')
+    .option(
+      '--repository <url>',
+      'where backups and WAL shall be kept: file:///path or s3://bucket/prefix',
+    )
+    .option('--region <name>', 's3: the region of the bucket')
+    .option('--endpoint <url>', 's3: the store, where it is not Amazon: https://host:port')
+    .option('--path-style', 's3: the bucket stands in the path of requests')
+    .option('--access-key-id <reference>', 's3: the key of access, best as file:/path or ${NAME}')
+    .option('--secret-access-key <reference>', 's3: its secret, as file:/path or ${NAME}')
     .option('--name <name>', 'name of the cluster (default: main)')
     .option('--configure', 'set the server up for archiving (ALTER SYSTEM, reload)')
     .option('-y, --yes', 'ask nothing')

@@ -5,6 +5,7 @@
  * every other end of `wal get` but success is 255. Nothing slow is imported here.
  */
 import { resolve } from 'node:path'
+import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
 import { openRepository } from '../repository/repository.ts'
@@ -19,10 +20,7 @@ export const EXIT_GET_FAILED = 255
 export async function runWalCommand(options: WalArguments): Promise<number> {
   try {
     const cluster = await findCluster(options)
-    const storages = await Promise.all(cluster.repositories.map(({ url }) => openStorage({ url })))
-    return options.command === 'push'
-      ? await push(options, cluster, storages)
-      : await get(options, cluster, storages)
+    return options.command === 'push' ? await push(options, cluster) : await get(options, cluster)
   } catch (error) {
     const status = reportFailure(error, options)
     return options.command === 'get' ? EXIT_GET_FAILED : status
@@ -40,13 +38,10 @@ async function findCluster(options: WalArguments): Promise<WalCluster> {
   return chooseCluster(configuration, named)
 }
 
-async function push(
-  options: WalArguments,
-  cluster: WalCluster,
-  storages: readonly Storage[],
-): Promise<number> {
+async function push(options: WalArguments, cluster: WalCluster): Promise<number> {
   const { pushWalFile } = await import('../archive/push-wal.ts')
   const { systemIdentifier } = options
+  const storages = await Promise.all(cluster.repositories.map(open))
   for (const storage of storages) await openRepository(storage)
   const result = await pushWalFile({
     storages,
@@ -59,14 +54,18 @@ async function push(
   return 0
 }
 
-async function get(
-  options: WalArguments,
-  cluster: WalCluster,
-  storages: readonly Storage[],
-): Promise<number> {
+/** Most repositories are directories, which need no keys: that code is not loaded for them. */
+async function open(repository: RepositoryConfiguration): Promise<Storage> {
+  const { url, s3, bandwidth } = repository
+  if (s3 === undefined && bandwidth === undefined) return await openStorage({ url })
+  const { resolveStorage } = await import('../config/resolve-storage.ts')
+  return await openStorage(resolveStorage(repository, environment()))
+}
+
+async function get(options: WalArguments, cluster: WalCluster): Promise<number> {
   const { fetchWalFile } = await import('../archive/fetch-wal.ts')
   const [name, destination] = options.words as [string, string]
-  const { usable, refusal } = await openRepositories(storages)
+  const { usable, refusal } = await openRepositories(cluster)
   const systemIdentifier =
     options.systemIdentifier ?? (await findSystem(cluster.name, usable, destination))
   const outcome = await fetchWalFile({
@@ -85,12 +84,13 @@ async function get(
 
 /** A repository that cannot be read proves no absence, and keeps no other from serving. */
 async function openRepositories(
-  storages: readonly Storage[],
+  cluster: WalCluster,
 ): Promise<{ usable: Storage[]; refusal: unknown }> {
   const usable: Storage[] = []
   let refusal: unknown
-  for (const storage of storages) {
+  for (const repository of cluster.repositories) {
     try {
+      const storage = await open(repository)
       await openRepository(storage)
       usable.push(storage)
     } catch (error) {

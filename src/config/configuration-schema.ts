@@ -5,11 +5,16 @@
 import { z } from 'zod'
 import { Failure } from '../base/failure.ts'
 import { isClusterName } from '../repository/keys.ts'
-import { parseFileUrl } from '../storage/open-storage.ts'
+import { assertStorageUrl, isS3Url } from '../storage/open-storage.ts'
+import { isBandwidth } from './resolve-storage.ts'
 
 const NAME_RULE = '1 to 63 of a-z, 0-9, _ and -, beginning with a letter'
 
 const name = z.string().refine(isClusterName, { error: `a name is ${NAME_RULE}` })
+
+function s3Text(description: string, examples: string[]) {
+  return z.string().min(1).optional().meta({ description, examples })
+}
 
 const repository = z
   .strictObject({
@@ -18,10 +23,60 @@ const repository = z
       .superRefine(refuseWrongUrl)
       .meta({
         description:
-          'Where the repository is: `file:///absolute/path`. The same URL must not be used twice.',
-        examples: ['file:///var/lib/tidemark'],
+          'Where the repository is: `file:///absolute/path`, or `s3://bucket/prefix` in an S3 store. The same URL must not be used twice.',
+        examples: ['file:///var/lib/tidemark', 's3://acme-backups/main'],
+      }),
+    region: s3Text(
+      'The region of the bucket. Without it that of `AWS_REGION` or of `~/.aws/config`.',
+      ['eu-central-1'],
+    ),
+    endpoint: z
+      .string()
+      .regex(/^https?:\/\/[^/?#@]+\/?$/, {
+        error: 'an endpoint is a URL without a path: https://s3.example.org:9000',
+      })
+      .optional()
+      .meta({
+        description: 'The S3 store, where it is not Amazon: a URL with host and port.',
+        examples: ['https://s3.example.org:9000'],
+      }),
+    pathStyle: z.boolean().optional().meta({
+      description:
+        'S3: the bucket stands in the path (`https://host/bucket`) and not before the host. Most stores that are not Amazon want `true`.',
+    }),
+    storageClass: s3Text(
+      'S3: the storage class of every object. That of the bucket unless given.',
+      ['STANDARD_IA'],
+    ),
+    caFile: z
+      .string()
+      .regex(/^\//, { error: 'a file is named by its absolute path' })
+      .optional()
+      .meta({
+        description:
+          'S3: a PEM file with the certificate of the authority that the endpoint is trusted by.',
+        examples: ['/etc/tidemark/ca.pem'],
+      }),
+    accessKeyId: s3Text(
+      'S3: the key of access, given together with `secretAccessKey`. Without both: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `~/.aws/credentials`, or the role of the machine.',
+      ['${S3_KEY}'],
+    ),
+    secretAccessKey: s3Text(
+      'S3: its secret, best as `file:/path` (the content of that file) or `${NAME}` (an environment variable).',
+      ['file:/etc/tidemark/s3.secret'],
+    ),
+    sessionToken: s3Text('S3: the token of temporary credentials.', ['${S3_TOKEN}']),
+    bandwidth: z
+      .string()
+      .refine(isBandwidth, { error: 'a bandwidth is a number with kB/s, MB/s or GB/s: 50MB/s' })
+      .optional()
+      .meta({
+        description:
+          'The most that one command reads from and writes to this repository, on average, in units of 1024. No limit unless given.',
+        examples: ['50MB/s'],
       }),
   })
+  .superRefine(refuseMixtures)
   .meta({ description: 'A place that keeps backups and WAL.' })
 
 const wal = z
@@ -83,9 +138,37 @@ export function configurationJsonSchema(): Record<string, unknown> {
   return z.toJSONSchema(configurationSchema, { io: 'input' }) as Record<string, unknown>
 }
 
+/** Keys that go together, and keys of another kind of repository. */
+function refuseMixtures(
+  { url, bandwidth: _, ...s3 }: Record<string, unknown> & { url: string },
+  context: z.RefinementCtx,
+): void {
+  const refuse = (key: string, message: string): void => {
+    context.addIssue({ code: 'custom', path: [key], message })
+  }
+  const given = Object.keys(s3).filter((key) => s3[key] !== undefined)
+  const [first] = given
+  if (!isS3Url(url) && first !== undefined) {
+    refuse(first, `only an s3 repository has it; ${url} is none`)
+  }
+  const has = (key: string): boolean => given.includes(key)
+  if (has('accessKeyId') !== has('secretAccessKey')) {
+    const [present, missing] = has('accessKeyId')
+      ? (['accessKeyId', 'secretAccessKey'] as const)
+      : (['secretAccessKey', 'accessKeyId'] as const)
+    refuse(
+      present,
+      `${missing} is missing beside it; give both, or none to use those of the machine`,
+    )
+  }
+  if (has('sessionToken') && !has('secretAccessKey')) {
+    refuse('sessionToken', 'it belongs to accessKeyId and secretAccessKey, which are missing')
+  }
+}
+
 function refuseWrongUrl(url: string, context: z.RefinementCtx): void {
   try {
-    parseFileUrl(url)
+    assertStorageUrl(url)
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const message = `${error.message}: ${error.because}; ${error.fix}`

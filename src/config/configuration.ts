@@ -15,6 +15,21 @@ export interface Configuration {
 export interface RepositoryConfiguration {
   readonly name: string
   readonly url: string
+  /** Of an s3 repository, as the file says it, references not replaced: resolve-storage.ts. */
+  readonly s3?: S3Configuration
+  /** `50MB/s` */
+  readonly bandwidth?: string
+}
+
+export interface S3Configuration {
+  readonly region?: string
+  readonly endpoint?: string
+  readonly pathStyle?: boolean
+  readonly storageClass?: string
+  readonly caFile?: string
+  readonly accessKeyId?: string
+  readonly secretAccessKey?: string
+  readonly sessionToken?: string
 }
 
 export interface ClusterConfiguration {
@@ -28,7 +43,7 @@ export interface ClusterConfiguration {
 
 export function buildConfiguration(path: string, file: ConfigurationFile): Configuration {
   const repositories = new Map(
-    Object.entries(file.repositories).map(([name, { url }]) => [name, { name, url }]),
+    Object.entries(file.repositories).map(([name, one]) => [name, buildRepository(name, one)]),
   )
   const clusters = new Map<string, ClusterConfiguration>()
   for (const [name, cluster] of Object.entries(file.clusters)) {
@@ -42,6 +57,19 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
     })
   }
   return { path, repositories, clusters }
+}
+
+function buildRepository(
+  name: string,
+  { url, bandwidth, ...s3 }: ConfigurationFile['repositories'][string],
+): RepositoryConfiguration {
+  const known = Object.entries(s3).filter(([, value]) => value !== undefined)
+  return {
+    name,
+    url,
+    ...(known.length === 0 ? {} : { s3: Object.fromEntries(known) }),
+    ...(bandwidth === undefined ? {} : { bandwidth }),
+  }
 }
 
 /** The parser has refused unknown names already, with their place in the file. */

@@ -198,8 +198,9 @@ function findEqualUrls(
 ): ConfigurationProblem[] {
   const owners = new Map<string, string>()
   const problems: ConfigurationProblem[] = []
-  for (const [name, { url }] of Object.entries(file.repositories)) {
-    const same = new URL(url).href.replace(/\/+$/, '')
+  for (const [name, { url, endpoint = '' }] of Object.entries(file.repositories)) {
+    // Two stores may have buckets of one name.
+    const same = `${new URL(url).href.replace(/\/+$/, '')} ${endpoint}`
     const owner = owners.get(same)
     if (owner === undefined) owners.set(same, name)
     else {

@@ -43,7 +43,8 @@ export class Secret {
  * anything else is the value itself. `where` names the key in messages.
  */
 export function resolveSecret(text: string, where: string, env: Environment): Secret {
-  if (text.startsWith('file:')) return new Secret(readSecretFile(text, where))
+  const path = findSecretFile(text)
+  if (path !== undefined) return new Secret(readSecretFile(path, where))
   return new Secret(replaceVariables(text, where, env))
 }
 
@@ -62,10 +63,13 @@ export function replaceVariables(text: string, where: string, env: Environment):
   })
 }
 
-function readSecretFile(reference: string, where: string): string {
-  const path = reference.startsWith('file://')
-    ? fileURLToPath(reference)
-    : reference.slice('file:'.length)
+/** The path that a reference names; undefined for what is no reference to a file. */
+export function findSecretFile(text: string): string | undefined {
+  if (!text.startsWith('file:')) return undefined
+  return text.startsWith('file://') ? fileURLToPath(text) : text.slice('file:'.length)
+}
+
+function readSecretFile(path: string, where: string): string {
   const refused = (because: string, cause?: unknown): Failure =>
     new Failure('TM1005', {
       message: `the secret file ${path} of ${where} cannot be used`,

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFailure } from '../base/failure.ts'
+import { findPrivateDirectory } from './private-directory.ts'
 import { loadWalConfiguration } from './wal-configuration.ts'
 
 const TEXT = `repositories: { local: { url: file:///var/lib/tidemark } }
@@ -20,6 +21,20 @@ test('the second reading, from memory, says what the first one parsed', async ()
     assert.deepEqual(first.clusters.get('main')?.repositories, [
       { name: 'local', url: 'file:///var/lib/tidemark' },
     ])
+  })
+})
+
+test('a secret that stands in the file itself is written nowhere else', async () => {
+  await withFile(async (path) => {
+    const directory = findPrivateDirectory() ?? ''
+    const secret = `secret-of-${path.replaceAll('/', '-')}`
+    const repository = `{ url: 's3://bucket', accessKeyId: a, secretAccessKey: '${secret}' }`
+    writeFileSync(path, TEXT.replace('{ url: file:///var/lib/tidemark }', repository))
+    const { clusters } = await loadWalConfiguration(path, {})
+    assert.equal(clusters.get('main')?.repositories[0]?.s3?.secretAccessKey, secret)
+    for (const name of readdirSync(directory).filter((each) => each.endsWith('.json'))) {
+      assert.ok(!readFileSync(join(directory, name), 'utf8').includes(secret), name)
+    }
   })
 })
 

@@ -16,7 +16,7 @@ import { readConfigurationText } from './find-configuration.ts'
 import { findPrivateDirectory } from './private-directory.ts'
 
 /** Raised when the schema or the shape below changes its meaning. */
-const MEMORY_FORMAT = 1
+const MEMORY_FORMAT = 2
 
 export interface WalConfiguration {
   readonly path: string
@@ -40,8 +40,16 @@ export async function loadWalConfiguration(
   const clusters = [...parseConfiguration(path, text).clusters.values()].map(
     ({ name, repositories }) => ({ name, repositories }),
   )
-  if (memory !== undefined) remember(memory, clusters)
+  const isSecret = clusters.some(({ repositories }) => repositories.some(holdsSecret))
+  if (memory !== undefined && !isSecret) remember(memory, clusters)
   return { path, clusters: byName(clusters) }
+}
+
+/** A key that stands in the file itself and not behind a reference. */
+function holdsSecret({ s3 }: RepositoryConfiguration): boolean {
+  return [s3?.secretAccessKey, s3?.sessionToken].some(
+    (text) => text !== undefined && !text.startsWith('file:') && !/^\$\{[^}]*\}$/.test(text),
+  )
 }
 
 function byName(clusters: readonly WalCluster[]): Map<string, WalCluster> {

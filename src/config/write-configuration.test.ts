@@ -21,7 +21,29 @@ test('a new file, and the same facts again', () => {
     MAIN.connection,
   )
   const again = planConfiguration('/x', first.text, MAIN)
-  assert.deepEqual(again, { text: first.text, repository: 'local', changed: false })
+  const configuration = { name: 'local', url: MAIN.repositoryUrl }
+  assert.deepEqual(first.configuration, configuration)
+  assert.deepEqual(again, {
+    text: first.text,
+    repository: 'local',
+    configuration,
+    changed: false,
+  })
+})
+
+test('how an object store is reached is written once, and not silently changed', () => {
+  const s3 = { region: 'eu-1', endpoint: 'https://s3.example.org', pathStyle: true }
+  const wanted = { ...MAIN, repositoryUrl: 's3://bucket/x', s3 }
+  const { text, configuration } = planConfiguration('/x', undefined, wanted)
+  assert.deepEqual(configuration, { name: 'local', url: 's3://bucket/x', s3 })
+  const { s3: _, ...silent } = wanted
+  assert.equal(planConfiguration('/x', text, silent).changed, false)
+  assert.deepEqual(planConfiguration('/x', text, silent).configuration, configuration)
+  const other = { ...wanted, s3: { ...s3, region: 'us-1' } }
+  assert.throws(
+    () => planConfiguration('/x', text, other),
+    (error) => isFailure(error, 'TM1006') && error.fix !== '',
+  )
 })
 
 test('a second cluster keeps comments and everything that was there', () => {

@@ -10,6 +10,7 @@ import { basename, dirname, join } from 'node:path'
 import { isMap, parseDocument } from 'yaml'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import { randomHex } from '../base/random.ts'
+import type { RepositoryConfiguration, S3Configuration } from './configuration.ts'
 import { parseConfiguration } from './parse-configuration.ts'
 import { withoutPassword } from './secret.ts'
 
@@ -17,11 +18,14 @@ export interface NewCluster {
   readonly cluster: string
   readonly connection: string
   readonly repositoryUrl: string
+  /** For a repository that the file does not have yet. */
+  readonly s3?: S3Configuration
 }
 
 export interface ConfigurationChange {
   readonly text: string
   readonly repository: string
+  readonly configuration: RepositoryConfiguration
   readonly changed: boolean
 }
 
@@ -38,16 +42,21 @@ export function planConfiguration(
   const present = parseConfiguration(path, text)
   const known = [...present.repositories.values()].find(({ url }) => url === wanted.repositoryUrl)
   const repository = known?.name ?? freeName(present.repositories)
+  if (known !== undefined && !agrees(known, wanted.s3)) throw saysElseOfStore(path, known)
   const cluster = present.clusters.get(wanted.cluster)
   if (cluster !== undefined) {
     const hasRepository = cluster.repositories.some(({ url }) => url === wanted.repositoryUrl)
     if (cluster.connection !== wanted.connection || !hasRepository) {
       throw saysElse(path, wanted, cluster.connection, cluster.repositories)
     }
-    return { text, repository, changed: false }
+    const configuration = known ?? { name: repository, url: wanted.repositoryUrl }
+    return { text, repository, configuration, changed: false }
   }
   const document = parseDocument(text)
   document.setIn(['repositories', repository, 'url'], wanted.repositoryUrl)
+  for (const [key, value] of Object.entries(wanted.s3 ?? {})) {
+    document.setIn(['repositories', repository, key], value)
+  }
   document.setIn(
     ['clusters', wanted.cluster],
     document.createNode({ connection: wanted.connection, repositories: [repository] }),
@@ -57,8 +66,24 @@ export function planConfiguration(
     if (isMap(map)) map.flow = false
   }
   const changed = document.toString({ lineWidth: 0 })
-  parseConfiguration(path, changed)
-  return { text: changed, repository, changed: true }
+  const configuration = parseConfiguration(path, changed).repositories.get(repository)
+  if (configuration === undefined) throw new Error(`${repository} is not in what was written`)
+  return { text: changed, repository, configuration, changed: true }
+}
+
+/** Nothing said agrees with everything: the file knows how its store is reached. */
+function agrees({ s3 }: RepositoryConfiguration, wanted: S3Configuration | undefined): boolean {
+  const said = Object.entries(wanted ?? {})
+  return said.every(([key, value]) => s3?.[key as keyof S3Configuration] === value)
+}
+
+function saysElseOfStore(path: string, { name, url }: RepositoryConfiguration): Failure {
+  return new Failure('TM1006', {
+    message: `${path} says something else about how ${url} is reached`,
+    because: `it is the repository '${name}' there`,
+    fix: `edit the file, and leave the options of the object store out of init`,
+    details: { path, repository: name },
+  })
 }
 
 function freeName(taken: ReadonlyMap<string, unknown>): string {

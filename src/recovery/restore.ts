@@ -24,7 +24,7 @@ import { readFileList } from '../repository/file-list.ts'
 import { listBackups } from '../repository/read-backups.ts'
 import { openRepository } from '../repository/repository.ts'
 import { listPacks } from '../repository/write-backup.ts'
-import { openStorage, parseFileUrl, type StorageSpecification } from '../storage/open-storage.ts'
+import { findLocalRoot, openStorage, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { beginRestore, checkTablespaces, giveTo } from './begin-restore.ts'
 import {
@@ -142,8 +142,9 @@ async function prepare(
   await openRepository(storage)
   const { backups, notes } = await backupsOfOneSystem(options, storage)
   const newest = backups.at(-1)
+  const root = findLocalRoot(options.storage.url)
   const destination = await checkDestination(options.into, {
-    repositories: [repositoryDirectory(options.storage)],
+    repositories: root === undefined ? [] : [root],
     original: newest?.server.dataDirectory ?? '',
     tablespaces: newest?.tablespaces.map(({ location }) => location) ?? [],
   })
@@ -172,10 +173,6 @@ async function prepare(
     owner,
     version,
   }
-}
-
-function repositoryDirectory(storage: StorageSpecification): string {
-  return parseFileUrl(storage.url)
 }
 
 /** A cluster's name may have outlived a pg_upgrade: the newest backup's server is meant. */

@@ -37,6 +37,8 @@ export async function openRepository(storage: Storage): Promise<Repository> {
  * wins and the other opens what the first has made.
  */
 export async function createRepository(storage: Storage, createdAt: Date): Promise<Repository> {
+  // Not only by the condition: a store that ignores it would lose the identity of the first.
+  if ((await storage.read(REPOSITORY_KEY)) !== undefined) return await openRepository(storage)
   const content = {
     format: REPOSITORY_FORMAT,
     repositoryId: randomHex(16),

@@ -93,6 +93,10 @@ class MemoryStorage implements Storage {
     this.#objects.delete(key)
   }
 
+  async removeMany(keys: readonly string[]): Promise<void> {
+    for (const key of keys) await this.remove(key)
+  }
+
   async removeLeftovers(): Promise<number> {
     return 0
   }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isFailure } from '../base/failure.ts'
-import { openStorage, parseFileUrl } from './open-storage.ts'
+import { findLocalRoot, openStorage, parseFileUrl } from './open-storage.ts'
+import { parseS3Url } from './s3/s3-url.ts'
 
 test('a file URL names an absolute path', () => {
   assert.equal(parseFileUrl('file:///var/lib/tidemark'), '/var/lib/tidemark')
@@ -11,7 +12,13 @@ test('a file URL names an absolute path', () => {
 })
 
 const REFUSED: readonly (readonly [url: string, because: RegExp, fix: RegExp])[] = [
-  ['s3://bucket/path', /s3:\/\/ repositories are not there yet/, /file:\/\/\/absolute\/path/],
+  ['gs://bucket/path', /gs:\/\/ repositories are not there yet/, /file:\/\/\/absolute\/path/],
+  ['s3://', /'' is no bucket/, /s3:\/\/bucket\/prefix/],
+  ['s3://Bucket/x', /'Bucket' is no bucket/, /s3:\/\/bucket\/prefix/],
+  ['s3://host:9000/x', /belongs into `endpoint`/, /s3:\/\/bucket\/prefix/],
+  ['s3://bucket/a b', /its prefix 'a b'/, /s3:\/\/bucket\/prefix/],
+  ['s3://bucket/a/../b', /its prefix/, /s3:\/\/bucket\/prefix/],
+  ['s3://bucket/a?region=x', /no \? and no #/, /s3:\/\/bucket\/prefix/],
   ['http://host/', /the scheme http:\/\/ is unknown/, /file:\/\/\/absolute\/path/],
   ['/srv/my backups', /it is a path, not a URL/, /file:\/\/\/srv\/my%20backups/],
   ['srv', /it is not a URL/, /file:\/\/\//],
@@ -33,6 +40,22 @@ for (const [url, because, fix] of REFUSED) {
     })
   })
 }
+
+test('an s3 URL names a bucket and what stands before every key', () => {
+  assert.deepEqual(parseS3Url('s3://bucket'), { bucket: 'bucket', prefix: '' })
+  assert.deepEqual(parseS3Url('s3://bucket/'), { bucket: 'bucket', prefix: '' })
+  assert.deepEqual(parseS3Url('s3://my.bucket/a/b/'), { bucket: 'my.bucket', prefix: 'a/b/' })
+  assert.equal(findLocalRoot('s3://bucket/x'), undefined)
+  assert.equal(findLocalRoot('file:///x'), '/x')
+})
+
+test('a region that nobody names', async () => {
+  for (const name of ['AWS_REGION', 'AWS_DEFAULT_REGION', 'AWS_PROFILE']) delete process.env[name]
+  process.env['AWS_CONFIG_FILE'] = '/dev/null'
+  await assert.rejects(openStorage({ url: 's3://bucket/x' }), (error) => {
+    return isFailure(error, 'TM1508') && /region/.test(error.message) && /endpoint/.test(error.fix)
+  })
+})
 
 test('a password in a URL is not repeated', async () => {
   await assert.rejects(openStorage({ url: 's3://me:secret@bucket/x' }), (error) => {

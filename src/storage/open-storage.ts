@@ -4,23 +4,60 @@
  */
 import { fileURLToPath } from 'node:url'
 import { Failure } from '../base/failure.ts'
+import type { BandwidthLimit } from './limited-storage.ts'
 import { openPosixStorage } from './posix-storage.ts'
+import type { S3Settings } from './s3/s3-connection.ts'
+import { parseS3Url } from './s3/s3-url.ts'
 import type { Storage } from './storage.ts'
 
+/** May hold secrets: it is for opening, never for printing. */
 export interface StorageSpecification {
   readonly url: string
   /** file: who a root directory that is created shall belong to. */
   readonly owner?: { readonly uid: number; readonly gid: number }
+  readonly s3?: S3Settings
+  readonly bandwidth?: BandwidthLimit
 }
 
 const SUPPORTED = 'file:///absolute/path'
-const PLANNED: ReadonlySet<string> = new Set(['s3:', 'azure:', 'gs:', 'sftp:'])
+const PLANNED: ReadonlySet<string> = new Set(['azure:', 'gs:', 'sftp:'])
 
-/** TM1508 for a URL that cannot be one; whether a repository is there shows on its use. */
+/**
+ * TM1508 for a URL that cannot be one; whether a repository is there shows on its use.
+ * Drivers and wrappers that need more than the file system are loaded when they are asked
+ * for: `wal push` starts for every segment.
+ */
 export async function openStorage(specification: StorageSpecification): Promise<Storage> {
-  const { url, owner } = specification
+  const { bandwidth } = specification
+  const storage = await openDriver(specification)
+  if (bandwidth === undefined) return storage
+  const { openLimitedStorage } = await import('./limited-storage.ts')
+  return openLimitedStorage(storage, bandwidth)
+}
+
+async function openDriver({ url, owner, s3 }: StorageSpecification): Promise<Storage> {
+  if (isS3Url(url)) {
+    const { openS3Storage } = await import('./s3-storage.ts')
+    const { openRetryingStorage } = await import('./retrying-storage.ts')
+    return openRetryingStorage(await openS3Storage(url, s3 ?? {}))
+  }
   const root = parseFileUrl(url)
   return openPosixStorage({ root, ...(owner === undefined ? {} : { owner }) })
+}
+
+export function isS3Url(url: string): boolean {
+  return url.startsWith('s3:')
+}
+
+/** TM1508 unless a driver knows what to do with it. */
+export function assertStorageUrl(url: string): void {
+  if (isS3Url(url)) parseS3Url(url)
+  else parseFileUrl(url)
+}
+
+/** Where the files of a repository lie on this machine, if they do. */
+export function findLocalRoot(url: string): string | undefined {
+  return isS3Url(url) ? undefined : parseFileUrl(url)
 }
 
 /** The path that a file URL names. */
@@ -70,8 +107,8 @@ function refused(url: string, because: string, example = SUPPORTED, cause?: unkn
   return new Failure('TM1508', {
     message: `'${withoutSecrets(url)}' does not name a repository`,
     because,
-    fix: `use a file URL: ${example}`,
-    details: { supported: ['file'] },
+    fix: `use a file URL: ${example}, or s3://bucket/prefix`,
+    details: { supported: ['file', 's3'] },
     ...(cause === undefined ? {} : { cause }),
   })
 }

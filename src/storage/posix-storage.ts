@@ -131,6 +131,10 @@ class PosixStorage implements Storage {
     })
   }
 
+  async removeMany(keys: readonly string[]): Promise<void> {
+    for (const key of keys) await this.remove(key)
+  }
+
   async removeLeftovers(): Promise<number> {
     const doing = 'remove unfinished objects'
     return await this.#translating(doing, '.incoming', undefined, async () => {

@@ -4,7 +4,9 @@
  * with a dot). A key appears whole or not at all, and only when its bytes are durable.
  *
  * Failures: TM1501 (refused for good), TM1506 (full), TM1502 (`createOnly` met another),
- * TM1507 (the repository itself is not there, for example unmounted).
+ * TM1507 (the repository itself is not there, for example unmounted), TM1509 (an object store
+ * did not answer: the one failure that is worth another attempt), TM1510 and TM1511 (its
+ * credentials or its address are wrong).
  * A missing object is `undefined`, never an exception; anything else that keeps a driver
  * from knowing is a failure, so `undefined` always means a proved absence.
  *
@@ -54,6 +56,9 @@ export interface Storage {
   /** Idempotent: removing what is not there is no failure. Durable when fulfilled. */
   remove(key: string): Promise<void>
 
+  /** As remove() of each, in any order; some may be gone when it fails. */
+  removeMany(keys: readonly string[]): Promise<void>
+
   /** Removes what interrupted writers of dead processes left behind; returns how many. */
   removeLeftovers(): Promise<number>
 
@@ -70,12 +75,18 @@ export interface StoredObject {
 
 export interface WriteOptions {
   readonly createOnly?: boolean
+  /**
+   * The same for every attempt of one write: a creation whose acknowledgement was lost is
+   * recognised by it, so that the winner of a race does not believe that it lost.
+   */
+  readonly writeId?: string
 }
 
 /**
  * append() takes the bytes before it returns (the caller may reuse its buffers) and may
  * block the thread: it is called from worker threads. Nothing is visible before
- * commit() is fulfilled; abort() leaves nothing.
+ * commit() is fulfilled; abort() leaves nothing. A commit() that failed ended the writer,
+ * except with TM1509: then it may be called again, and abort() is due when it is not.
  */
 export interface ObjectWriter {
   append(pieces: readonly Uint8Array[]): void

@@ -130,6 +130,11 @@ class FaultInjector implements FaultyStorage {
     await this.#call('remove', key, async () => await this.#inner.remove(key))
   }
 
+  /** One call for each: a batch that fails in its middle has removed a part. */
+  async removeMany(keys: readonly string[]): Promise<void> {
+    for (const key of keys) await this.remove(key)
+  }
+
   async removeLeftovers(): Promise<number> {
     return await this.#call('removeLeftovers', '', async () => {
       return await this.#inner.removeLeftovers()

@@ -34,6 +34,11 @@ export function stopServerAtExit(dataDirectory: string): void {
   register(`server ${dataDirectory}`)
 }
 
+/** The process, while its working directory is this one, is killed at the end of ours. */
+export function killAtExit(pid: number, workingDirectory: string): void {
+  register(`process ${pid} ${workingDirectory}`)
+}
+
 let watchdog: ChildProcess | undefined
 
 function register(line: string): void {
@@ -55,17 +60,18 @@ function startWatchdog(): ChildProcess {
 }
 
 /**
- * Reads `server DIR` and `remove DIR` lines until the pipe ends, then acts on them.
- * A postmaster is recognised by its pid file and by its working directory, so that a
+ * Reads `server DIR`, `process PID DIR` and `remove DIR` lines until the pipe ends, then acts
+ * on them. A postmaster is recognised by its pid file and by its working directory, so that a
  * reused pid is never signalled. SIGQUIT is PostgreSQL's immediate shutdown.
  */
 const WATCHDOG = `
-servers= removals=
+servers= removals= processes=
 newline='
 '
 while IFS= read -r line; do
   case $line in
     'server '*) servers=$servers\${line#server }$newline ;;
+    'process '*) processes=$processes\${line#process }$newline ;;
     'remove '*) removals=$removals\${line#remove }$newline ;;
   esac
 done
@@ -81,6 +87,10 @@ for directory in $servers; do
     tries=$((tries + 1))
     sleep 0.1
   done
+done
+for process in $processes; do
+  pid=\${process%% *}
+  if [ "$(readlink "/proc/$pid/cwd")" = "\${process#* }" ]; then kill -KILL "$pid"; fi
 done
 for directory in $removals; do
   rm -rf -- "$directory" || { sleep 1; rm -rf -- "$directory"; }

@@ -17,7 +17,7 @@ const start = workerData as WorkerStart
 const stop = new Int32Array(start.stop)
 const say = (message: FromWorker): void => port.postMessage(message)
 
-const storage = await openStorage({ url: start.storageUrl })
+const storage = await openStorage(start.storage)
 let engine: CopyEngine | undefined
 let ended = false
 

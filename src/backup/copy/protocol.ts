@@ -5,10 +5,11 @@
 import type { FailureMessage } from '../../base/failure.ts'
 import type { FrameReference, LeafReference } from '../../repository/backup-record.ts'
 import type { PackSummary } from '../../repository/pack-writer.ts'
+import type { StorageSpecification } from '../../storage/open-storage.ts'
 
 /** What a worker is started with, before anything is known of the backup. */
 export interface WorkerStart {
-  readonly storageUrl: string
+  readonly storage: StorageSpecification
   /** One Int32: not 0 once the workers shall stop; read between pieces. */
   readonly stop: SharedArrayBuffer
 }

@@ -55,4 +55,42 @@ export const STORAGE_CODES = entry({
       'is wrong with this one and which kinds are supported. Nothing was done.',
     exitStatus: 2,
   },
+  TM1509: {
+    title: 'the object store does not answer',
+    manual:
+      'An object store could not be reached, was overloaded (503, SlowDown), or an answer or an ' +
+      'upload was damaged or cut on its way; it was tried several times, with growing pauses. ' +
+      'What was acknowledged before is safe, nothing half-made is visible, and no object was ' +
+      'taken for absent. PostgreSQL keeps its WAL and tries again by itself.',
+    exitStatus: 1,
+  },
+  TM1510: {
+    title: 'the object store refuses the credentials',
+    manual:
+      'No credentials were found, the store does not know them, or they do not permit the ' +
+      'operation. They come from accessKeyId and secretAccessKey of the repository in ' +
+      'tidemark.yaml, else from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the shared ' +
+      'credentials file or the role of the machine. Objects must be readable, writable, ' +
+      'removable and listable (s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, ' +
+      's3:AbortMultipartUpload, s3:ListBucketMultipartUploads).',
+    exitStatus: 1,
+  },
+  TM1511: {
+    title: 'there is no such bucket at the object store',
+    manual:
+      'The endpoint answers, but the bucket is not there, lies in another region, or what ' +
+      'answers is no S3 store. Buckets are not created by Tidemark: create it with the tools of ' +
+      'the store, or correct url, region, endpoint or pathStyle of the repository. No object was ' +
+      'taken for absent.',
+    exitStatus: 1,
+  },
+  TM1512: {
+    title: 'the object store ignores conditional writes',
+    manual:
+      'Tidemark relies on If-None-Match: * of PutObject, so that of two runs that create one ' +
+      'object exactly one wins. This store was tried and let the second one overwrite the first. ' +
+      'It cannot hold a repository: two servers could overwrite each other’s WAL unnoticed. ' +
+      'Amazon S3, MinIO, Ceph (radosgw) and Cloudflare R2 have conditional writes.',
+    exitStatus: 1,
+  },
 })

@@ -9,6 +9,7 @@ import {
   chooseRepository,
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
+import { resolveStorage } from '../../config/resolve-storage.ts'
 import { openRepository } from '../../repository/repository.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
@@ -70,11 +71,13 @@ async function backUpInto(
   options: BackupCommandOptions,
   parsed: { labels: Record<string, string>; workers: number },
 ): Promise<BackupResult> {
-  const storage = await openStorage({ url: repository.url })
+  const specification = resolveStorage(repository, context.env)
+  const storage = await openStorage(specification)
   await openRepository(storage)
   const measured = measureTotals(context.progress)
   const request: TakeBackupOptions = {
     storage,
+    specification,
     cluster: cluster.name,
     connection: connectionUrl(context, cluster),
     full: options.full === true,

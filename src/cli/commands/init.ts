@@ -10,10 +10,11 @@ import { chown } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { readServerFacts, requireLocalServer, type ServerFacts } from '../../backup/server-facts.ts'
 import { now } from '../../base/clock.ts'
-import { Failure } from '../../base/failure.ts'
+import { Failure, isFailure } from '../../base/failure.ts'
 import { makeDirectories } from '../../base/make-directories.ts'
 import { applyEnvironment } from '../../config/apply-environment.ts'
 import { findConfigurationPath } from '../../config/find-configuration.ts'
+import { listStorageFiles, resolveStorage } from '../../config/resolve-storage.ts'
 import {
   planConfiguration,
   readIfThere,
@@ -21,10 +22,17 @@ import {
 } from '../../config/write-configuration.ts'
 import type { ControlFile } from '../../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../../postgres/server-session.ts'
-import { isClusterName } from '../../repository/keys.ts'
+import { isClusterName, REPOSITORY_KEY } from '../../repository/keys.ts'
 import { createRepository } from '../../repository/repository.ts'
 import { ensureSystemIdentity, listSystemIdentities } from '../../repository/system-identity.ts'
-import { openStorage, parseFileUrl } from '../../storage/open-storage.ts'
+import {
+  assertStorageUrl,
+  findLocalRoot,
+  openStorage,
+  type StorageSpecification,
+} from '../../storage/open-storage.ts'
+import { probeConditionalWrites } from '../../storage/probe-conditional-writes.ts'
+import type { Storage } from '../../storage/storage.ts'
 import { formatArchiveCommand, quoteWord, TIDEMARK_PROGRAM } from '../archive-command.ts'
 import {
   executeSettings,
@@ -40,13 +48,13 @@ import { type InitReport, printReport } from './init/report.ts'
 export async function runInit(context: CommandContext, options: InitOptions): Promise<number> {
   const answers = await settleAnswers(context, options)
   requireClusterName(answers.name)
-  const root = parseFileUrl(answers.repository)
+  assertStorageUrl(answers.repository)
   const session = await openServerSession({
     connection: applyEnvironment(answers.connection, context.env),
     applicationName: 'tidemark init',
   })
   try {
-    const report = await introduce(context, session, answers, root)
+    const report = await introduce(context, session, answers)
     if (context.json) context.terminal.printJson(report)
     else printReport(context.terminal, report)
     return 0
@@ -59,7 +67,6 @@ async function introduce(
   context: CommandContext,
   session: ServerSession,
   answers: InitAnswers,
-  root: string,
 ): Promise<InitReport> {
   const { version, versionText } = session.facts
   const facts = await readServerFacts(session)
@@ -67,10 +74,16 @@ async function introduce(
   const owner = ownerOf(facts.dataDirectory)
   const path = findConfigurationPath(context.configOption, context.env) ?? resolve('tidemark.yaml')
   const existing = readIfThere(path)
-  const url = `file://${root}`
-  const wanted = { cluster: answers.name, connection: answers.connection, repositoryUrl: url }
-  const change = planConfiguration(path, existing, wanted)
-  const repositoryExisted = await makeRepository(root, url, owner, answers.name, {
+  const root = findLocalRoot(answers.repository)
+  const url = root === undefined ? answers.repository : `file://${root}`
+  const change = planConfiguration(path, existing, {
+    cluster: answers.name,
+    connection: answers.connection,
+    repositoryUrl: url,
+    ...(answers.s3 === undefined ? {} : { s3: answers.s3 }),
+  })
+  const place = { ...resolveStorage(change.configuration, context.env), owner }
+  const repositoryExisted = await makeRepository(place, answers.name, {
     systemIdentifier: String(control.systemIdentifier),
     major: version.major,
     walSegmentSizeBytes: control.walSegmentSizeBytes,
@@ -101,7 +114,13 @@ async function introduce(
     },
     archiveCommand,
     ...setUp,
-    warnings: findWarnings(facts, control, root, path, owner),
+    warnings: findWarnings(
+      facts,
+      control,
+      root,
+      [path, ...listStorageFiles(change.configuration)],
+      owner,
+    ),
   }
 }
 
@@ -116,16 +135,20 @@ function requireClusterName(name: string): void {
 
 /** Gives whether the repository was there. Refuses before it creates. */
 async function makeRepository(
-  root: string,
-  url: string,
-  owner: Owner,
+  place: StorageSpecification & { readonly owner: Owner },
   cluster: string,
   identity: Parameters<typeof ensureSystemIdentity>[2],
 ): Promise<boolean> {
-  const existed = existsSync(`${root}/tidemark.repository`)
-  if (!existed) await prepareRoot(root, owner)
-  const storage = await openStorage({ url, owner })
+  const { url, owner } = place
+  const root = findLocalRoot(url)
+  const storage = await openStorage(place)
+  const existed =
+    root === undefined
+      ? (await storage.read(REPOSITORY_KEY)) !== undefined
+      : existsSync(`${root}/${REPOSITORY_KEY}`)
+  if (root !== undefined && !existed) await prepareRoot(root, owner)
   await createRepository(storage, now())
+  if (root === undefined) await requireConditionalWrites(storage, existed)
   const known = await listSystemIdentities(storage, cluster)
   const other = known.find(({ systemIdentifier }) => systemIdentifier !== identity.systemIdentifier)
   const same = known.some(({ systemIdentifier }) => systemIdentifier === identity.systemIdentifier)
@@ -139,6 +162,16 @@ async function makeRepository(
   }
   await ensureSystemIdentity(storage, cluster, identity)
   return existed
+}
+
+/** A store that ignores them must not be left behind as a repository. */
+async function requireConditionalWrites(storage: Storage, existed: boolean): Promise<void> {
+  try {
+    await probeConditionalWrites(storage)
+  } catch (error) {
+    if (!existed && isFailure(error, 'TM1512')) await storage.remove(REPOSITORY_KEY)
+    throw error
+  }
 }
 
 /** archive_command runs as the owner of the data directory and must get through. */
@@ -196,26 +229,26 @@ async function setUpArchiving(
 function findWarnings(
   facts: ServerFacts,
   control: ControlFile,
-  root: string,
-  configuration: string,
+  root: string | undefined,
+  needed: readonly string[],
   owner: Owner,
 ): string[] {
   const warnings: string[] = []
-  if (areOnOneDevice(root, facts.dataDirectory)) {
+  if (root !== undefined && areOnOneDevice(root, facts.dataDirectory)) {
     warnings.push(
       `the repository is on the disk of the data directory: when it fails, both are lost; add a second one elsewhere`,
     )
   }
-  const closed = findObstacle(root, owner, 'write')
+  const closed = root === undefined ? undefined : findObstacle(root, owner, 'write')
   if (closed !== undefined) {
     warnings.push(
       `the server's user (uid ${owner.uid}) cannot write to ${closed}, so archive_command will fail: chown ${owner.uid}:${owner.gid} ${closed}`,
     )
   }
-  const unreadable = findObstacle(configuration, owner, 'read')
-  if (unreadable !== undefined) {
+  const obstacles = needed.flatMap((path) => findObstacle(path, owner, 'read') ?? [])
+  for (const unreadable of new Set(obstacles)) {
     warnings.push(
-      `the server's user (uid ${owner.uid}) cannot read ${unreadable}, so archive_command will not find its configuration: put it where that user can (tidemark --config /etc/tidemark/tidemark.yaml init …)`,
+      `the server's user (uid ${owner.uid}) cannot read ${unreadable}, so archive_command lacks its configuration or a key: put it where that user can (tidemark --config /etc/tidemark/tidemark.yaml init …)`,
     )
   }
   const program = findObstacle(TIDEMARK_PROGRAM, owner, 'read')

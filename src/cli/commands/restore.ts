@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import { Failure } from '../../base/failure.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
+import { resolveStorage } from '../../config/resolve-storage.ts'
 import type { RecoveryAction } from '../../recovery/format-recovery-settings.ts'
 import { findPostgresPrograms } from '../../recovery/find-postgres.ts'
 import { formatTarget, parseTarget } from '../../recovery/parse-target.ts'
@@ -80,7 +81,7 @@ function readOptions(
   }
   const words = [TIDEMARK_PROGRAM, '--config', configuration.path, 'wal', 'get']
   return {
-    storage: { url: repository.url },
+    storage: resolveStorage(repository, context.env),
     cluster: cluster.name,
     into: resolve(options.into),
     target: parseTarget(options.to ?? 'latest'),

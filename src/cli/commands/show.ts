@@ -2,6 +2,7 @@
 import { Failure, isFailure } from '../../base/failure.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
 import { nearestName } from '../../config/nearest-name.ts'
+import { resolveStorage } from '../../config/resolve-storage.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
 import { isBackupId, parsePackKey, packPrefix } from '../../repository/keys.ts'
 import { listBackups, readBackup } from '../../repository/read-backups.ts'
@@ -52,7 +53,7 @@ async function find(
   const known: string[] = []
   for (const cluster of clusters) {
     const repository = chooseRepository(cluster, options.repository)
-    const storage = await openStorage({ url: repository.url })
+    const storage = await openStorage(resolveStorage(repository, context.env))
     await openRepository(storage)
     if (backupId !== 'latest') {
       const backup = await tryRead(storage, cluster.name, backupId)

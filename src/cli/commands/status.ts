@@ -35,7 +35,7 @@ export async function runStatus(
   const server = await readServerStatus(context, cluster)
   const repositories: RepositoryStatus[] = []
   for (const repository of cluster.repositories) {
-    repositories.push(await readRepositoryStatus(cluster.name, repository, server))
+    repositories.push(await readRepositoryStatus(cluster.name, repository, server, context.env))
   }
   const status: Status = {
     cluster: cluster.name,

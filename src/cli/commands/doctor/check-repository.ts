@@ -8,7 +8,8 @@ import { provePacks } from '../../../recovery/prove-packs.ts'
 import type { BackupRecord } from '../../../repository/backup-record.ts'
 import { openRepository } from '../../../repository/repository.ts'
 import { findSystemIdentity } from '../../../repository/system-identity.ts'
-import { parseFileUrl } from '../../../storage/open-storage.ts'
+import { findLocalRoot } from '../../../storage/open-storage.ts'
+import { probeConditionalWrites } from '../../../storage/probe-conditional-writes.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { formatBytes, formatCount } from '../../format-units.ts'
 import { describeMissing, type Protection, type ServerProtection } from '../../protection.ts'
@@ -36,7 +37,10 @@ export async function checkReachable(
   }
 }
 
-/** Begins an object and gives it up: nothing becomes visible. */
+/**
+ * Begins an object and gives it up: nothing becomes visible. An object store is asked besides
+ * whether it has the conditional writes that several writers rely on.
+ */
 export async function checkWritable(storage: Storage, cluster: string): Promise<Check> {
   const name = 'repository writes'
   try {
@@ -46,7 +50,11 @@ export async function checkWritable(storage: Storage, cluster: string): Promise<
     } finally {
       await writer.abort()
     }
-    return ok('TM1711', name, 'an object can be begun')
+    if (findLocalRoot(storage.url) !== undefined) {
+      return ok('TM1711', name, 'an object can be begun')
+    }
+    await probeConditionalWrites(storage)
+    return ok('TM1711', name, 'an object can be begun, and of two creators one wins')
   } catch (error) {
     if (error instanceof Failure) return failed('TM1711', name, error)
     throw error
@@ -84,7 +92,8 @@ export function checkSpace(needs: SpaceNeeds): Check {
 export function checkDevice(url: string, dataDirectory: string | undefined): Check {
   const name = 'another device'
   if (dataDirectory === undefined) return skipped('TM1713', name, 'the data directory is not here')
-  if (!areOnOneDevice(parseFileUrl(url), dataDirectory)) return ok('TM1713', name, 'yes')
+  const root = findLocalRoot(url)
+  if (root === undefined || !areOnOneDevice(root, dataDirectory)) return ok('TM1713', name, 'yes')
   return found(
     'warning',
     'TM1713',

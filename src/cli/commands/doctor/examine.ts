@@ -3,8 +3,9 @@ import { findLocalDirectory, requireLocalServer } from '../../../backup/server-f
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
+import { listStorageFiles, resolveStorage } from '../../../config/resolve-storage.ts'
 import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
-import { openStorage, parseFileUrl } from '../../../storage/open-storage.ts'
+import { findLocalRoot, openStorage } from '../../../storage/open-storage.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../../archive-command.ts'
 import { planArchiving, readArchivingSettings } from '../../archiving-settings.ts'
@@ -52,7 +53,8 @@ export async function openExamination(
   context: CommandContext,
   cluster: ClusterConfiguration,
 ): Promise<Examination> {
-  const storages = await Promise.all(cluster.repositories.map(({ url }) => openStorage({ url })))
+  const specifications = cluster.repositories.map((one) => resolveStorage(one, context.env))
+  const storages = await Promise.all(specifications.map(async (one) => await openStorage(one)))
   try {
     const session = await openServerSession({
       connection: connectionUrl(context, cluster),
@@ -173,11 +175,13 @@ function checkPermissions(examination: Examination): Check {
   const name = 'permissions'
   if (dataDirectory === undefined) return skipped('TM1715', name, 'the data directory is not here')
   const owner = ownerOf(dataDirectory)
-  const roots = cluster.repositories.map(({ url }) => parseFileUrl(url))
+  const roots = cluster.repositories.flatMap(({ url }) => findLocalRoot(url) ?? [])
+  const secrets = cluster.repositories.flatMap(listStorageFiles)
   const closed = [
     findObstacle(TIDEMARK_PROGRAM, owner, 'read'),
     findObstacle(context.configuration().path, owner, 'read'),
     ...roots.map((root) => findObstacle(root, owner, 'write')),
+    ...secrets.map((path) => findObstacle(path, owner, 'read')),
   ].find((path) => path !== undefined)
   if (closed === undefined) {
     return ok('TM1715', name, `the server's user (uid ${owner.uid}) reaches all it needs`)

@@ -8,7 +8,7 @@ import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import { createRepository, openRepository } from '../../../repository/repository.ts'
 import { ensureSystemIdentity, listSystemIdentities } from '../../../repository/system-identity.ts'
-import { openStorage, parseFileUrl } from '../../../storage/open-storage.ts'
+import { findLocalRoot, openStorage } from '../../../storage/open-storage.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../../archive-command.ts'
 import { executeSettings, planArchiving, readArchivingSettings } from '../../archiving-settings.ts'
@@ -48,11 +48,15 @@ async function mendRepository(examination: Examination, storage: Storage): Promi
   const done: string[] = []
   const { session, cluster, dataDirectory } = examination
   if (!(await isRepository(storage))) {
+    const root = findLocalRoot(storage.url)
     // Where anything is at all, an unmounted disk is likelier than a new repository.
-    if (existsSync(parseFileUrl(storage.url))) return done
+    if (root !== undefined && existsSync(root)) return done
     if (session === undefined || dataDirectory === undefined) return done
-    const owned = await openStorage({ url: storage.url, owner: ownerOf(dataDirectory) })
-    await createRepository(owned, now())
+    const owner = ownerOf(dataDirectory)
+    await createRepository(
+      root === undefined ? storage : await openStorage({ url: storage.url, owner }),
+      now(),
+    )
     done.push(`created the repository ${storage.url}`)
   }
   if (session !== undefined) done.push(...(await introduce(examination, storage)))

@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { Failure } from '../../../base/failure.ts'
 import { defaultSocketDirectory, findLocalServers } from '../../../postgres/local-servers.ts'
 import { isClusterName } from '../../../repository/keys.ts'
+import type { S3Configuration } from '../../../config/configuration.ts'
 import type { CommandContext } from '../../command-context.ts'
 
 export interface InitOptions {
@@ -12,6 +13,11 @@ export interface InitOptions {
   readonly name?: string
   readonly configure?: boolean
   readonly yes?: boolean
+  readonly region?: string
+  readonly endpoint?: string
+  readonly pathStyle?: boolean
+  readonly accessKeyId?: string
+  readonly secretAccessKey?: string
 }
 
 export interface InitAnswers {
@@ -19,6 +25,8 @@ export interface InitAnswers {
   readonly repository: string
   readonly name: string
   readonly configure: boolean
+  /** How an object store is reached, as far as options say it. */
+  readonly s3?: S3Configuration
 }
 
 const DEFAULT_NAME = 'main'
@@ -28,6 +36,30 @@ export async function settleAnswers(
   context: CommandContext,
   options: InitOptions,
 ): Promise<InitAnswers> {
+  const s3 = readStoreOptions(options)
+  const answers = await settle(context, options)
+  return s3 === undefined ? answers : { ...answers, s3 }
+}
+
+const STORE_OPTIONS = ['region', 'endpoint', 'pathStyle', 'accessKeyId', 'secretAccessKey'] as const
+
+/** A secret on the command line is seen by every user of the machine, and by its history. */
+function readStoreOptions(options: InitOptions): S3Configuration | undefined {
+  const { secretAccessKey } = options
+  if (secretAccessKey !== undefined && !/^(file:|\$\{[^}]*\}$)/.test(secretAccessKey)) {
+    throw new Failure('TM1001', {
+      message: '--secret-access-key takes a reference, not the secret itself',
+      because: 'command lines can be read by others',
+      fix: `name a file (file:/etc/tidemark/s3.secret) or an environment variable ('\${NAME}')`,
+    })
+  }
+  const said = STORE_OPTIONS.flatMap((key) =>
+    options[key] === undefined ? [] : [[key, options[key]] as const],
+  )
+  return said.length === 0 ? undefined : Object.fromEntries(said)
+}
+
+async function settle(context: CommandContext, options: InitOptions): Promise<InitAnswers> {
   const { connection, repository, name = DEFAULT_NAME, configure = false } = options
   const isComplete = connection !== undefined && repository !== undefined
   const canAsk = context.terminal.isInteractive && options.yes !== true && !context.json
@@ -74,8 +106,8 @@ function refuseName(answer: string): string | undefined {
 }
 
 function refuseRepository(answer: string): string | undefined {
-  const isPlace = isAbsolute(answer) || answer.startsWith('file:///')
-  return isPlace ? undefined : 'an absolute path, or its URL: file:///path'
+  const isPlace = isAbsolute(answer) || /^(file:\/\/\/|s3:\/\/)/.test(answer)
+  return isPlace ? undefined : 'an absolute path, or a URL: file:///path, s3://bucket/prefix'
 }
 
 async function ask(options: InitOptions): Promise<InitAnswers> {

@@ -1,6 +1,8 @@
 /** What `status` reads of one repository; a failure of it is a finding, not the end. */
 import { Failure } from '../../../base/failure.ts'
 import type { RepositoryConfiguration } from '../../../config/configuration.ts'
+import type { Environment } from '../../../config/environment.ts'
+import { resolveStorage } from '../../../config/resolve-storage.ts'
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { readWindow, type RecoveryWindow } from '../../../recovery/window.ts'
 import type { BackupRecord } from '../../../repository/backup-record.ts'
@@ -32,7 +34,9 @@ export async function readRepositoryStatus(
   cluster: string,
   repository: RepositoryConfiguration,
   server: ServerStatus,
+  env: Environment,
 ): Promise<RepositoryStatus> {
+  const { name, url } = repository
   const nothing = {
     backups: undefined,
     lastBackup: undefined,
@@ -40,12 +44,12 @@ export async function readRepositoryStatus(
     window: undefined,
   }
   try {
-    const storage = await openStorage({ url: repository.url })
+    const storage = await openStorage(resolveStorage(repository, env))
     await openRepository(storage)
-    return { ...repository, ...(await read(storage, cluster, server)) }
+    return { name, url, ...(await read(storage, cluster, server)) }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
-    return { ...repository, ...nothing, findings: [failed('TM1710', 'repository', error)] }
+    return { name, url, ...nothing, findings: [failed('TM1710', 'repository', error)] }
   }
 }
 
