@@ -165,6 +165,11 @@ function describeBackups(): void {
     const { transactions } = await checkInvariant(copy)
     assert.ok(transactions > 0)
   })
+
+  test('everything that is stored is proved', async () => {
+    await ok('verify', '--full')
+    await ok('verify')
+  })
 }
 
 function describeTrouble(): void {

@@ -5,6 +5,7 @@ import {
   chooseRepository,
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
+import { resolveStorage } from '../../config/resolve-storage.ts'
 import {
   type VerifyMode,
   type VerifyOptions,
@@ -64,19 +65,19 @@ interface Outcome {
 }
 
 async function verifyOne(
-  { progress, signal }: CommandContext,
-  { name, url }: RepositoryConfiguration,
+  { env, progress, signal }: CommandContext,
+  repository: RepositoryConfiguration,
   request: Request,
 ): Promise<Outcome> {
   try {
     // Not openRepository(): that its identity is damaged is a finding.
-    const specification = { url }
+    const specification = resolveStorage(repository, env)
     const storage = await openStorage(specification)
     const result = await verify({ ...request, storage, specification, progress, signal })
-    return { repository: name, result }
+    return { repository: repository.name, result }
   } catch (error) {
     if (!(error instanceof Failure) || signal.aborted) throw error
-    return { repository: name, result: error }
+    return { repository: repository.name, result: error }
   } finally {
     progress.end()
   }
