@@ -1,7 +1,7 @@
 /**
  * `npm run build`: dist/ for the npm package. Node.js refuses to strip types under
  * node_modules, so the package ships JavaScript, in few files: loading 200 modules and those
- * of the libraries took 60 ms of every command (CONTRIBUTING.md).
+ * of the libraries took 50 ms of most commands (CONTRIBUTING.md).
  *
  * Everything lies in dist/cli/, as deep below the root as src/cli/ and src/postgres/: what
  * is found by a path relative to a module is found from both.

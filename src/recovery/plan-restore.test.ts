@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { FileEntry } from '../repository/backup-record.ts'
+import { isFailure } from '../base/failure.ts'
 import { type Aside, placeOf } from './plan-restore.ts'
 
 /** As they are left by a copy of a copy whose original had its configuration elsewhere. */
@@ -56,4 +57,16 @@ test('a restore that takes over moves nothing that has its place to itself', () 
   for (const [path, place] of placesOf({ takeOver: true, hasConfiguration: false }, paths)) {
     assert.equal(place, path)
   }
+})
+
+test('a name that begins with @ keeps it, and what a later version put below @ is refused', () => {
+  const aside = { takeOver: true, hasConfiguration: false }
+  const place = (path: string) => placeOf({ path, kind: 'directory', mode: 0o700 }, aside)
+  assert.equal(place('@@notes'), '@notes')
+  assert.equal(place('@@config/0000/postgresql.conf'), '@config/0000/postgresql.conf')
+  assert.equal(place('@@@twice'), '@@twice')
+  assert.throws(
+    () => place('@later/file'),
+    (error) => isFailure(error, 'TM1504') && error.message.includes('@later/file'),
+  )
 })

@@ -6,7 +6,8 @@
  * may be exceeded for the length of one pack.
  */
 import { monotonicNs, sleep } from '../base/clock.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import { ForwardingStorage } from './forwarding-storage.ts'
+import type { ObjectWriter, Storage, WriteOptions } from './storage.ts'
 
 /** Plain data that may be posted to threads, which then share the limit. */
 export interface BandwidthLimit {
@@ -35,49 +36,38 @@ export function reserve(limit: BandwidthLimit, bytes: number, nowNs: bigint): bi
   }
 }
 
-class LimitedStorage implements Storage {
-  readonly url: string
-  readonly #inner: Storage
+class LimitedStorage extends ForwardingStorage {
   readonly #limit: BandwidthLimit
 
   constructor(inner: Storage, limit: BandwidthLimit) {
-    this.url = inner.url
-    this.#inner = inner
+    super(inner)
     this.#limit = limit
   }
 
-  async read(key: string): Promise<Uint8Array | undefined> {
-    const bytes = await this.#inner.read(key)
+  override async read(key: string): Promise<Uint8Array | undefined> {
+    const bytes = await this.inner.read(key)
     await this.#pay(bytes?.length ?? 0)
     return bytes
   }
 
-  async readRange(
+  override async readRange(
     key: string,
     offset: number,
     length: number,
     into?: Uint8Array,
   ): Promise<Uint8Array | undefined> {
-    const bytes = await this.#inner.readRange(key, offset, length, into)
+    const bytes = await this.inner.readRange(key, offset, length, into)
     await this.#pay(bytes?.length ?? 0)
     return bytes
   }
 
-  async size(key: string): Promise<number | undefined> {
-    return await this.#inner.size(key)
-  }
-
-  list(prefix: string): AsyncIterable<StoredObject> {
-    return this.#inner.list(prefix)
-  }
-
-  async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     await this.#pay(bytes.length)
-    await this.#inner.write(key, bytes, options)
+    await this.inner.write(key, bytes, options)
   }
 
-  async openWriter(key: string): Promise<ObjectWriter> {
-    const writer = await this.#inner.openWriter(key)
+  override async openWriter(key: string): Promise<ObjectWriter> {
+    const writer = await this.inner.openWriter(key)
     let unpaid = 0
     return {
       append: (pieces) => {
@@ -92,30 +82,6 @@ class LimitedStorage implements Storage {
       },
       abort: async () => await writer.abort(),
     }
-  }
-
-  async confirmDurable(keys: readonly string[]): Promise<void> {
-    await this.#inner.confirmDurable(keys)
-  }
-
-  async remove(key: string): Promise<void> {
-    await this.#inner.remove(key)
-  }
-
-  async removeMany(keys: readonly string[]): Promise<void> {
-    await this.#inner.removeMany(keys)
-  }
-
-  async removeLeftovers(): Promise<number> {
-    return await this.#inner.removeLeftovers()
-  }
-
-  async freeBytes(): Promise<number | undefined> {
-    return await this.#inner.freeBytes()
-  }
-
-  async close(): Promise<void> {
-    await this.#inner.close()
   }
 
   async #pay(bytes: number): Promise<void> {

@@ -1,0 +1,65 @@
+/** Hands every operation on. A wrapper extends it and says only what it does otherwise. */
+import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+
+export class ForwardingStorage implements Storage {
+  readonly url: string
+  protected readonly inner: Storage
+
+  constructor(inner: Storage) {
+    this.url = inner.url
+    this.inner = inner
+  }
+
+  async read(key: string): Promise<Uint8Array | undefined> {
+    return await this.inner.read(key)
+  }
+
+  async readRange(
+    key: string,
+    offset: number,
+    length: number,
+    into?: Uint8Array,
+  ): Promise<Uint8Array | undefined> {
+    return await this.inner.readRange(key, offset, length, into)
+  }
+
+  async size(key: string): Promise<number | undefined> {
+    return await this.inner.size(key)
+  }
+
+  list(prefix: string): AsyncIterable<StoredObject> {
+    return this.inner.list(prefix)
+  }
+
+  async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    await this.inner.write(key, bytes, options)
+  }
+
+  async openWriter(key: string): Promise<ObjectWriter> {
+    return await this.inner.openWriter(key)
+  }
+
+  async confirmDurable(keys: readonly string[]): Promise<void> {
+    await this.inner.confirmDurable(keys)
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.inner.remove(key)
+  }
+
+  async removeMany(keys: readonly string[]): Promise<void> {
+    await this.inner.removeMany(keys)
+  }
+
+  async removeLeftovers(): Promise<number> {
+    return await this.inner.removeLeftovers()
+  }
+
+  async freeBytes(): Promise<number | undefined> {
+    return await this.inner.freeBytes()
+  }
+
+  async close(): Promise<void> {
+    await this.inner.close()
+  }
+}
