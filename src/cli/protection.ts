@@ -3,6 +3,7 @@
  * backups can be restored, and where the WAL after them has holes. No pack and no segment
  * is opened here.
  */
+import { isLetGo } from '../archive/expired-wal.ts'
 import { findPathGaps, type MissingSegment } from '../archive/find-gaps.ts'
 import { hasSegment, listWal, type WalListing } from '../archive/list-wal.ts'
 import { includes, pathOf, type TimelineHistory } from '../postgres/history-file.ts'
@@ -112,7 +113,8 @@ export function judgeServer(
           segmentNumber(oldest, walSegmentSizeBytes),
           last.segment,
           walSegmentSizeBytes,
-          (timeline, segment) => hasSegment(archive, timeline, segment),
+          (timeline, segment) =>
+            hasSegment(archive, timeline, segment) || isLetGo(archive.expired, timeline, segment),
         )
   const newest =
     last === undefined

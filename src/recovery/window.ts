@@ -4,6 +4,7 @@
  * the last segments of each interval. Neither proves that the segments are whole: that is
  * archive/check-wal.ts, and every restore for its own range.
  */
+import { isLetGo } from '../archive/expired-wal.ts'
 import { timelineOfSegment } from '../archive/find-gaps.ts'
 import { hasSegment, listWal, type WalListing } from '../archive/list-wal.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
@@ -106,7 +107,8 @@ function reachOf(archive: WalListing, path: TimelineHistory, backup: BackupRecor
   const end = lastOnPath(archive, path)
   let after = segment
   while (after <= end && !isThere(after)) after += 1n
-  if (after > end) return { lastSegment: segment - 1n, gap: undefined, missing: undefined }
+  const isOpen = after > end || hasExpired(archive, path, segment, after - 1n)
+  if (isOpen) return { lastSegment: segment - 1n, gap: undefined, missing: undefined }
   const gap = {
     timeline: timelineOfSegment(path, segment, size),
     first: nameOf(segment),
@@ -114,6 +116,16 @@ function reachOf(archive: WalListing, path: TimelineHistory, backup: BackupRecor
     segments: Number(after - segment),
   }
   return { lastSegment: segment - 1n, gap, missing: undefined }
+}
+
+/** Was it let go on purpose? Then there is nothing to bring back. */
+function hasExpired(
+  { expired, walSegmentSizeBytes: size }: WalListing,
+  path: TimelineHistory,
+  first: bigint,
+  last: bigint,
+): boolean {
+  return [first, last].every((one) => isLetGo(expired, timelineOfSegment(path, one, size), one))
 }
 
 function lastOnPath(archive: WalListing, path: TimelineHistory): bigint {
