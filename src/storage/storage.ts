@@ -17,6 +17,9 @@ export interface Storage {
   /** For people: `file:///var/lib/tidemark`. Never holds a secret. */
   readonly url: string
 
+  /** Objects are encrypted below (sealed-storage.ts). Wrappers hand it on. */
+  readonly isSealed?: boolean
+
   /** The whole object. */
   read(key: string): Promise<Uint8Array | undefined>
 
