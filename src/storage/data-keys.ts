@@ -50,6 +50,7 @@ export interface SlotWrap {
 
 export interface Generation {
   readonly format: 1
+  readonly repositoryId: string
   readonly generation: number
   readonly keyId: string
   readonly createdAt: string
