@@ -91,6 +91,8 @@ export async function ensureFirstKey(
   if (!isEncrypted) throw refuseUnencrypted(storage)
   const { generations } = await listKeys(storage)
   if (generations.length > 0) return
+  // Keys that were lost are not replaced: what they sealed could then only look damaged.
+  for await (const { key } of storage.list('clusters/')) throw keysAreLost(storage, key)
   const slot = await makeSlot({ ...request, repositoryId })
   const dataKey = makeDataKey(1, randomOctets(KEY_BYTES))
   const generation: Generation = {
@@ -110,4 +112,13 @@ export async function ensureFirstKey(
     if (!isFailure(error, 'TM1502')) throw error
     await storage.remove(slotKey(slot.id))
   }
+}
+
+function keysAreLost(storage: Storage, key: string): Failure {
+  return new Failure('TM1526', {
+    message: `the encrypted repository ${storage.url} has lost its keys`,
+    because: `it holds objects, such as ${key}, and there is no ${generationKey(1)}`,
+    fix: 'bring the objects below keys/ back from a copy of the repository',
+    details: { url: storage.url },
+  })
 }

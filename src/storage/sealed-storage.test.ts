@@ -129,7 +129,7 @@ test('every bit of header, block and tag counts', async () => {
   }
 })
 
-test('a bit of any block is noticed by whole reads, and by ranges that touch the block', async () => {
+test('a bit of a block is noticed by whole reads, and by ranges that touch the block', async () => {
   const { objects, sealed } = openPlace()
   await sealed.write('a', patternOf(3 * BLOCK + 10))
   const stored = objects.get('a') as Uint8Array

@@ -72,6 +72,10 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     throw damagedSeal(key, parsed.problem)
   }
 
+  async readStored(key: string): Promise<Uint8Array | undefined> {
+    return await this.inner.read(key)
+  }
+
   override async read(key: string): Promise<Uint8Array | undefined> {
     if (!isSealedKey(key)) return await this.inner.read(key)
     const stored = await this.inner.read(key)

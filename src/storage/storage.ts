@@ -20,7 +20,10 @@ export interface Storage {
   /** Objects are encrypted below (sealed-storage.ts). Wrappers hand it on. */
   readonly isSealed?: boolean
 
-  /** The whole object. */
+  /** Sealed storages: the object as it lies below the seal, proved by nothing. */
+  readStored?(key: string): Promise<Uint8Array | undefined>
+
+  /** The whole object; TM1601 when it is sealed and its seal does not hold. */
   read(key: string): Promise<Uint8Array | undefined>
 
   /**

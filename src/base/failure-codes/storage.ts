@@ -103,9 +103,9 @@ export const STORAGE_CODES = entry({
   TM1521: {
     title: 'the repository is not encrypted',
     manual:
-      'The configuration has `encryption` for a repository that is not encrypted. A repository is ' +
-      'encrypted from its creation or never, so that nobody believes it is when it is not: create a ' +
-      'new one, and copy the old one into it with `tidemark sync`. Nothing was done.',
+      'The configuration has `encryption` for a repository that is not encrypted. A repository ' +
+      'is encrypted from its creation or never, so that nobody believes it is when it is not: ' +
+      'create a new one, and copy the old one into it with `tidemark sync`. Nothing was done.',
     exitStatus: 2,
   },
   TM1522: {
@@ -126,8 +126,8 @@ export const STORAGE_CODES = entry({
   TM1524: {
     title: 'the last key slot must stay',
     manual:
-      'Without the slot nobody could open the repository any more: everything in it would be lost. ' +
-      'Add another slot first. Nothing was removed.',
+      'Without the slot nobody could open the repository any more: everything in it would be ' +
+      'lost. Add another slot first. Nothing was removed.',
     exitStatus: 2,
   },
   TM1525: {
@@ -138,8 +138,8 @@ export const STORAGE_CODES = entry({
   TM1526: {
     title: 'the key slot does not open the newest key',
     manual:
-      'The slot was removed, it was added in the moment of a rotation, or the repository has no key ' +
-      'yet because its creation was interrupted. The message says which. Nothing was written.',
+      'The slot was removed, it was added in the moment of a rotation, or the repository has no ' +
+      'key yet because its creation was interrupted. The message says which. Nothing was written.',
     exitStatus: 1,
   },
   TM1527: {
