@@ -6,6 +6,7 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addRetentionCommands } from './retention-commands.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -78,6 +79,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
   addVerify(program, run)
+  addRetentionCommands(program, run)
   return program
 }
 

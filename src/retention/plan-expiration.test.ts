@@ -147,7 +147,8 @@ test('what a hold needs is kept', () => {
     fc.property(world, policy, fc.nat(), fc.nat(), (world, policy, which, from) => {
       const backup = world.backups[which % Math.max(1, world.backups.length)]
       if (backup === undefined) return
-      const first = `00000001${'0'.repeat(8)}${(from % 20).toString(16).toUpperCase().padStart(8, '0')}`
+      const number = (from % 20).toString(16).toUpperCase().padStart(8, '0')
+      const first = `00000001${'0'.repeat(8)}${number}`
       const hold: Hold = {
         id: '20260101-000000-hold',
         purpose: 'restore',
