@@ -7,7 +7,13 @@
 import { pathOf, type TimelineHistory } from '../postgres/history-file.ts'
 import type { Timeline } from '../postgres/lsn.ts'
 import type { BackupFacts, ExpirationFacts, SystemFacts } from './facts.ts'
-import { backupsAlong, findWindowBase, type Lineage, traceLineage } from './lineage.ts'
+import {
+  backupsAlong,
+  compareAlong,
+  findWindowBase,
+  type Lineage,
+  traceLineage,
+} from './lineage.ts'
 import { PERIODS, periodOf, type RetentionPolicy } from './retention-policy.ts'
 import { WalNeeds } from './wal-needs.ts'
 
@@ -72,7 +78,7 @@ export function chooseKept(
 
 function byStop(a: BackupFacts, b: BackupFacts): number {
   if (a.stoppedAtMs !== b.stoppedAtMs) return a.stoppedAtMs - b.stoppedAtMs
-  return a.consistentAt < b.consistentAt ? -1 : 1
+  return compareAlong(a, b)
 }
 
 function note(reasons: Reasons, { id }: BackupFacts, reason: KeepReason): void {
@@ -164,7 +170,8 @@ function keepNewest(reasons: Reasons, newestFirst: readonly BackupFacts[]): void
   note(reasons, newest, { rule: 'newest' })
   const sameTimeline = newestFirst.filter(({ timeline }) => timeline === newest.timeline)
   const furthest = sameTimeline.reduce((a, b) => (a.consistentAt > b.consistentAt ? a : b))
-  if (furthest !== newest) note(reasons, furthest, { rule: 'newest', detail: 'by LSN' })
+  if (furthest.consistentAt <= newest.consistentAt) return
+  note(reasons, furthest, { rule: 'newest', detail: 'by LSN' })
 }
 
 /**

@@ -43,7 +43,13 @@ export function backupsAlong(
 ): BackupFacts[] {
   return backups
     .filter(({ timeline, consistentAt }) => includes(path, timeline, consistentAt as Lsn))
-    .sort((a, b) => (a.consistentAt < b.consistentAt ? -1 : 1))
+    .sort(compareAlong)
+}
+
+/** By LSN; of two that end at one the id decides, so that every order is the same. */
+export function compareAlong(a: BackupFacts, b: BackupFacts): number {
+  if (a.consistentAt !== b.consistentAt) return a.consistentAt < b.consistentAt ? -1 : 1
+  return a.id < b.id ? -1 : 1
 }
 
 /**
