@@ -31,6 +31,7 @@ export type KeepRule =
   | 'condemned-elsewhere'
   | 'lineage-unknown'
   | 'locked'
+  | 'new'
   | 'no-retention'
   | 'blocked'
 

@@ -131,8 +131,10 @@ async function removeAfterSecondLook(
   progress.phase('looking again')
   await requireListed(storage, cluster, set)
   const facts = await look(options, nowMs, set.id)
+  // Packs that nobody named at the first look may be those of a backup that is there by now.
+  const only = new Set(set.backups)
   const again = (more: Partial<PlanOptions> = {}): ExpirationPlan =>
-    intersectPlans(plan, planExpiration(facts, { policy, nowMs, ...more }))
+    intersectPlans(plan, planExpiration(facts, { policy, nowMs, only, ...more }))
   const agreed = again()
   const locked = await removeRecords(scope, agreed)
   const removed = locked.size === 0 ? agreed : again({ locked })

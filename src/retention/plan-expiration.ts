@@ -60,6 +60,8 @@ export interface PlanOptions {
   /** Undefined: no backup expires, and no WAL. */
   readonly policy: RetentionPolicy | undefined
   readonly nowMs: number
+  /** Only these may expire, of those that would: no other was condemned. */
+  readonly only?: ReadonlySet<string>
   /** Backups whose records could not be removed: all that they need stays. */
   readonly locked?: ReadonlySet<string>
 }
@@ -67,7 +69,7 @@ export interface PlanOptions {
 export function planExpiration(facts: ExpirationFacts, options: PlanOptions): ExpirationPlan {
   const blocked = findBlockers(facts)
   const chosen = choose(facts, options)
-  const reasons = addHeld(chosen.reasons, facts, options.locked ?? new Set())
+  const reasons = addHeld(chosen.reasons, facts, options)
   if (blocked.length > 0) {
     for (const { id } of facts.backups) add(reasons, id, { rule: 'blocked' })
   }
@@ -115,7 +117,7 @@ function add(reasons: Reasons, id: string, reason: KeepReason): void {
 function addHeld(
   chosen: ChosenBackups['reasons'],
   facts: ExpirationFacts,
-  locked: ReadonlySet<string>,
+  { locked = new Set(), only }: PlanOptions,
 ): Reasons {
   const reasons: Reasons = new Map([...chosen].map(([id, own]) => [id, [...own]]))
   const there = new Set(facts.backups.map(({ id }) => id))
@@ -124,8 +126,9 @@ function addHeld(
       if (there.has(id)) add(reasons, id, { rule: 'held', detail: describeHold(hold) })
     }
   }
-  for (const id of locked) {
-    if (there.has(id)) add(reasons, id, { rule: 'locked' })
+  for (const { id } of facts.backups) {
+    if (locked.has(id)) add(reasons, id, { rule: 'locked' })
+    if (only?.has(id) === false && !reasons.has(id)) add(reasons, id, { rule: 'new' })
   }
   return reasons
 }

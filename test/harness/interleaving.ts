@@ -18,6 +18,8 @@ export interface Actor {
   run(storage: Storage): Promise<unknown>
   /** After so many calls it is stopped until all others have ended; or for ever. */
   readonly stopAt?: number
+  /** It goes on when the others have made so many calls meanwhile. */
+  readonly stopFor?: number
   readonly isKilled?: boolean
 }
 
@@ -38,6 +40,7 @@ export async function interleave(
   const players = actors.map((actor) => schedule.start(actor, inner))
   await schedule.finished
   await schedule.bury()
+  if (schedule.problem !== undefined) throw schedule.problem
   return players.map(({ actor, outcome }) => ({ name: actor.name, result: outcome }))
 }
 
@@ -51,6 +54,8 @@ interface Player {
   readonly waiting: Turn[]
   settled: Promise<void>
   calls: number
+  /** Calls of all when it was stopped. */
+  stoppedSince: number | undefined
   outcome: PromiseSettledResult<unknown> | undefined
 }
 
@@ -62,6 +67,10 @@ class Schedule {
   #finish: () => void = () => {}
   #busy = false
   #isOver = false
+  #total = 0
+  readonly #calls: string[] = []
+  /** The first that was seen to be wrong, with the calls up to it. */
+  problem: Error | undefined
   #current: Player | undefined
   /** Calls that the current player may go on with. */
   #burst = 0
@@ -89,6 +98,7 @@ class Schedule {
       actor,
       waiting: [],
       calls: 0,
+      stoppedSince: undefined,
       outcome: undefined,
       settled: Promise.resolve(),
     }
@@ -118,7 +128,7 @@ class Schedule {
         } catch (error) {
           reject(error)
         }
-        this.#look(`${player.actor.name}: ${name}`)
+        this.#observe(`${player.actor.name}: ${name}`)
       }
       player.waiting.push({ play, refuse: () => reject(new Error('killed')) })
       this.#next()
@@ -129,11 +139,29 @@ class Schedule {
   #next(): void {
     setImmediate(() => {
       if (this.#busy) return
-      const running = this.#players.filter((one) => one.outcome === undefined && !isStopped(one))
+      const running = this.#players.filter((one) => {
+        return one.outcome === undefined && !this.#isStopped(one)
+      })
       if (running.length === 0) return this.#wakeUp()
       if (running.some(({ waiting }) => waiting.length === 0)) return
       void this.#play(this.#choose(running))
     })
+  }
+
+  #observe(call: string): void {
+    this.#calls.push(call)
+    try {
+      this.#look(call)
+    } catch (error) {
+      this.problem ??= new Error(`after ${this.#calls.join('\n')}`, { cause: error })
+    }
+  }
+
+  #isStopped(player: Player): boolean {
+    const { stopAt = Number.POSITIVE_INFINITY, stopFor = Number.POSITIVE_INFINITY } = player.actor
+    if (player.calls < stopAt) return false
+    player.stoppedSince ??= this.#total
+    return this.#total - player.stoppedSince < stopFor
   }
 
   #choose(running: readonly Player[]): Player {
@@ -149,6 +177,7 @@ class Schedule {
   async #play(player: Player): Promise<void> {
     this.#busy = true
     player.calls++
+    this.#total++
     const [call] = player.waiting.splice(this.#random(player.waiting.length), 1)
     await call?.play()
     this.#busy = false
@@ -163,10 +192,6 @@ class Schedule {
     for (const player of living) player.calls = Number.NEGATIVE_INFINITY
     if (living.length > 0) this.#next()
   }
-}
-
-function isStopped({ actor, calls }: Player): boolean {
-  return actor.stopAt !== undefined && calls >= actor.stopAt
 }
 
 type TakeTurn = <T>(name: string, act: () => Promise<T>) => Promise<T>
