@@ -37,6 +37,7 @@ import {
   isStorageKey,
   MARKER_KEY,
 } from './storage-key.ts'
+import type { StorageMeter } from './storage-meter.ts'
 import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 /** The SHA-256 of a whole object, in its metadata, compared by every read of it. */
@@ -45,8 +46,12 @@ const CONTENT_HASH = 'tidemark-sha256'
 /** The most that one DeleteObjects takes. */
 const DELETE_BATCH = 1000
 
-export async function openS3Storage(url: string, settings: S3Settings): Promise<Storage> {
-  const connection = new S3Connection(url, parseS3Url(url), settings)
+export async function openS3Storage(
+  url: string,
+  settings: S3Settings,
+  meter?: StorageMeter,
+): Promise<Storage> {
+  const connection = new S3Connection(url, parseS3Url(url), settings, meter)
   await connection.requireRegion()
   return new S3Storage(connection)
 }
