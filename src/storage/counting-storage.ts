@@ -64,9 +64,9 @@ class Counter implements CountingStorage {
     return await this.#inner.size(key)
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
+  list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     this.#count('list')
-    return this.#inner.list(prefix)
+    return this.#inner.list(prefix, after)
   }
 
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {

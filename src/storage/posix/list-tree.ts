@@ -22,11 +22,12 @@ const READ_ATTEMPTS = 5
 export async function* listTree(
   tree: RepositoryTree,
   prefix: string,
+  after = '',
 ): AsyncGenerator<StoredObject> {
   const directory = parentOf(prefix)
   if (await tree.findDirectory(directory)) {
     const nameBegins = prefix.slice(directory === '' ? 0 : directory.length + 1)
-    for await (const objects of listDirectory(tree, directory, nameBegins)) {
+    for await (const objects of listDirectory(tree, directory, nameBegins, after)) {
       for (const object of objects) yield object
     }
   }
@@ -38,20 +39,28 @@ async function* listDirectory(
   tree: RepositoryTree,
   directory: string,
   nameBegins: string,
+  after: string,
 ): AsyncGenerator<readonly StoredObject[]> {
   const names = await readNames(tree, directory, nameBegins)
   const prefix = directory === '' ? '' : `${directory}/`
   let files: string[] = []
   for (const name of names) {
+    if (isPassed(prefix + name, after)) continue
     if (!name.endsWith('/')) {
       files.push(prefix + name)
       if (files.length < STAT_BATCH) continue
     }
     if (files.length > 0) yield await readSizes(tree, files)
     files = []
-    if (name.endsWith('/')) yield* listDirectory(tree, prefix + name.slice(0, -1), '')
+    if (name.endsWith('/')) yield* listDirectory(tree, prefix + name.slice(0, -1), '', after)
   }
   if (files.length > 0) yield await readSizes(tree, files)
+}
+
+/** Nothing of this name, in a directory (with its slash) or not, comes behind `after`. */
+function isPassed(name: string, after: string): boolean {
+  if (name.endsWith('/') && after.startsWith(name)) return false
+  return compareKeys(name, after) <= 0
 }
 
 /** Names in key order, those of directories with a slash at the end. */
