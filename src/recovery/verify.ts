@@ -99,7 +99,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     const identities = await verifySystems(state)
     verifyRecords(state, list)
     await verifyHolds(state)
-    judgeNamedPacks(state)
+    await judgeNamedPacks(state)
     pool.tell(await verifyPacks(state))
     if (state.book.size > 0) state.budget.lift()
     await verifyMaps(state, dueBackups(state))

@@ -29,11 +29,33 @@ export class PackCache {
     }
     this.#packs.delete(packId)
     this.#packs.set(packId, pack)
+    this.#forget(packId)
+    return pack
+  }
+
+  /**
+   * After something of these packs did not hold: true when one of them was replaced since it was
+   * opened, so that it is worth reading again.
+   */
+  async refresh(packIds: Iterable<string>): Promise<boolean> {
+    let isReplaced = false
+    for (const packId of packIds) {
+      const pack = this.#packs.get(packId)
+      const now = await pack?.reopen()
+      // One that was forgotten meanwhile is opened anew in any case.
+      if (pack === undefined) isReplaced = true
+      if (now === undefined) continue
+      isReplaced = true
+      this.#packs.set(packId, now)
+    }
+    return isReplaced
+  }
+
+  #forget(current: string): void {
     for (const [oldest, { frames }] of this.#packs) {
-      if (this.#frames <= KEPT_FRAMES || oldest === packId) break
+      if (this.#frames <= KEPT_FRAMES || oldest === current) break
       this.#packs.delete(oldest)
       this.#frames -= frames.length
     }
-    return pack
   }
 }
