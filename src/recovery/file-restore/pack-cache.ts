@@ -34,19 +34,18 @@ export class PackCache {
   }
 
   /**
-   * After something of these packs did not hold: true when one of them was replaced since it was
-   * opened, so that it is worth reading again.
+   * After something that was read by these readers did not hold: true when one of the packs was
+   * replaced since, so that it is worth reading again.
    */
-  async refresh(packIds: Iterable<string>): Promise<boolean> {
+  async refresh(readers: Iterable<PackReader>): Promise<boolean> {
     let isReplaced = false
-    for (const packId of packIds) {
-      const pack = this.#packs.get(packId)
-      const now = await pack?.reopen()
-      // One that was forgotten meanwhile is opened anew in any case.
-      if (pack === undefined) isReplaced = true
-      if (now === undefined) continue
+    for (const reader of readers) {
+      // What was read ahead may be older than what others have found since.
+      const known = this.#packs.get(reader.packId)
+      const now = known === reader ? await reader.reopen() : known
+      if (known !== undefined && now === undefined) continue
       isReplaced = true
-      this.#packs.set(packId, now)
+      if (now !== undefined) this.#packs.set(reader.packId, now)
     }
     return isReplaced
   }

@@ -96,7 +96,7 @@ class RestoreWorker {
         return isLast ? done(bytes, this.#pages.takePieces()) : undefined
       }
       const reload = async (): Promise<boolean> => {
-        if (!(await this.#packs.refresh(packsOf(uses)))) return false
+        if (!(await this.#packs.refresh(portion.readers))) return false
         if (mark !== undefined) this.#pages.rewind(mark)
         portion = new Portion(uses, this.#memory, 'pages')
         await this.#load(portion)
@@ -158,7 +158,7 @@ class RestoreWorker {
         return answer
       }
       const reload = async (): Promise<boolean> => {
-        if (isWriting || !(await this.#packs.refresh(packsOf(uses)))) return false
+        if (isWriting || !(await this.#packs.refresh(portion.readers))) return false
         portion = new Portion(uses.slice(taken), this.#memory, 'frames')
         await this.#load(portion)
         return true
@@ -195,10 +195,6 @@ class RestoreWorker {
   #file(number: number): BatchFile {
     return this.#files[number] as BatchFile
   }
-}
-
-function packsOf(uses: readonly FrameUse[]): ReadonlySet<string> {
-  return new Set(uses.map(({ pack }) => pack))
 }
 
 /** A page or file that is not the right one is the damage of a pack, if there is such. */
