@@ -2,11 +2,12 @@
  * Reads the file list of the backup that is compared with, and leaves out of it what the
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
- * Invariant: an entry that is given names only packs that are in the repository now, and
- * have the size that they were written with.
+ * Invariant: an entry that is given names only packs that are in the repository now, have the
+ * size that they were written with, and are not condemned.
  */
 import { isFailure } from '../base/failure.ts'
 import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
+import type { Condemned } from '../repository/condemned-sets.ts'
 import { decodePiece } from '../repository/file-list.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -19,6 +20,8 @@ export interface LoadedBase {
   readonly pieces: BasePieces
   /** Stored sizes of all packs of the cluster, as they are now. */
   readonly packSizes: ReadonlyMap<string, number>
+  /** Those of the base that may be referred to. */
+  readonly usablePacks: ReadonlySet<string>
   /** Sentences for the report. */
   readonly notes: readonly string[]
 }
@@ -28,32 +31,37 @@ const NOTHING = {
   entries: new Map(),
   pieces: { bySha256: new Map(), byFirstPath: new Map() },
   packSizes: new Map(),
+  usablePacks: new Set<string>(),
 }
 
 export async function loadBase(
   storage: Storage,
   chosen: ChosenBase | undefined,
+  condemned: Condemned,
 ): Promise<LoadedBase> {
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
     const packSizes = await listPacks(storage, backup.cluster)
-    const present = findWholePacks(backup, packSizes)
+    const present = findWholePacks(backup, packSizes, condemned)
     const bySha256 = new Map<string, FrameReference>()
     const byFirstPath = new Map<string, KnownPiece>()
     const entries = new Map<string, FileEntry>()
     let lost = 0
     for await (const { key, bytes, reference, sha256 } of readBasePieces(storage, backup)) {
-      bySha256.set(sha256, reference)
       const decoded = decodePiece(key, bytes)
-      byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
+      if (present.has(reference.pack)) {
+        bySha256.set(sha256, reference)
+        byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
+      }
       for (const entry of decoded) {
         if (isPresent(entry, present)) entries.set(entry.path, entry)
         else lost++
       }
     }
     const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
-    return { chosen, entries, pieces: { bySha256, byFirstPath }, packSizes, notes }
+    const pieces = { bySha256, byFirstPath }
+    return { chosen, entries, pieces, packSizes, usablePacks: present, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
@@ -62,13 +70,14 @@ export async function loadBase(
   }
 }
 
-/** Packs that the backup names and that have the size they were written with. */
+/** Packs that the backup names, that have their size, and that no expiry is about to remove. */
 function findWholePacks(
   { packs }: BackupRecord,
   sizes: ReadonlyMap<string, number>,
+  condemned: Condemned,
 ): ReadonlySet<string> {
   const whole = packs.filter(({ id, bytes }) => {
-    const size = sizes.get(id)
+    const size = condemned.hasPack(id) ? undefined : sizes.get(id)
     return size !== undefined && (bytes === undefined || bytes === size)
   })
   return new Set(whole.map(({ id }) => id))
@@ -80,7 +89,7 @@ function isPresent(entry: FileEntry, present: ReadonlySet<string>): boolean {
 
 function lostNote(backupId: string, files: number): string {
   return (
-    `packs of backup ${backupId} are missing or cut short in the repository: ` +
-    `${files} files are stored anew (that backup cannot be restored any more)`
+    `packs of backup ${backupId} are missing, cut short or expiring in the repository: ` +
+    `${files} files are stored anew (tidemark verify says whether it can still be restored)`
   )
 }

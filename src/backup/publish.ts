@@ -9,12 +9,13 @@ import { parseRelationPath } from '../postgres/relation-path.ts'
 import type { BackupRecord, DamagedPages, NamedPack } from '../repository/backup-record.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
-import { encodeBackupRecord, publishBackup } from '../repository/write-backup.ts'
+import { encodeBackupRecord } from '../repository/write-backup.ts'
 import { archiveBackupWal, type BackupWalOptions } from './archive-backup-wal.ts'
 import { type BackupContext, sizesOf, waitLimitOf } from './backup-context.ts'
 import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mode.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
+import { publishHeld } from './publish-held.ts'
 import { type DatabaseNames, findRelationName, type NameReader } from './relation-names.ts'
 import { readTablespaceNames } from './server-facts.ts'
 import { addFrame, writeFileList, writeRelationNames } from './write-metadata.ts'
@@ -48,7 +49,7 @@ export async function publish(
   const { record, raw } = await writeRecord(context, copy, facts, companions)
   signal.throwIfAborted()
   const written = [...copy.workerPacks, ...companions.packs.packs]
-  await publishBackup(options.storage, record, raw, written)
+  context.notes.push(...(await publishHeld(options.storage, record, raw, written)))
   return record
 }
 
@@ -131,7 +132,7 @@ async function writeRecord(
   const { base, packs } = companions
   const files = await writeFileList(copy.entries, packs, base.pieces)
   const rawNames = Buffer.from(JSON.stringify(facts.names))
-  const relationNames = await writeRelationNames(rawNames, packs, storage, base.chosen?.backup)
+  const relationNames = await writeRelationNames(rawNames, packs, storage, base)
   if (packs.needsPack) await packs.begin()
   const record = describeBackup(context, copy, facts, { files, relationNames }, companions)
   const raw = encodeBackupRecord(record)

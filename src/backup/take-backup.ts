@@ -5,20 +5,18 @@
  * record. Nothing is visible before the record; what an interrupted run leaves is removed
  * by itself where it can, else by the next run.
  */
-import { hostname } from 'node:os'
 import { now } from '../base/clock.ts'
 import { isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { randomHex } from '../base/random.ts'
-import type { ControlFile } from '../postgres/control-file.ts'
 import { requireSupportedSizes } from '../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
-import { type Hold, removeDeadAttempt, removeHold, writeHold } from '../repository/holds.ts'
+import { type Hold, removeDeadAttempt, removeHold } from '../repository/holds.ts'
+import { makeBackupId } from '../repository/keys.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
 import { listBackups } from '../repository/read-backups.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
-import { formatProcessIdentity, readProcessIdentity } from '../storage/process-identity.ts'
 import {
   type BackupContext,
   type BackupResult,
@@ -30,6 +28,7 @@ import { type ChosenBase, chooseBase } from './choose-base.ts'
 import { cleanUpDeadAttempts } from './clean-up.ts'
 import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
 import { type CopyRunner, startCopy } from './copy-files.ts'
+import { type HeldBase, holdBase } from './hold-base.ts'
 import { judgeArchiving } from './judge-archiving.ts'
 import { loadBase } from './load-base.ts'
 import { publish } from './publish.ts'
@@ -72,14 +71,15 @@ async function backUpServer(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<BackupResult> {
-  const context = await prepare(session, options, progress, signal)
-  if (context.base?.trustStatus !== true) runner.expectMuch()
-  const hold = describeHold(context)
+  const prepared = await prepare(session, options, progress, signal)
   signal.throwIfAborted()
-  await writeHold(options.storage, options.cluster, hold)
+  const held = await holdBase(prepared, async (without) => await findBase(prepared, without))
+  const { hold } = held
+  const context = { ...prepared, base: held.base }
+  if (context.base?.trustStatus !== true) runner.expectMuch()
   const packs = openOwnPacks(context, runner.workers)
   try {
-    const record = await copyAndPublish(context, runner, packs)
+    const record = await copyAndPublish(context, held, runner, packs)
     await dropHold(context, hold)
     return { record, notes: context.notes }
   } catch (error) {
@@ -92,6 +92,7 @@ async function backUpServer(
 
 async function copyAndPublish(
   context: BackupContext,
+  held: HeldBase,
   runner: CopyRunner,
   packs: PackWriter,
 ): Promise<BackupRecord> {
@@ -100,7 +101,7 @@ async function copyAndPublish(
   const starting = startBackup(session, version, `tidemark ${backupId}`)
   const [started, base] = await Promise.all([
     cancelOnAbort(session, options.connection, signal, starting),
-    loadBase(options.storage, context.base),
+    loadBase(options.storage, context.base, held.condemned),
   ])
   signal.throwIfAborted()
   context.notes.push(...base.notes)
@@ -121,7 +122,7 @@ async function copyAndPublish(
 /** The backup exists already: a hold that stays is removed by the next run. */
 async function dropHold({ options, notes }: BackupContext, hold: Hold): Promise<void> {
   try {
-    await removeHold(options.storage, options.cluster, hold.backupId)
+    await removeHold(options.storage, options.cluster, hold.id)
   } catch (error) {
     if (!isFailure(error)) throw error
     notes.push(`the hold of this backup could not be removed, the next one will: ${error.message}`)
@@ -150,13 +151,13 @@ async function prepare(
   })
   notes.push(...(await cleanUpDeadAttempts(storage, cluster)))
   const beganAt = now()
-  return {
+  const context = {
     options,
     session,
     version,
     facts,
     control,
-    base: await findBase(options, facts, control, beganAt),
+    base: undefined,
     backupId: makeBackupId(beganAt),
     attemptId: randomHex(12),
     progress,
@@ -164,6 +165,7 @@ async function prepare(
     notes,
     beganAt,
   }
+  return { ...context, base: await findBase(context) }
 }
 
 function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void {
@@ -182,43 +184,21 @@ function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void 
 }
 
 async function findBase(
-  options: TakeBackupOptions,
-  facts: ServerFacts,
-  control: ControlFile,
-  at: Date,
+  { options, facts, control, beganAt }: BackupContext,
+  without: ReadonlySet<string> = new Set(),
 ): Promise<ChosenBase | undefined> {
   const { backups } = await listBackups(options.storage, options.cluster)
-  return chooseBase(backups, {
+  const candidates = backups.filter(({ id }) => !without.has(id))
+  return chooseBase(candidates, {
     systemIdentifier: String(control.systemIdentifier),
     sizes: sizesOf(control),
     dataChecksumVersion: control.dataChecksumVersion,
     dataDirectory: facts.dataDirectory,
     bootId: facts.bootId,
     bootedAtMs: facts.bootedAtMs,
-    now: at,
+    now: beganAt,
     full: options.full ?? false,
   })
-}
-
-function describeHold(context: BackupContext): Hold {
-  return {
-    backupId: context.backupId,
-    attemptId: context.attemptId,
-    host: hostname(),
-    writer: formatProcessIdentity(readProcessIdentity()),
-    startedAt: context.beganAt.toISOString(),
-    comparedWith: context.base === undefined ? [] : [context.base.backup.id],
-  }
-}
-
-/** `20261121-140311-k3f9`: a name, never a sort key. */
-function makeBackupId(at: Date): string {
-  const digits = at.toISOString().replaceAll(/[-:]/g, '')
-  const random = BigInt(`0x${randomHex(6)}`)
-    .toString(36)
-    .padStart(4, '0')
-    .slice(-4)
-  return `${digits.slice(0, 8)}-${digits.slice(9, 15)}-${random}`
 }
 
 /** What cannot be removed now is removed by the next run: its hold stays until then. */
