@@ -40,11 +40,13 @@ export async function compactPack(
   storage: Storage,
   cluster: string,
   packId: string,
-  isLive: (ordinal: number) => boolean,
+  isLive: (ordinal: number, kind: number) => boolean,
 ): Promise<CompactedPack> {
   const pack = await openPack(storage, cluster, packId, 'repacking')
   const { key, sizeBytes: bytesBefore } = pack
-  const dead = pack.frames.filter((_, ordinal) => pack.holdsFrame(ordinal) && !isLive(ordinal))
+  const dead = pack.frames.filter(
+    ({ kind }, ordinal) => pack.holdsFrame(ordinal) && !isLive(ordinal, kind),
+  )
   const framesDropped = dead.length
   if (framesDropped === 0) {
     return { packId, key, bytesBefore, bytesAfter: bytesBefore, framesDropped }
@@ -65,13 +67,14 @@ export async function compactPack(
 async function writeSparse(
   pack: PackReader,
   writer: ObjectWriter,
-  isLive: (ordinal: number) => boolean,
+  isLive: (ordinal: number, kind: number) => boolean,
 ) {
   const header = encodePackHeader(pack.packId, 'sparse')
   writer.append([header])
   const frames: FrameEntry[] = []
   let offset = PACK_HEADER_BYTES
-  const keep = (ordinal: number): boolean => pack.holdsFrame(ordinal) && isLive(ordinal)
+  const keep = (ordinal: number): boolean =>
+    pack.holdsFrame(ordinal) && isLive(ordinal, entryOf(pack, ordinal).kind)
   for (const { first, count } of groupKept(pack, keep)) {
     while (frames.length < first)
       frames.push({ ...dropFrame(entryOf(pack, frames.length)), offset })
