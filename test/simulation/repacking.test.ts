@@ -14,6 +14,7 @@ import { now, sleep } from '../../src/base/clock.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { verify } from '../../src/recovery/verify.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
+import { writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
 import { writeHold, readHolder, removeHold } from '../../src/repository/holds.ts'
 import { backupKey, packKey } from '../../src/repository/keys.ts'
 import { openPack } from '../../src/repository/pack-reader.ts'
@@ -316,6 +317,24 @@ test('a map that cannot be read keeps every frame of the packs that its backup n
     if (named.has(packId))
       assert.deepEqual({ isKeptWhole, deadBytes }, { isKeptWhole: true, deadBytes: 0 })
   }
+})
+
+test('a catalogue that is rebuilt brings back no backup that expired, at any moment', async () => {
+  const { objects, states, expired } = await makeScene()
+  const before = openMemoryStorage(new Map(objects))
+  // An expiry between the removal of the record and that of its copy in the pack.
+  const set = { id: 'a'.repeat(16), ...readHolder(), startedAt: '', packs: [], keys: [] }
+  await writeCondemnedSet(before, 'main', { ...set, backups: [expired] })
+  assert.deepEqual(await findDamage(before), [])
+  await assertKept(before, states)
+  const after = openMemoryStorage(new Map(objects))
+  await repackAll(after, [expired])
+  assert.deepEqual(await findDamage(after), [])
+  await assertKept(after, states)
+  // Without the set the same copy is that of a record which somebody has lost.
+  const lost = openMemoryStorage(new Map(objects))
+  assert.ok((await findDamage(lost)).some((text) => text.endsWith('was rebuilt')))
+  assert.equal((await listBackups(lost, 'main')).backups.length, 3)
 })
 
 test('small or hardly dead packs are not worth it, records that expired always are', async () => {

@@ -94,7 +94,8 @@ function takeAnswer(state: VerifyState, pack: string, answer: PackAnswer): void 
   for (const { backupId } of answer.records) {
     const record = backupKey(cluster, backupId)
     const isUnderWay = holds.includes(holdKey(cluster, backupId))
-    if (!records.includes(record) && !isUnderWay) missesRecord(state, backupId, key)
+    const isExpected = !isUnderWay && !state.condemned.hasBackup(backupId)
+    if (!records.includes(record) && isExpected) missesRecord(state, backupId, key)
   }
   if (answer.faults.length > 0) return
   proved.packs++
@@ -111,7 +112,10 @@ function isStillThere(
   return backups.some(({ packs }) => packs.some(({ id }) => id === pack))
 }
 
-/** The pack says that there was such a backup; nothing that is under way is called so. */
+/**
+ * The pack says that there was such a backup; nothing that is under way is called so, and of one
+ * that expired the pack says it no more.
+ */
 export function missesRecord(state: VerifyState, backupId: string, witness: string): void {
   const key = backupKey(state.cluster, backupId)
   const failure = toFailureMessage(missingObject(key, `the copy of the record in ${witness}`))
