@@ -19,6 +19,7 @@ import { backupKey, holdKey, isBackupId, makeBackupId, packKey } from '../../rep
 import { FRAME_KINDS } from '../../repository/pack-format.ts'
 import { openPack, type PackReader } from '../../repository/pack-reader.ts'
 import { listPacks } from '../../repository/write-backup.ts'
+import { type PerhapsDamaged, readPerhapsDamaged } from '../../storage/read-damaged.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { isDamage } from './prove-pack.ts'
 
@@ -69,10 +70,10 @@ async function rebuild(
 ): Promise<RebuiltRecord | undefined> {
   const { id, cluster, raw } = copy
   const key = backupKey(cluster, id)
-  const stored = await storage.read(key)
+  const stored = await readPerhapsDamaged(storage, key)
   if (stored === undefined) return await rebuildMissing(storage, copy, pack)
   if (isSound(key, stored)) return undefined
-  await storage.write(`${key}.damaged`, stored)
+  await storage.write(`${key}.damaged`, stored.bytes)
   await storage.write(key, encodeEnvelope('RECD', raw))
   return { backupId: id, key, was: 'damaged' }
 }
@@ -114,9 +115,10 @@ export async function holdsRecord(reader: PackReader, backupId: string): Promise
   return false
 }
 
-function isSound(key: string, stored: Uint8Array): boolean {
+function isSound(key: string, { bytes, damage }: PerhapsDamaged): boolean {
+  if (damage !== undefined) return false
   try {
-    decodeEnvelope(key, 'RECD', stored)
+    decodeEnvelope(key, 'RECD', bytes)
     return true
   } catch (error) {
     if (isFailure(error, 'TM1601')) return false
