@@ -5,7 +5,7 @@
  */
 import { isLetGo } from '../archive/expired-wal.ts'
 import { findPathGaps, type MissingSegment } from '../archive/find-gaps.ts'
-import { hasSegment, listWal, type WalListing } from '../archive/list-wal.ts'
+import { hasSegment, listWal, rangesAlong, type WalListing } from '../archive/list-wal.ts'
 import { includes, pathOf, type TimelineHistory } from '../postgres/history-file.ts'
 import {
   formatSegmentName,
@@ -113,9 +113,8 @@ export function judgeServer(
           segmentNumber(oldest, walSegmentSizeBytes),
           last.segment,
           walSegmentSizeBytes,
-          (timeline, segment) =>
-            hasSegment(archive, timeline, segment) || isLetGo(archive.expired, timeline, segment),
-        )
+          rangesAlong(archive, path),
+        ).filter(({ timeline, segment }) => !isLetGo(archive.expired, timeline, segment))
   const newest =
     last === undefined
       ? undefined

@@ -20,7 +20,7 @@ export class SimulatedCluster {
   readonly tablespace: string
   /** The segment that the next backup is in, and when it ends. */
   #segment = 1n
-  #at = new Date('2026-01-03T00:00:00Z')
+  #dayMs = BEGAN_AT
 
   constructor(directory: string) {
     this.directory = join(directory, 'data')
@@ -31,13 +31,14 @@ export class SimulatedCluster {
   /** Time passes: the next backup is in the next segment. */
   advance(hours: number): void {
     this.#segment += 1n
-    this.#at = new Date(this.#at.getTime() + hours * 3600 * 1000)
+    this.#dayMs += hours * 3600 * 1000
     this.write('global/pg_control', makeControlFile(startOf(this.#segment)))
     this.#writeSegment()
   }
 
+  /** After every answer of now, and before the next advance. */
   get now(): Date {
-    return this.#at
+    return new Date(this.#dayMs + secondsPassed * 1000)
   }
 
   #writeSegment(): void {
@@ -90,7 +91,7 @@ export class SimulatedCluster {
   /** Answers what a backup asks; anything else is a defect of the simulation. */
   openSession(): ServerSession {
     const directory = this.directory
-    const moment = { directory, segment: this.#segment, at: this.#at }
+    const moment = { directory, segment: this.#segment, dayMs: this.#dayMs }
     return {
       address: 'a simulation',
       facts: {
@@ -121,13 +122,25 @@ function startOf(segment: bigint): bigint {
   return segment * BigInt(MB) + 0x28n
 }
 
+/** So lately that files may be left unread. */
+const BEGAN_AT = Date.now() - 6 * 86_400_000
+let secondsPassed = 0
+
 interface Moment {
   readonly directory: string
   readonly segment: bigint
-  readonly at: Date
+  readonly dayMs: number
 }
 
-function answer(text: string, { directory, segment, at }: Moment): Row[] {
+/** Later with every answer, so that backups have an order. */
+function tellTime({ dayMs }: Moment): Date {
+  secondsPassed++
+  return new Date(dayMs + secondsPassed * 1000)
+}
+
+function answer(text: string, moment: Moment): Row[] {
+  const { directory, segment } = moment
+  const at = tellTime(moment)
   const start = formatLsn(startOf(segment) as never)
   if (text.includes('FROM pg_settings')) return [{ name: 'data_directory', setting: directory }]
   if (text.includes('pg_file_settings')) return []

@@ -56,7 +56,7 @@ test('what expires is gone, what is kept is whole', async () => {
   await assertNoGarbage(storage)
 })
 
-test('expiry that crashes at any storage call leaves what is whole, and the next one ends it', async () => {
+test('expiry that crashes at any call leaves what is whole, and the next one ends it', async () => {
   const crashes = await forEachCrashPoint({
     prepare: async () => copyScene(),
     run: async (storage) => await expireAll(storage, scene, { last: 2 }),

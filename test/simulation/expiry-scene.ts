@@ -102,7 +102,7 @@ export async function expireAll(
     apply: true,
     progress: SILENT,
     signal: new AbortController().signal,
-    at: new Date(cluster.now.getTime() + 3600 * 1000),
+    at: new Date(cluster.now.getTime() + 60_000),
   })
 }
 
