@@ -13,7 +13,7 @@ export const LADDER: readonly (readonly string[])[] = [
   ['drill', 'replication'],
   ['rescue'],
   ['recovery', 'dump'],
-  ['backup', 'retention'],
+  ['backup', 'retention', 'sync'],
   ['archive'],
   ['repository'],
   ['postgres', 'storage'],
