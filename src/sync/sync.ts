@@ -107,9 +107,8 @@ async function decide(options: SyncOptions, problems: SyncProblem[]): Promise<In
     const backups = due.filter(({ id }) => asked.has(backupKey(options.cluster, id)))
     return { sides, backups, choice, damaged: objects, lostPacks: [] }
   }
-  const isProving = heal === true
-  const packs = new Set(sides.target.records.flatMap((one) => one.packs.map(({ id }) => id)))
-  const damaged = isProving ? await findDamagedObjects(options, packs) : []
+  const named = new Set(namePacks(due, sides.target.records).keys())
+  const damaged = heal === true ? await findDamagedObjects(options, named) : []
   const { lostPacks } = await comparePacks(options, due, sides.target.records)
   return { sides, backups: due, choice, damaged, lostPacks }
 }
@@ -257,6 +256,8 @@ async function bring(
   const wantsWal: SyncChoice['wantsWal'] = (wal) =>
     systems.has(wal.systemIdentifier) && intent.choice.wantsWal(wal)
   const choice = { ...intent.choice, wantsWal }
+  const ownPacks = new Set(intent.sides.target.records.flatMap((one) => ownPack(one) ?? []))
+  await healObjects(state, intent.damaged, ownPacks)
   const { packs } = await comparePacks(options, backups, namingLost(intent))
   const wal = await compareWal(options, backups, choice)
   const due = [...packs.values()].filter(({ task }) => task === 'copy' || task === 'complete')
@@ -265,8 +266,6 @@ async function bring(
   for (const key of wal.present) state.present.add(key)
   const histories = new Set([...wal.histories.map(({ key }) => key), ...wal.present])
   await bringWal(state, wal.histories, segmentBytes)
-  const ownPacks = new Set(intent.sides.target.records.flatMap((one) => ownPack(one) ?? []))
-  await healObjects(state, intent.damaged, ownPacks)
   const settled = new Map<string, SettledPack>()
   const replaced = new Set(intent.sides.target.damaged)
   for (const record of backups) {
