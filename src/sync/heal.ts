@@ -89,16 +89,23 @@ async function isSameWal(source: Storage, target: Storage, named: NamedWal): Pro
 const HASH_AT = 64
 const HASH_BYTES = 32
 
+export interface HealedPacks {
+  /** Own packs of the records that the target lists. */
+  readonly ownPacks: ReadonlySet<string>
+  /** Frames that the target has dropped are wanted too: somebody has named the pack. */
+  readonly complete: boolean
+}
+
 /** Records and identities are mended elsewhere: they are proved in every run. */
 export async function healObjects(
   state: SyncState,
   keys: readonly string[],
-  ownPacks: ReadonlySet<string>,
+  packs: HealedPacks,
 ): Promise<void> {
   await runLimited(keys, OBJECTS_AT_ONCE, async (key) => {
     state.signal.throwIfAborted()
     const named = parseObjectKey(state.cluster, key)
-    if (named?.kind === 'pack') await healPack(state, named.packId, ownPacks)
+    if (named?.kind === 'pack') await healPack(state, named.packId, packs)
     if (named?.kind === 'wal') await healWal(state, named)
   })
 }
@@ -115,7 +122,7 @@ async function healWal(state: SyncState, named: NamedWal): Promise<void> {
 async function healPack(
   state: SyncState,
   packId: string,
-  ownPacks: ReadonlySet<string>,
+  { ownPacks, complete }: HealedPacks,
 ): Promise<void> {
   const { source, target, cluster } = state
   const key = packKey(cluster, packId)
@@ -125,7 +132,7 @@ async function healPack(
   }
   try {
     const keepsRecord = ownPacks.has(packId)
-    const request = { source, target, cluster, packId, complete: false, prove: true, keepsRecord }
+    const request = { source, target, cluster, packId, complete, prove: true, keepsRecord }
     const brought = await bringPack({ ...request, mayReplace: mayReplace(state, key) })
     if (brought.outcome === 'busy') {
       leaveForNextTime(state, key)

@@ -257,7 +257,8 @@ async function bring(
     systems.has(wal.systemIdentifier) && intent.choice.wantsWal(wal)
   const choice = { ...intent.choice, wantsWal }
   const ownPacks = new Set(intent.sides.target.records.flatMap((one) => ownPack(one) ?? []))
-  await healObjects(state, intent.damaged, ownPacks)
+  const complete = options.objects !== undefined
+  await healObjects(state, intent.damaged, { ownPacks, complete })
   const { packs } = await comparePacks(options, backups, namingLost(intent))
   const wal = await compareWal(options, backups, choice)
   const due = [...packs.values()].filter(({ task }) => task === 'copy' || task === 'complete')

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
 import { removeDirectory } from '../harness/temporary-directory.ts'
 import { startTidemark, type TidemarkResult } from '../harness/tidemark.ts'
@@ -196,6 +196,42 @@ for (const [kind, pattern] of Object.entries(KINDS)) {
     })
   }
 }
+
+interface Healable {
+  readonly repository: string
+  readonly command: string
+}
+
+interface VerifyJson {
+  readonly repositories: readonly {
+    readonly findings: readonly {
+      readonly object: string
+      readonly healableFrom: readonly Healable[] | null
+    }[]
+  }[]
+}
+
+test('verify tells from where its findings can be healed, and the command mends them', async () => {
+  const kinds = [KINDS['pack'], KINDS['record'], KINDS['segment']] as RegExp[]
+  const paths = kinds.map((pattern) => files(offsite, pattern)[0] as string)
+  for (const path of paths) spoil(join(offsite, 'clusters', path), flipBit(inTheMiddle))
+  const lost = join(offsite, 'clusters', files(offsite, /\.pack$/).at(-1) ?? '')
+  remove(lost)
+  const words = ['--json', 'verify', '--full', '--repository', 'offsite']
+  const result = await run(both, ...words)
+  assert.equal(result.status, 3, result.stdout + result.stderr)
+  const [report] = result.json<VerifyJson>().repositories
+  const findings = report?.findings ?? []
+  for (const path of [...paths, relative(join(offsite, 'clusters'), lost)]) {
+    const finding = findings.find(({ object }) => object === `clusters/${path}`)
+    assert.equal(finding?.healableFrom?.[0]?.repository, 'local', JSON.stringify(findings, null, 1))
+  }
+  const text = await run(both, ...words.slice(1))
+  assert.match(text.stdout, /healable: +local has it whole: tidemark sync main --from local/)
+  const commands = new Set(findings.map(({ healableFrom }) => healableFrom?.[0]?.command ?? ''))
+  for (const command of commands) await ok(both, ...command.split(' ').slice(1))
+  await ok(both, ...words.slice(1))
+})
 
 test('damage in the first repository is named, does not travel, and is healed back', async () => {
   const [pack] = files(cluster.repository, /\.pack$/).filter((path) => /00000000\.pack$/.test(path))
