@@ -4,8 +4,7 @@ import {
   chooseCluster,
   chooseRepository,
 } from '../../config/configuration.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
-import { openStorage } from '../../storage/open-storage.ts'
+import { openRepositoryStorage } from '../../config/unlock-storage.ts'
 import { isSharedObject, type SyncOptions, type SyncReport, sync } from '../../sync/sync.ts'
 import type { CommandContext } from '../command-context.ts'
 import { wrongUsage } from '../program.ts'
@@ -31,8 +30,8 @@ export async function runSync(
   const objects = chooseObjects(cluster.name, options)
   const { env, progress, signal, terminal } = context
   const request: SyncOptions = {
-    source: await openStorage(resolveStorage(from, env)),
-    target: await openStorage(resolveStorage(to, env)),
+    source: await openRepositoryStorage(from, env),
+    target: await openRepositoryStorage(to, env),
     names: { source: from.name, target: to.name },
     cluster: cluster.name,
     dryRun: options.dryRun === true,

@@ -6,7 +6,7 @@ import {
   chooseRepository,
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
+import { openRepositoryStorage, unlockStorage } from '../../config/unlock-storage.ts'
 import {
   type OtherRepositories,
   type VerifyMode,
@@ -77,7 +77,7 @@ async function openOtherRepositories(
   for (const repository of cluster.repositories) {
     if (repository.name === verified.name) continue
     try {
-      const storage = await openStorage(resolveStorage(repository, env))
+      const storage = await openRepositoryStorage(repository, env)
       await openRepository(storage)
       healers.push({ name: repository.name, storage })
     } catch (error) {
@@ -103,7 +103,7 @@ async function verifyOne(
 ): Promise<Outcome> {
   try {
     // Not openRepository(): that its identity is damaged is a finding.
-    const specification = resolveStorage(repository, env)
+    const specification = await unlockStorage(repository, env)
     const storage = await openStorage(specification)
     const result = await verify({ ...request, storage, specification, progress, signal })
     return { repository: repository.name, result }
