@@ -8,6 +8,7 @@ import { Failure, isFailure } from '../base/failure.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { decodeEnvelope, missingObject } from '../repository/envelope.ts'
 import { backupKey, packKey } from '../repository/keys.ts'
+import type { Storage } from '../storage/storage.ts'
 import { type BroughtPack, bringPack } from './bring-pack.ts'
 import { bringWal } from './bring-wal.ts'
 import { isDamage } from './damage.ts'
@@ -167,9 +168,7 @@ async function publish(
 ): Promise<void> {
   const { source, target, cluster, counts, healed } = state
   const key = backupKey(cluster, record.id)
-  const bytes = await source.read(key)
-  if (bytes === undefined) throw new KeptBackError('its record went away while it was brought')
-  requireWhole(key, bytes)
+  const bytes = await readRecord(source, key)
   await target.confirmDurable(namedKeys(state, record))
   if (!isReplacement) {
     if (await create(state, key, bytes)) {
@@ -179,15 +178,27 @@ async function publish(
     return
   }
   if (!mayReplace(state, key)) throw leaveForNextTime(state, key)
-  const damaged = await target.read(key)
-  if (damaged !== undefined) await target.write(`${key}.damaged`, damaged)
+  await keepDamaged(target, key)
   await target.write(key, bytes)
   healed.push({ key, frames: undefined, was: 'damaged' })
 }
 
-function requireWhole(key: string, bytes: Uint8Array): void {
+/** Nothing of an object whose seal does not hold is given out, so nothing can be kept of it. */
+async function keepDamaged(target: Storage, key: string): Promise<void> {
   try {
+    const damaged = await target.read(key)
+    if (damaged !== undefined) await target.write(`${key}.damaged`, damaged)
+  } catch (error) {
+    if (!isDamage(error)) throw error
+  }
+}
+
+async function readRecord(source: Storage, key: string): Promise<Uint8Array> {
+  try {
+    const bytes = await source.read(key)
+    if (bytes === undefined) throw new KeptBackError('its record went away while it was brought')
     decodeEnvelope(key, 'RECD', bytes)
+    return bytes
   } catch (error) {
     if (isDamage(error)) throw new KeptBackError(error.message, { cause: error })
     throw error
