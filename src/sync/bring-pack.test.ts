@@ -5,7 +5,9 @@ import fc from 'fast-check'
 import { isFailure } from '../base/failure.ts'
 import { packKey } from '../repository/keys.ts'
 import {
+  dropFrame,
   encodePackEnd,
+  encodePackHeader,
   FRAME_KINDS,
   type FrameEntry,
   frameHash,
@@ -14,7 +16,6 @@ import { PackWriter } from '../repository/pack-writer.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { bringPack, type PackRequest } from './bring-pack.ts'
 import { findPackShape, isKept } from './pack-frames.ts'
-import { dropFrame, encodeSparseHeader } from './sparse-format.ts'
 
 const FRAMES = 7
 /** The last frame is the copy of a record. */
@@ -48,7 +49,7 @@ before(async () => {
 /** The pack with these frames alone. */
 function makeSparse(kept: ReadonlySet<number>): Uint8Array {
   if (kept.size === FRAMES) return full
-  const header = encodeSparseHeader(PACK)
+  const header = encodePackHeader(PACK, 'sparse')
   let offset = header.length
   const pieces: Uint8Array[] = [header]
   const entries = frames.map((entry, ordinal) => {

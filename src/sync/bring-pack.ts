@@ -9,11 +9,16 @@
 import { Failure } from '../base/failure.ts'
 import { damagedObject, missingObject } from '../repository/envelope.ts'
 import { packKey } from '../repository/keys.ts'
-import { encodePackEnd, FRAME_KINDS, type FrameEntry } from '../repository/pack-format.ts'
+import {
+  dropFrame,
+  encodePackEnd,
+  encodePackHeader,
+  FRAME_KINDS,
+  type FrameEntry,
+} from '../repository/pack-format.ts'
 import type { ObjectWriter, Storage } from '../storage/storage.ts'
 import { isDamage } from './damage.ts'
 import { findPackShape, isKept, type PackShape, StoredFrames } from './pack-frames.ts'
-import { dropFrame, encodeSparseHeader } from './sparse-format.ts'
 
 export interface PackRequest {
   readonly source: Storage
@@ -220,7 +225,7 @@ function withoutRecord(from: PackShape): PackShape {
 }
 
 function makeSparse({ packId, key }: PackShape, entries: readonly FrameEntry[]): PackShape {
-  const header = encodeSparseHeader(packId)
+  const header = encodePackHeader(packId, 'sparse')
   let offset = header.length
   const frames = entries.map((entry) => {
     const placed = { ...entry, offset }

@@ -100,7 +100,7 @@ function anotherSync({ id, host, startedAt }: Hold, target: string): Failure {
   return new Failure('TM1932', {
     message: `another sync into ${target} is at work`,
     because: `its hold ${id} is of ${host}, since ${startedAt}`,
-    fix: 'wait for it; if it is dead, on another machine, remove its hold, then run sync again',
+    fix: `wait for it; if it is dead, on another machine: tidemark expire --release ${id}`,
     details: { hold: id, host },
   })
 }

@@ -5,6 +5,7 @@
 import { damagedObject } from '../repository/envelope.ts'
 import { packKey } from '../repository/keys.ts'
 import {
+  CODEC_DROPPED,
   type FrameEntry,
   frameHash,
   PACK_HEADER_BYTES,
@@ -14,7 +15,6 @@ import {
 } from '../repository/pack-format.ts'
 import type { Storage } from '../storage/storage.ts'
 import { isDamage } from './damage.ts'
-import { CODEC_DROPPED } from './sparse-format.ts'
 
 export interface PackShape {
   readonly key: string
