@@ -179,3 +179,23 @@ test('what another may be replacing is left, a pack of other frames is refused',
   )
   assert.equal(target.get(KEY), before)
 })
+
+test('a source that is repacked while it is read is opened again', async () => {
+  const all = new Set(frames.keys())
+  const source = makeSide({ kept: all, damaged: new Set() })
+  const sparse = makeSparse(new Set([2, 3, 5]))
+  for (let at = 1; at <= 8; at++) {
+    source.set(KEY, full)
+    const storage = openMemoryStorage(source)
+    const { readRange } = storage
+    let calls = 0
+    storage.readRange = async (...args) => {
+      if (++calls === at) source.set(KEY, sparse)
+      return await readRange.apply(storage, args)
+    }
+    const target = new Map<string, Uint8Array>()
+    await bringPack({ ...request(source, target, {}), source: storage })
+    const brought = new Set(await wholeFrames(target))
+    for (const ordinal of [2, 3, 5]) assert.ok(brought.has(ordinal), `call ${at}`)
+  }
+})

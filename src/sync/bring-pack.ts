@@ -47,8 +47,22 @@ export interface BroughtPack {
 
 const NOTHING = { bytes: 0, healed: 0, unhealed: [] } as const
 
-/** TM1601 or TM1602 naming what the source lacks; TM1933 where the packs are not one pack. */
+/**
+ * TM1601 or TM1602 naming what the source lacks; TM1933 where the packs are not one pack. A
+ * pack may have been repacked since its index was read: damage is looked at twice.
+ */
 export async function bringPack(request: PackRequest): Promise<BroughtPack> {
+  const first = await tryOnce(request).catch((error: unknown) => {
+    if (isDamage(error)) return undefined
+    throw error
+  })
+  if (first !== undefined && first.unhealed.length === 0) return first
+  const again = await tryOnce(request)
+  if (first === undefined || again.outcome !== 'there') return again
+  return { ...first, unhealed: again.unhealed }
+}
+
+async function tryOnce(request: PackRequest): Promise<BroughtPack> {
   const { source, target, cluster, packId } = request
   const key = packKey(cluster, packId)
   const there = await findWhole(target, cluster, packId)

@@ -19,6 +19,7 @@ export async function findDamage(
   cluster: string,
   key: string,
   frame?: number,
+  isFirst = true,
 ): Promise<Failure | undefined> {
   const named = parseObjectKey(cluster, key)
   if (named === undefined) return missingObject(key, 'another repository')
@@ -26,6 +27,10 @@ export async function findDamage(
     await proveNamed(storage, cluster, key, named, frame)
     return undefined
   } catch (error) {
+    // A pack may have been repacked since its index was read.
+    if (isDamage(error) && named.kind === 'pack' && isFirst) {
+      return await findDamage(storage, cluster, key, frame, false)
+    }
     if (isDamage(error)) return error
     // Of records and identities their absence has a code of its own.
     const isAbsence = error instanceof Failure && /^TM(1505|1407)$/.test(error.code)
