@@ -81,9 +81,9 @@ async function bringOwnWal(
 ): Promise<void> {
   const own = ownSegments(record)
   if (own.length === 0) throw new KeptBackError('its record names no WAL that could be found')
-  const missing = own.flatMap((key) => wal.segments.get(key) ?? [])
+  const missing = own.flatMap((key) => wal.own.get(key) ?? [])
   // Another backup may have brought them, or tried to.
-  for (const { key } of missing) wal.segments.delete(key)
+  for (const { key } of missing) wal.own.delete(key)
   await bringWal(state, missing, record.sizes.walSegmentSizeBytes)
   const history = ownHistory(record)
   const needed = histories.has(history) ? [...own, history] : own

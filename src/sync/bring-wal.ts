@@ -12,7 +12,7 @@ import {
 import type { WalObject } from '../archive/wal-object.ts'
 import { isFailure } from '../base/failure.ts'
 import { isDamage } from './damage.ts'
-import type { PlannedWal } from './plan-sync.ts'
+import { isSegment, type PlannedWal } from './plan-sync.ts'
 import { decodeNamedWal } from './prove-object.ts'
 import { runLimited } from './run-limited.ts'
 import { addProblem, leaveForNextTime, type SyncState } from './sync-state.ts'
@@ -24,7 +24,7 @@ const OBJECTS_AT_ONCE = 4
 /** `segmentBytes`: what an object may have raw. */
 export async function bringWal(
   state: SyncState,
-  objects: Iterable<PlannedWal>,
+  objects: Iterable<PlannedWal> | AsyncIterable<PlannedWal>,
   segmentBytes: number,
 ): Promise<void> {
   const width = Math.floor(BYTES_AT_ONCE / Math.max(1, segmentBytes))
@@ -40,7 +40,7 @@ export async function bringWal(
 }
 
 function countWal({ counts }: SyncState, wal: PlannedWal): void {
-  if (wal.file.kind === 'segment' && wal.folder === undefined) counts.segments++
+  if (isSegment(wal)) counts.segments++
   else counts.others++
 }
 

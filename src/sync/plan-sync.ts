@@ -1,5 +1,4 @@
 /** What a sync has to do, from what both sides hold. Pure. */
-import { parseSegmentKey } from '../archive/list-segments.ts'
 import { segmentKey, walPrefix } from '../archive/wal-file-name.ts'
 import { formatSegmentName, formatTimeline, parseSegmentName } from '../postgres/lsn.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
@@ -135,35 +134,67 @@ export interface PlannedWal extends NamedWal {
 }
 
 export interface WalPlan {
-  readonly histories: PlannedWal[]
-  /** By key. */
-  readonly segments: Map<string, PlannedWal>
-  /** Labels, partials, quarantine. */
-  readonly files: PlannedWal[]
-  /** Of the keys that were asked for, those that the target has. */
-  readonly present: Set<string>
+  readonly histories: readonly PlannedWal[]
+  /** Of the keys that were asked for, the segments that the target lacks, by key. */
+  readonly own: Map<string, PlannedWal>
+  /** Of the keys that were asked for, and of all histories, those that the target has. */
+  readonly present: ReadonlySet<string>
+  /** All that is to be brought. */
+  readonly segments: number
+  readonly others: number
+  readonly bytes: number
 }
 
-/** `required`: keys whose presence in the target counts; all histories do. */
+/**
+ * `required`: keys whose presence in the target counts. The other segments are only counted:
+ * of an archive of years they are brought as the listings tell of them.
+ */
 export async function planWal(
   cluster: string,
   required: ReadonlySet<string>,
   choice: SyncChoice,
   listing: AsyncIterable<ComparedObject>,
 ): Promise<WalPlan> {
-  const plan: WalPlan = { histories: [], segments: new Map(), files: [], present: new Set() }
-  for await (const { key, source, target } of listing) {
-    const isSame = target !== undefined && (source === undefined || source === target)
-    if (isSame && (required.has(key) || key.endsWith('.history'))) plan.present.add(key)
-    if (isSame || source === undefined) continue
-    const named = parseObjectKey(cluster, key)
-    if (named?.kind !== 'wal') continue
-    if (!required.has(key) && !choice.wantsWal(named)) continue
-    const was = target === undefined ? 'missing' : 'other length'
-    const wal: PlannedWal = { ...named, bytes: source, was }
-    if (parseSegmentKey(key) !== undefined) plan.segments.set(key, wal)
-    else if (named.file.kind === 'history' && named.folder === undefined) plan.histories.push(wal)
-    else plan.files.push(wal)
+  const histories: PlannedWal[] = []
+  const own = new Map<string, PlannedWal>()
+  const present = new Set<string>()
+  let [segments, others, bytes] = [0, 0, 0]
+  for await (const object of listing) {
+    const { key } = object
+    const counts = required.has(key) || key.endsWith('.history')
+    if (counts && isThere(object)) present.add(key)
+    const wal = findDueWal(cluster, object, counts ? EVERYTHING : choice)
+    if (wal === undefined) continue
+    bytes += wal.bytes
+    if (isSegment(wal)) segments++
+    else others++
+    if (isHistory(wal)) histories.push(wal)
+    else if (required.has(key)) own.set(key, wal)
   }
-  return plan
+  return { histories, own, present, segments, others, bytes }
+}
+
+function isThere({ source, target }: ComparedObject): boolean {
+  return target !== undefined && (source === undefined || source === target)
+}
+
+/** Undefined where nothing is to be done. */
+export function findDueWal(
+  cluster: string,
+  object: ComparedObject,
+  choice: SyncChoice,
+): PlannedWal | undefined {
+  const { key, source, target } = object
+  if (source === undefined || isThere(object)) return undefined
+  const named = parseObjectKey(cluster, key)
+  if (named?.kind !== 'wal' || !choice.wantsWal(named)) return undefined
+  return { ...named, bytes: source, was: target === undefined ? 'missing' : 'other length' }
+}
+
+export function isSegment({ file, folder }: NamedWal): boolean {
+  return file.kind === 'segment' && folder === undefined
+}
+
+function isHistory({ file, folder }: NamedWal): boolean {
+  return file.kind === 'history' && folder === undefined
 }

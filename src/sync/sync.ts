@@ -19,11 +19,13 @@ import { type HeldBoth, holdBoth } from './hold-both.ts'
 import { parseObjectKey } from './object-key.ts'
 import {
   EVERYTHING,
+  findDueWal,
   namePacks,
   ownHistory,
   ownPack,
   ownSegments,
   type PlannedPack,
+  type PlannedWal,
   planBackups,
   planPacks,
   planWal,
@@ -167,13 +169,13 @@ async function foresee(
   const { packs } = await comparePacks(options, backups, there)
   const wal = await compareWal(options, backups, choice)
   const due = [...packs.values()].filter(({ task }) => task === 'copy' || task === 'complete')
-  const files = [...wal.histories, ...wal.files]
+  const { segments, others } = wal
   const counts: SyncCounts = {
     backups: backups.map(({ id }) => id),
     packs: due.length,
-    segments: wal.segments.size,
-    others: files.length,
-    bytes: sumBytes([...due, ...wal.segments.values(), ...files]),
+    segments,
+    others,
+    bytes: sumBytes([...due, wal]),
   }
   const { damaged } = intent
   return { counts, healed: [], problems, keptBack: [], notes: [], damaged }
@@ -262,8 +264,7 @@ async function bring(
   const { packs } = await comparePacks(options, backups, namingLost(intent))
   const wal = await compareWal(options, backups, choice)
   const due = [...packs.values()].filter(({ task }) => task === 'copy' || task === 'complete')
-  const files = [...wal.histories, ...wal.files]
-  progress.phase('copying', sumBytes([...due, ...files, ...wal.segments.values()]))
+  progress.phase('copying', sumBytes([...due, wal]))
   for (const key of wal.present) state.present.add(key)
   const histories = new Set([...wal.histories.map(({ key }) => key), ...wal.present])
   await bringWal(state, wal.histories, segmentBytes)
@@ -274,8 +275,16 @@ async function bring(
     await bringBackup(state, record, { packs, wal, histories, settled, ownPacks, isReplacement })
   }
   await bringPacks(state, intent.lostPacks, { packs, settled, ownPacks })
-  await bringWal(state, wal.segments.values(), segmentBytes)
-  await bringWal(state, wal.files, segmentBytes)
+  await bringWal(state, listDueWal(options, choice), segmentBytes)
+}
+
+/** As the listings tell of it, so that nothing of a long archive is kept. */
+async function* listDueWal(options: SyncOptions, choice: SyncChoice): AsyncGenerator<PlannedWal> {
+  const { cluster } = options
+  for await (const object of compareBoth(options, `${clusterPrefix(cluster)}wal/`)) {
+    const wal = findDueWal(cluster, object, choice)
+    if (wal !== undefined) yield wal
+  }
 }
 
 /** Records of the target that name a pack which it has lost. */
