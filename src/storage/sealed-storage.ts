@@ -145,14 +145,12 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     const start = blockOffset(first)
     // One byte more tells whether the last block of the range is that of the object.
     const wanted = blockOffset(last + 1) + 1 - start
-    const [seal, stored] = await Promise.all([
-      known ?? this.#readSeal(key),
-      this.inner.readRange(key, start, wanted),
-    ])
-    if (seal === undefined || stored === undefined) return undefined
+    const found = await this.#readBlocks(key, known, start, wanted)
+    if (found === undefined) return undefined
+    const { seal, stored } = found
     if (known === undefined) this.#seals.remember(key, seal)
     const plain = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length)
-    const blocks = openBlocks(seal, first, asBuffer(stored), wanted, {
+    const blocks = openBlocks(seal, first, stored, wanted, {
       plain,
       offset: offset - first * BLOCK_BYTES,
     })
@@ -162,6 +160,27 @@ class Sealer extends ForwardingStorage implements SealedStorage {
       if (problem !== undefined) return { seal, plain: undefined, problem }
     }
     return { seal, plain: plain.subarray(0, blocks.filled), problem: '' }
+  }
+
+  /** The first block comes with its header in one request. */
+  async #readBlocks(
+    key: string,
+    known: ObjectSeal | undefined,
+    start: number,
+    wanted: number,
+  ): Promise<{ seal: ObjectSeal; stored: Buffer } | undefined> {
+    if (known === undefined && start === HEADER_BYTES) {
+      const whole = await this.inner.readRange(key, 0, HEADER_BYTES + wanted)
+      if (whole === undefined) return undefined
+      const seal = await this.#bind(key, asBuffer(whole).subarray(0, HEADER_BYTES))
+      return { seal, stored: asBuffer(whole).subarray(HEADER_BYTES) }
+    }
+    const [seal, stored] = await Promise.all([
+      known ?? this.#readSeal(key),
+      this.inner.readRange(key, start, wanted),
+    ])
+    if (seal === undefined || stored === undefined) return undefined
+    return { seal, stored: asBuffer(stored) }
   }
 
   /** Behind a range in which nothing was: the last block there is must be the last one. */
