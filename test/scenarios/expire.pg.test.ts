@@ -3,7 +3,7 @@
  * their middle for longer than any expiry takes, and beside a restore.
  */
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -223,4 +223,76 @@ describe('expiry', () => {
     await expire('--apply')
     await assertAllRestore()
   })
+
+  test('a fork: both sides while the window reaches them, then the living one', async () => {
+    retain('{ last: 2 }')
+    const before = await backUp()
+    await change(2000)
+    await promote()
+    await change(2000)
+    await archiveNow(server)
+    const behind = await backUp()
+    retain('{ window: 1d }')
+    const within = await expire('--apply')
+    assert.ok(!within.expire.some(({ id }) => id === before))
+    await ok('window', '--check')
+    retain('{ last: 1 }')
+    const { expire: gone } = await expire('--apply')
+    assert.ok(gone.some(({ id }) => id === before))
+    assert.deepEqual(
+      (await list()).map(({ id }) => id),
+      [behind],
+    )
+    assert.deepEqual(walOf('00000001'), [])
+    assert.ok(walOf('00000002').length > 0)
+    await ok('window', '--check')
+    await assertAllRestore()
+  })
+
+  test('another server under the same name: the old history ends with its last backup', async () => {
+    await using other = await startPostgres({ settings: { wal_level: 'replica' } })
+    const text = readFileSync(config, 'utf8')
+    writeFileSync(config, text.replace(/connection: .*/, `connection: '${other.url()}'`))
+    const old = (await list())[0]?.id
+    await ok('backup', '--no-archive-check')
+    const [, fresh] = await list()
+    retain('{ daily: 1 }')
+    assert.deepEqual((await expire('--apply')).expire, [])
+    await assertAllRestore()
+    retain('{ last: 1 }')
+    const { expire: gone } = await expire('--apply')
+    assert.deepEqual(
+      gone.map(({ id }) => id),
+      [old],
+    )
+    assert.deepEqual(
+      (await list()).map(({ id }) => id),
+      [fresh?.id],
+    )
+    const systems = readdirSync(join(repository, 'clusters/main/wal'))
+    assert.deepEqual(systems.filter((system) => walOf('00000001', [system]).length > 0).length, 1)
+    assert.deepEqual(walOf('00000002'), [])
+    await assertAllRestore()
+  })
 })
+
+/** In place, as a standby does: the server goes on under timeline 2. */
+async function promote(): Promise<void> {
+  await server.stop('fast')
+  const signal = join(server.dataDirectory, 'standby.signal')
+  writeFileSync(signal, '')
+  if (server.runAs !== undefined) chownSync(signal, server.runAs.uid, server.runAs.gid)
+  await server.start()
+  await server.sql('SELECT pg_promote()')
+  await archiveNow(server)
+}
+
+function walOf(timeline: string, systems?: readonly string[]): string[] {
+  const all = join(repository, 'clusters/main/wal')
+  return (systems ?? readdirSync(all)).flatMap((system) => {
+    const folder = join(all, system, timeline)
+    if (!existsSync(folder)) return []
+    const names = readdirSync(folder, { recursive: true }).map(String)
+    return names.filter((name) => name.endsWith('.wal'))
+  })
+}
