@@ -156,7 +156,8 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     if (found === undefined) return undefined
     const { seal, stored } = found
     if (known === undefined) this.#seals.remember(key, seal)
-    const plain = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length)
+    const most = Math.min(length, stored.length)
+    const plain = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(most)
     const blocks = openBlocks(seal, first, stored, wanted, {
       plain,
       offset: offset - first * BLOCK_BYTES,
