@@ -208,7 +208,7 @@ async function readRecord(source: Storage, key: string): Promise<Uint8Array> {
 /** What was seen may be another run's that has not made it durable yet. */
 function namedKeys({ cluster }: SyncState, record: BackupRecord): string[] {
   const packs = record.packs.map(({ id }) => packKey(cluster, id))
-  return [...packs, ...ownSegments(record)]
+  return [...packs, ...ownSegments(record), ownHistory(record)]
 }
 
 /** False where the record has appeared meanwhile. */

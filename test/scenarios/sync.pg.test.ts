@@ -10,7 +10,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
 import { removeDirectory } from '../harness/temporary-directory.ts'
-import { startTidemark, type TidemarkResult } from '../harness/tidemark.ts'
+import { failureOf, startTidemark, type TidemarkResult } from '../harness/tidemark.ts'
 import {
   type FaultCluster,
   filesBelow,
@@ -149,6 +149,22 @@ test('a dry run tells what the sync then brings, and nothing is brought twice', 
   assert.deepEqual(again.brought.backups, [])
   assert.equal(again.brought.packs + again.brought.segments, 0)
   await ok(cluster.path('offsite.yaml'), 'verify', '--full')
+})
+
+test('a command line that does not say what to sync is refused', async () => {
+  const [here, there] = [cluster.repository, offsite].map(filesBelow)
+  for (const words of [
+    ['--from', 'local'],
+    ['--from', 'local', '--to', 'local'],
+    ['--from', 'local', '--to', 'nowhere'],
+    ['--from', 'local', '--to', 'offsite', '--heal', '--object', 'clusters/main/packs/x'],
+    ['--from', 'local', '--to', 'offsite', '--object', 'clusters/main/verified.seen'],
+  ]) {
+    const result = await run(both, '--json', 'sync', ...words)
+    assert.equal(result.status, 2, result.stdout + result.stderr)
+    assert.equal(failureOf(result).code, 'TM1001')
+  }
+  assert.deepEqual([cluster.repository, offsite].map(filesBelow), [here, there])
 })
 
 test('the repository that was away restores alone, to backups and moments between', async () => {

@@ -34,7 +34,7 @@ async function addHold(objects: Objects, more: Partial<Hold>): Promise<void> {
   await writeHold(openMemoryStorage(objects), CLUSTER, makeHold(more))
 }
 
-test('another sync into the target is respected while it lives, and cleaned up when dead', async () => {
+test('another sync into the target is respected while it lives, a dead one is not', async () => {
   const target = await newObjects()
   const { writer } = readHolder()
   await addHold(target, {})
