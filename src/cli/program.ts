@@ -6,6 +6,7 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -79,13 +80,11 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addRecoveryCommands(program, run)
   addVerify(program, run)
   addSync(program, run)
+  addKeyCommands(program, run)
   return program
 }
 
 const CLUSTER = 'cluster of the configuration; may be left out when there is only one'
-const PASSPHRASE = 'a passphrase, as file:/path or ${NAME}'
-const KEY_FILE = 'a file with a key of 32 bytes or more'
-const KEY_COMMAND = 'a command that prints the key, run by /bin/sh'
 const REPOSITORY = 'repository of the cluster (default: its first)'
 
 function addSetUpCommands(program: Command, run: RunAction): void {
