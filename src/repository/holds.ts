@@ -129,6 +129,28 @@ export async function listHolds(storage: Storage, cluster: string): Promise<Hold
   return { holds, unreadable }
 }
 
+/**
+ * Keys that the holds of others name, or `unknown` when one of them cannot be read. Who wants to
+ * replace an object writes its own hold with the key, then looks here: of two at least one sees
+ * the other, and leaves the object alone.
+ */
+export async function readKeysOfOthers(
+  storage: Storage,
+  cluster: string,
+  ownId: string,
+): Promise<ReadonlySet<string> | 'unknown'> {
+  return keysOfOthers(await listHolds(storage, cluster), ownId)
+}
+
+/** Pure. */
+export function keysOfOthers(
+  { holds, unreadable }: HoldList,
+  ownId: string,
+): ReadonlySet<string> | 'unknown' {
+  if (unreadable.length > 0) return 'unknown'
+  return new Set(holds.flatMap(({ id, keys = [] }) => (id === ownId ? [] : keys)))
+}
+
 /** The fields `backupId` and `comparedWith` are those of holds without a format. */
 interface StoredHold extends Partial<Hold> {
   readonly format?: number

@@ -12,7 +12,7 @@ import { type Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import type { SealedStorage } from '../storage/sealed-storage.ts'
 import { isSealedKey } from '../storage/sealed-storage.ts'
-import { type Hold, readHolder, removeHold, takeHold } from './holds.ts'
+import { type Hold, readHolder, readKeysOfOthers, removeHold, takeHold } from './holds.ts'
 import { clusterPrefix, isClusterName, makeBackupId } from './keys.ts'
 
 /** Of one hold: so much is taken from an expiry for the time that it takes. */
@@ -76,7 +76,7 @@ export interface RewriteResult {
   readonly bytes: number
   /** Objects whose seal does not hold: they are as they were. */
   readonly damaged: readonly Failure[]
-  /** Objects that still name an older key: condemned, or replaced by others meanwhile. */
+  /** Objects that still name an older key: condemned, or held or replaced by others. */
   readonly left: number
 }
 
@@ -160,7 +160,7 @@ interface BatchWork {
   readonly signal: AbortSignal
 }
 
-/** Hold, then condemned sets, then each object as it is now. */
+/** Hold, then condemned sets and the holds of others, then each object as it is now. */
 async function rewriteBatch(
   storage: SealedStorage,
   cluster: string,
@@ -177,14 +177,15 @@ async function rewriteBatch(
     keys: batch.map(({ key }) => key),
   }
   const { condemned } = await takeHold(storage, cluster, hold)
+  const others = await readKeysOfOthers(storage, cluster, hold.id)
+  const mayReplace = (key: string): boolean =>
+    others !== 'unknown' && !others.has(key) && !condemned.hasKey(key)
   const done = { objects: 0, bytes: 0, left: 0 }
   const queue = [...batch]
   const work = async (): Promise<void> => {
     for (let use = queue.shift(); use !== undefined; use = queue.shift()) {
       signal.throwIfAborted()
-      const outcome = condemned.hasKey(use.key)
-        ? 'left'
-        : await rewriteOrTell(storage, use.key, damaged)
+      const outcome = mayReplace(use.key) ? await rewriteOrTell(storage, use.key, damaged) : 'left'
       if (outcome === 'rewritten') {
         done.objects += 1
         done.bytes += use.sizeBytes

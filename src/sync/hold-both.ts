@@ -10,6 +10,7 @@ import type { Condemned } from '../repository/condemned-sets.ts'
 import {
   type Hold,
   isDeadWriter,
+  keysOfOthers,
   listHolds,
   readHolder,
   removeDeadAttempt,
@@ -35,7 +36,7 @@ export interface HoldRequest {
 
 export interface HeldBoth {
   readonly condemned: Condemned
-  readonly heldByOthers: ReadonlySet<string> | true
+  readonly heldByOthers: ReadonlySet<string> | 'unknown'
   /** Backups that are being written to the target. */
   readonly busyBackups: ReadonlySet<string>
   /** Backups that the source is about to lose. */
@@ -84,14 +85,13 @@ async function readOthers(
   { target, cluster, names }: HoldRequest,
   ownId: string,
 ): Promise<Pick<HeldBoth, 'heldByOthers' | 'busyBackups'>> {
-  const { holds, unreadable } = await listHolds(target, cluster)
-  const others = holds.filter(({ id }) => id !== ownId)
+  const list = await listHolds(target, cluster)
+  const others = list.holds.filter(({ id }) => id !== ownId)
   const sync = others.find(({ purpose }) => purpose === 'sync')
   if (sync !== undefined) throw anotherSync(sync, names.target)
-  const keys = others.flatMap((hold) => hold.keys ?? [])
   const writing = others.filter(({ purpose }) => purpose === 'backup')
   return {
-    heldByOthers: unreadable.length > 0 ? true : new Set(keys),
+    heldByOthers: keysOfOthers(list, ownId),
     busyBackups: new Set(writing.map(({ id }) => id)),
   }
 }

@@ -2,11 +2,16 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { isFailure } from '../../src/base/failure.ts'
+import { SILENT } from '../../src/base/progress.ts'
 import { writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
 import { type Hold, readHolder, writeHold } from '../../src/repository/holds.ts'
 import { backupKey, packKey } from '../../src/repository/keys.ts'
+import { createRepository } from '../../src/repository/repository.ts'
+import { rewriteObjects } from '../../src/repository/rewrite-objects.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
+import { openSealedStorage } from '../../src/storage/sealed-storage.ts'
 import { openFaultyStorage } from '../harness/faulty-storage.ts'
+import { testDataKey, testSealing } from '../harness/sealing.ts'
 import {
   assertEqual,
   holdsOf,
@@ -125,4 +130,28 @@ test('a source that may only be read is read all the same, and that is said', as
   assert.deepEqual(problems, [])
   assert.match(notes.join(), /a cannot be written to/)
   assertEqual(whole.objects, target)
+})
+
+test('a rewrite after a key rotation leaves what a sync holds', async () => {
+  const target: Objects = new Map()
+  const old = testSealing()
+  await createRepository(openMemoryStorage(target), new Date(), true)
+  await syncStorages(
+    openMemoryStorage(whole.objects),
+    openSealedStorage(openMemoryStorage(target), old),
+  )
+  const keys = [...old.keys, testDataKey('new', 2)]
+  const rotated = openSealedStorage(openMemoryStorage(target), { ...old, keys })
+  const held = packKey(CLUSTER, whole.backups[0]?.packs[0]?.id ?? '')
+  await writeHold(rotated, CLUSTER, makeHold({ keys: [held] }))
+  const signal = new AbortController().signal
+  const before = target.get(held)
+  const first = await rewriteObjects(rotated, SILENT, signal)
+  assert.equal(first.left, 1)
+  assert.equal(target.get(held), before)
+  await rotated.remove(`clusters/main/holds/${OTHER}.hold`)
+  const second = await rewriteObjects(rotated, SILENT, signal)
+  assert.deepEqual([second.objects, second.left], [1, 0])
+  const { problems } = await syncStorages(openMemoryStorage(whole.objects), rotated, { heal: true })
+  assert.deepEqual(problems, [])
 })
