@@ -79,8 +79,8 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
   addVerify(program, run)
-  addSync(program, run)
   addKeyCommands(program, run)
+  addSync(program, run)
   return program
 }
 
