@@ -123,11 +123,12 @@ class Sealer extends ForwardingStorage implements SealedStorage {
         return undefined
       }
       if (found.plain !== undefined) return putInto(found.plain, length, into)
-      // It may have been replaced meanwhile: then its header is another one now.
+      // It may have been replaced meanwhile: then its header is another one now, or was read
+      // together with blocks of the object before.
       this.#seals.forget(key)
       const now = await this.#readSeal(key)
       if (now === undefined) return undefined
-      const isSame = now.header.equals(found.seal.header)
+      const isSame = before !== undefined && now.header.equals(found.seal.header)
       if (isSame || reading === MOST_READINGS) throw damagedSeal(key, found.problem)
       before = now
     }
