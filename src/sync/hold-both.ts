@@ -6,14 +6,18 @@
  */
 import { now } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
-import type { Condemned } from '../repository/condemned-sets.ts'
+import { cleanUpDeadHolds } from '../repository/clean-up.ts'
+import {
+  type Condemned,
+  listCondemnedSets,
+  removeCondemnedSet,
+} from '../repository/condemned-sets.ts'
 import {
   type Hold,
   isDeadWriter,
   keysOfOthers,
   listHolds,
   readHolder,
-  removeDeadAttempt,
   removeHold,
   takeHold,
 } from '../repository/holds.ts'
@@ -49,7 +53,7 @@ export interface HeldBoth {
 /** TM1932 when another sync is at work in the target. */
 export async function holdBoth(request: HoldRequest): Promise<HeldBoth> {
   const { source, target, cluster, names, backups, keys, sourceKeys } = request
-  const notes = await removeDeadHolds(target, cluster)
+  const notes = await cleanUp(target, cluster)
   const hold = makeHold([], keys)
   const { condemned } = await takeHold(target, cluster, hold)
   const held: { storage: Storage; name: string; id: string }[] = [
@@ -112,7 +116,7 @@ async function holdSource(
   hold: Hold,
 ): Promise<readonly string[] | undefined> {
   try {
-    await removeDeadHolds(source, cluster)
+    await cleanUp(source, cluster)
     return (await takeHold(source, cluster, hold)).lost
   } catch (error) {
     if (isFailure(error, 'TM1501') || isFailure(error, 'TM1506')) return undefined
@@ -127,13 +131,13 @@ function notHeld(source: string): string {
   )
 }
 
-/** Those of this machine whose process is proved dead. */
-async function removeDeadHolds(storage: Storage, cluster: string): Promise<string[]> {
-  const notes: string[] = []
-  for (const hold of (await listHolds(storage, cluster)).holds) {
-    if (!isDeadWriter(hold)) continue
-    await removeDeadAttempt(storage, cluster, hold)
-    notes.push(`removed the hold ${hold.id} of an interrupted ${hold.purpose}`)
+/** What processes of this machine left that are proved dead: holds, and condemned sets. */
+async function cleanUp(storage: Storage, cluster: string): Promise<string[]> {
+  const notes = await cleanUpDeadHolds(storage, cluster)
+  for (const set of (await listCondemnedSets(storage, cluster)).sets) {
+    if (!isDeadWriter(set)) continue
+    await removeCondemnedSet(storage, cluster, set.id)
+    notes.push('an expiry was interrupted: what it left is for the next one')
   }
   return notes
 }

@@ -88,7 +88,9 @@ export function leaveForNextTime(state: SyncState, key: string): Failure {
     because: isCondemned
       ? 'an expiry of that repository has condemned it, or a condemned set cannot be read'
       : 'another run holds it there in order to replace it, or a hold cannot be read',
-    fix: 'when no other run is at work there, run sync again',
+    fix:
+      'when the other run has ended, run sync again; what an expiry has left that died on ' +
+      `another machine goes with: tidemark expire ${state.cluster} --apply`,
     details: { key },
   })
   addProblem(state, 'target', key, failure)
