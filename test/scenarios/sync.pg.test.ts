@@ -279,3 +279,24 @@ test('damage in the first repository is named, does not travel, and is healed ba
   await ok(cluster.path('three.yaml'), 'sync', '--from', 'local', '--to', 'third')
   await ok(cluster.path('three.yaml'), 'verify', '--full', '--repository', 'third')
 })
+
+test('what the retention of a repository would remove is not brought there', async () => {
+  const [short, config] = [cluster.path('short'), cluster.path('four.yaml')]
+  const place = ['--connection', cluster.server.url(), '--repository', `file://${short}`]
+  await ok(cluster.path('throw-away-4.yaml'), 'init', '--yes', ...place, '--name', 'main')
+  const four = readFileSync(both, 'utf8')
+    .replace('  offsite:', `  short: { url: "file://${short}" }\n  offsite:`)
+    .replace(/^( +)connection:/m, '$1retentionIn: { short: { last: 1 } }\n$1connection:')
+  writeFileSync(config, four)
+  const words = ['--json', 'sync', '--from', 'local', '--to', 'short']
+  const { brought } = (await ok(config, ...words)).json<SyncJson>()
+  assert.deepEqual(brought.backups, backups.slice(2))
+  assert.ok(files(short, /\.wal$/).length < files(cluster.repository, /\.wal$/).length)
+  const before = files(short, /./)
+  await ok(config, 'expire', '--apply', '--repository', 'short')
+  assert.deepEqual(files(short, /./), before)
+  await ok(config, 'verify', '--full', '--repository', 'short')
+  const copy = cluster.path('short-copy')
+  await ok(config, 'restore', '--repository', 'short', '--into', copy)
+  assert.deepEqual(await marksOf(copy), [1, 2, 3, 4, 5])
+})

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { isFailure } from '../../src/base/failure.ts'
 import { SILENT } from '../../src/base/progress.ts'
+import { cleanUpDeadHolds } from '../../src/repository/clean-up.ts'
 import { writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
 import { type Hold, readHolder, writeHold } from '../../src/repository/holds.ts'
 import { backupKey, packKey } from '../../src/repository/keys.ts'
@@ -129,6 +130,39 @@ test('a source that may only be read is read all the same, and that is said', as
   const { notes, problems } = await syncStorages(readOnly, openMemoryStorage(target))
   assert.deepEqual(problems, [])
   assert.match(notes.join(), /a cannot be written to/)
+  assertEqual(whole.objects, target)
+})
+
+test('two clean up after a dead backup, one is stopped, and the backup is brought again', async () => {
+  const target = await newObjects()
+  await syncObjects(whole.objects, target)
+  const [backup] = whole.backups
+  const id = backup?.id ?? ''
+  const [pack = ''] = backup?.packs.map((one) => one.id) ?? []
+  for (const one of whole.backups) target.delete(backupKey(CLUSTER, one.id))
+  const writer = readHolder().writer.replace(/\d+$/, '1')
+  await addHold(target, { id, purpose: 'backup', attemptId: pack.slice(0, 24), writer })
+  const stopped = Promise.withResolvers<void>()
+  const goOn = Promise.withResolvers<void>()
+  const slow = openMemoryStorage(target)
+  const { remove } = slow
+  slow.remove = async (key) => {
+    if (key === packKey(CLUSTER, pack)) {
+      stopped.resolve()
+      await goOn.promise
+    }
+    await remove.call(slow, key)
+  }
+  const slowly = cleanUpDeadHolds(slow, CLUSTER)
+  await stopped.promise
+  await cleanUpDeadHolds(openMemoryStorage(target), CLUSTER)
+  const { keptBack } = await syncObjects(whole.objects, target)
+  assert.ok(keptBack.some(({ backupId }) => backupId === id))
+  goOn.resolve()
+  await slowly
+  await rebuildAll(target)
+  const again = await syncObjects(whole.objects, target)
+  assert.deepEqual(again.problems, [])
   assertEqual(whole.objects, target)
 })
 
