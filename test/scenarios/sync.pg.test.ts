@@ -300,3 +300,27 @@ test('what the retention of a repository would remove is not brought there', asy
   await ok(config, 'restore', '--repository', 'short', '--into', copy)
   assert.deepEqual(await marksOf(copy), [1, 2, 3, 4, 5])
 })
+
+test('a sync into a new encrypted repository encrypts an existing one', async () => {
+  const [sealed, config] = [cluster.path('sealed'), cluster.path('five.yaml')]
+  const { runAs } = cluster.server
+  const key = cluster.path('key')
+  writeFileSync(key, 'f3b1'.repeat(16), { mode: 0o600 })
+  if (runAs !== undefined) execFileSync('chown', [`${runAs.uid}`, key])
+  const place = ['--connection', cluster.server.url(), '--repository', `file://${sealed}`]
+  const init = ['init', '--yes', ...place, '--name', 'main', '--key-file', key]
+  await ok(cluster.path('throw-away-5.yaml'), ...init)
+  const entry = `  sealed: { url: "file://${sealed}", encryption: { keyFile: "${key}" } }\n`
+  writeFileSync(config, readFileSync(both, 'utf8').replace('  offsite:', `${entry}  offsite:`))
+  const words = ['--json', 'sync', '--from', 'local', '--to', 'sealed']
+  const { brought } = (await ok(config, ...words)).json<SyncJson>()
+  assert.deepEqual(brought.backups, backups)
+  await ok(config, 'verify', '--full', '--repository', 'sealed')
+  const copy = cluster.path('sealed-copy')
+  await ok(config, 'restore', '--repository', 'sealed', '--into', copy)
+  assert.deepEqual(await marksOf(copy), [1, 2, 3, 4, 5])
+  const record = `clusters/main/backups/${backups[0]}.record`
+  const [plain, hidden] = [cluster.repository, sealed].map((one) => readFileSync(join(one, record)))
+  assert.equal(plain?.toString('latin1', 0, 8), 'TMOBJ001')
+  assert.equal(hidden?.toString('latin1', 0, 8), 'TMSEAL01')
+})
