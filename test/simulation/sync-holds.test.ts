@@ -133,7 +133,7 @@ test('a source that may only be read is read all the same, and that is said', as
   assertEqual(whole.objects, target)
 })
 
-test('two clean up after a dead backup, one is stopped, and the backup is brought again', async () => {
+test('two clean up after a dead backup, one is stopped, and it is brought again', async () => {
   const target = await newObjects()
   await syncObjects(whole.objects, target)
   const [backup] = whole.backups

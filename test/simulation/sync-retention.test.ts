@@ -146,7 +146,7 @@ test('an expiry of the target beside a sync into it: what is listed rebuilds', a
   assert.ok(outcomes.size > 1, [...outcomes].join())
 })
 
-test('an expiry of the source beside a sync out of it: what is listed in the target rebuilds', async () => {
+test('an expiry of the source beside a sync out of it: the target rebuilds', async () => {
   for (let seed = 1; seed <= 40; seed++) {
     const target = await newObjects()
     const from = new Map(source)
