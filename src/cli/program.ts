@@ -81,8 +81,8 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addRecoveryCommands(program, run)
   addVerify(program, run)
   addKeyCommands(program, run)
-  addSync(program, run)
   addRetentionCommands(program, run)
+  addSync(program, run)
   return program
 }
 

@@ -16,7 +16,8 @@ import {
   removeCondemnedSet,
   writeCondemnedSet,
 } from '../repository/condemned-sets.ts'
-import { isDeadWriter, readHolder } from '../repository/holds.ts'
+import { readHolder } from '../repository/holds.ts'
+import { listBackups } from '../repository/read-backups.ts'
 import type { Storage } from '../storage/storage.ts'
 import {
   listWalKeys,
@@ -26,6 +27,7 @@ import {
   removeRecords,
 } from './execute-removal.ts'
 import type { ExpirationFacts } from './facts.ts'
+import { addLostRecords } from './find-lost-records.ts'
 import { forgetVerified } from './forget-verified.ts'
 import { intersectPlans, isEmptyPlan } from './intersect-plans.ts'
 import {
@@ -36,6 +38,7 @@ import {
 } from './plan-expiration.ts'
 import { readFacts } from './read-facts.ts'
 import { addLastMoments } from './read-last-moments.ts'
+import { repack, type RepackingReport } from './repack.ts'
 import type { RetentionPolicy } from './retention-policy.ts'
 
 export interface ExpireOptions {
@@ -56,6 +59,8 @@ export interface ExpireResult {
   /** What was removed: less than the plan where somebody began to need it meanwhile. */
   readonly removed: ExpirationPlan | undefined
   readonly locked: readonly LockedObject[]
+  /** What was done with packs of which only a part is needed; undefined: there was no reason. */
+  readonly repacking: RepackingReport | undefined
   /** Condemned sets of expiries of which it is not known whether they live. */
   readonly otherSets: readonly CondemnedSet[]
   readonly unreadableSets: readonly string[]
@@ -66,58 +71,91 @@ export interface ExpireResult {
 export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   const { storage, cluster, apply, policy, progress, signal } = options
   const nowMs = (options.at ?? now()).getTime()
-  const notes = apply ? await cleanUp(storage, cluster) : []
+  const notes = apply ? await cleanUpDeadHolds(storage, cluster) : []
   progress.phase('looking at backups and WAL')
   const facts = await look(options, nowMs)
   const plan = planExpiration(facts, { policy, nowMs })
   const { sets, unreadable: unreadableSets } = await listCondemnedSets(storage, cluster)
-  const base = { plan, facts, otherSets: sets, unreadableSets, notes }
+  const otherSets = sets.filter(({ id }) => !facts.takenOver.includes(id))
+  const base = { plan, facts, otherSets, unreadableSets, notes, repacking: undefined }
   if (!apply) return { ...base, removed: undefined, locked: [] }
   if (plan.blocked.length > 0) throw nothingExpires(plan)
   signal.throwIfAborted()
-  if (isEmptyPlan(plan)) return { ...base, removed: plan, locked: [] }
-  const done = await removeCondemned(options, plan, nowMs)
+  if (isEmptyPlan(plan) && facts.expiredBefore.size === 0) {
+    await removeSets(storage, cluster, facts.takenOver)
+    return { ...base, removed: plan, locked: [] }
+  }
+  if (facts.takenOver.length > 0) {
+    notes.push('an expiry did not come to its end: this one goes on with what is left')
+  }
+  const done = await removeCondemned(options, plan, facts, nowMs)
   return { ...base, ...done }
 }
 
 async function look(options: ExpireOptions, nowMs: number, ownSet?: string) {
   const { storage, cluster, policy } = options
-  const facts = await readFacts({ storage, cluster, ...(ownSet === undefined ? {} : { ownSet }) })
+  const read = await readFacts({ storage, cluster, ...(ownSet === undefined ? {} : { ownSet }) })
+  const facts = await addLostRecords(storage, read)
   return policy === undefined ? facts : await addLastMoments(storage, facts, policy, nowMs)
 }
 
-/** What processes left that are proved dead: holds with their attempts, and condemned sets. */
-async function cleanUp(storage: Storage, cluster: string): Promise<string[]> {
-  const notes = await cleanUpDeadHolds(storage, cluster)
-  for (const set of (await listCondemnedSets(storage, cluster)).sets) {
-    if (!isDeadWriter(set)) continue
-    await removeCondemnedSet(storage, cluster, set.id)
-    notes.push('an expiry was interrupted: this one goes on with what is left')
-  }
-  return notes
+async function removeSets(storage: Storage, cluster: string, ids: readonly string[]) {
+  for (const id of ids) await removeCondemnedSet(storage, cluster, id)
 }
+
+type Done = Pick<ExpireResult, 'removed' | 'locked' | 'repacking'>
 
 async function removeCondemned(
   options: ExpireOptions,
   plan: ExpirationPlan,
+  facts: ExpirationFacts,
   nowMs: number,
-): Promise<Pick<ExpireResult, 'removed' | 'locked'>> {
+): Promise<Done> {
   const { storage, cluster } = options
-  const set = describeSet(cluster, plan, nowMs)
+  const set = describeSet(plan, facts, nowMs)
   await writeCondemnedSet(storage, cluster, set)
   const { progress, signal } = options
   const scope = { storage, cluster, progress, signal, locked: [], removed: [], inDoubt: false }
   try {
+    await removeSets(storage, cluster, facts.takenOver)
     const removed = await removeAfterSecondLook(options, plan, nowMs, set, scope)
-    await removeCondemnedSet(storage, cluster, set.id)
-    return { removed, locked: scope.locked }
+    const repacking = await repackAfter(options, set)
+    await leaveTheRest(options, set, repacking?.unfinished ?? [])
+    return { removed, locked: scope.locked, repacking }
   } catch (error) {
-    // A removal that failed may still take effect: its set stays until this process is dead.
-    if (!scope.inDoubt) {
+    // A removal that failed may still take effect: its set stays until this process is dead. So
+    // does one that tells which backups have expired: the copies of their records are still there.
+    if (!scope.inDoubt && set.backups.length === 0) {
       await removeCondemnedSet(storage, cluster, set.id).catch(() => undefined)
     }
     throw error
   }
+}
+
+/** What is still shared with the packs of those that expired loses its dead frames. */
+async function repackAfter(
+  { storage, cluster, progress, signal }: ExpireOptions,
+  { backups }: CondemnedSet,
+): Promise<RepackingReport | undefined> {
+  if (backups.length === 0) return undefined
+  const list = await listBackups(storage, cluster)
+  const there = new Set(list.backups.map(({ id }) => id))
+  const expired = new Set(backups.filter((id) => !there.has(id)))
+  if (expired.size === 0) return undefined
+  return await repack({ storage, cluster, list, expired, progress, signal })
+}
+
+/** The copy of a record that could not be dropped yet must not look like that of a lost one. */
+async function leaveTheRest(
+  { storage, cluster }: ExpireOptions,
+  set: CondemnedSet,
+  unfinished: readonly string[],
+): Promise<void> {
+  if (unfinished.length > 0) {
+    const rest = { ...set, id: randomHex(8), isLeft: true, backups: unfinished }
+    await writeCondemnedSet(storage, cluster, { ...rest, packs: [], keys: [] })
+  }
+  await removeCondemnedSet(storage, cluster, set.id)
 }
 
 async function removeAfterSecondLook(
@@ -154,12 +192,13 @@ async function requireListed(storage: Storage, cluster: string, set: CondemnedSe
   })
 }
 
-function describeSet(cluster: string, plan: ExpirationPlan, nowMs: number): CondemnedSet {
+function describeSet(plan: ExpirationPlan, facts: ExpirationFacts, nowMs: number): CondemnedSet {
+  const { cluster, expiredBefore } = facts
   return {
     id: randomHex(8),
     ...readHolder(),
     startedAt: new Date(nowMs).toISOString(),
-    backups: plan.expire.map(({ id }) => id),
+    backups: [...new Set([...plan.expire.map(({ id }) => id), ...expiredBefore])],
     packs: plan.packs.map(({ id }) => id),
     keys: [...plan.marks, ...plan.wal.flatMap((system) => listWalKeys(cluster, system))],
   }
@@ -182,6 +221,8 @@ export function describeBlocker(blocker: Blocker): string {
   switch (blocker.kind) {
     case 'record':
       return `the record of backup ${blocker.backupId} cannot be read`
+    case 'lost':
+      return `the record of backup ${blocker.backupId} is gone, and nobody has expired it`
     case 'hold':
       return `${blocker.key} cannot be read`
     case 'need':

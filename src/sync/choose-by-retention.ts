@@ -57,6 +57,9 @@ export function joinFacts(source: ExpirationFacts, target: ExpirationFacts): Exp
     holds: [],
     unreadableHolds: [],
     condemnedElsewhere: new Set(),
+    expiredBefore: new Set(),
+    takenOver: [],
+    lostRecords: [],
     systems: [...systems.values()],
     // The numbers of packs are those of two tables: nothing is asked of them here.
     packs: new PackTable(),

@@ -7,14 +7,9 @@
 import { now } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { cleanUpDeadHolds } from '../repository/clean-up.ts'
-import {
-  type Condemned,
-  listCondemnedSets,
-  removeCondemnedSet,
-} from '../repository/condemned-sets.ts'
+import type { Condemned } from '../repository/condemned-sets.ts'
 import {
   type Hold,
-  isDeadWriter,
   keysOfOthers,
   listHolds,
   readHolder,
@@ -53,7 +48,7 @@ export interface HeldBoth {
 /** TM1932 when another sync is at work in the target. */
 export async function holdBoth(request: HoldRequest): Promise<HeldBoth> {
   const { source, target, cluster, names, backups, keys, sourceKeys } = request
-  const notes = await cleanUp(target, cluster)
+  const notes = await cleanUpDeadHolds(target, cluster)
   const hold = makeHold([], keys)
   const { condemned } = await takeHold(target, cluster, hold)
   const held: { storage: Storage; name: string; id: string }[] = [
@@ -116,7 +111,7 @@ async function holdSource(
   hold: Hold,
 ): Promise<readonly string[] | undefined> {
   try {
-    await cleanUp(source, cluster)
+    await cleanUpDeadHolds(source, cluster)
     return (await takeHold(source, cluster, hold)).lost
   } catch (error) {
     if (isFailure(error, 'TM1501') || isFailure(error, 'TM1506')) return undefined
@@ -129,17 +124,6 @@ function notHeld(source: string): string {
     `${source} cannot be written to, so that nothing holds there what is read: ` +
     'what an expiry takes meanwhile keeps its backup back'
   )
-}
-
-/** What processes of this machine left that are proved dead: holds, and condemned sets. */
-async function cleanUp(storage: Storage, cluster: string): Promise<string[]> {
-  const notes = await cleanUpDeadHolds(storage, cluster)
-  for (const set of (await listCondemnedSets(storage, cluster)).sets) {
-    if (!isDeadWriter(set)) continue
-    await removeCondemnedSet(storage, cluster, set.id)
-    notes.push('an expiry was interrupted: what it left is for the next one')
-  }
-  return notes
 }
 
 async function dropHold(

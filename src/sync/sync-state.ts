@@ -89,8 +89,8 @@ export function leaveForNextTime(state: SyncState, key: string): Failure {
       ? 'an expiry of that repository has condemned it, or a condemned set cannot be read'
       : 'another run holds it there in order to replace it, or a hold cannot be read',
     fix:
-      'when the other run has ended, run sync again; what an expiry has left that died on ' +
-      `another machine goes with: tidemark expire ${state.cluster} --apply`,
+      'when the other run has ended, run sync again; what an expiry has left that was cut off ' +
+      `goes with: tidemark expire ${state.cluster} --apply --repository ${state.names.target}`,
     details: { key },
   })
   addProblem(state, 'target', key, failure)
