@@ -160,7 +160,7 @@ interface BatchWork {
   readonly signal: AbortSignal
 }
 
-/** Hold, then condemned sets and the holds of others, then each object as it is now. */
+/** Hold, then condemned sets and holds of syncs, then each object as it is now. */
 async function rewriteBatch(
   storage: SealedStorage,
   cluster: string,
@@ -177,7 +177,8 @@ async function rewriteBatch(
     keys: batch.map(({ key }) => key),
   }
   const { condemned } = await takeHold(storage, cluster, hold)
-  const others = await readKeysOfOthers(storage, cluster, hold.id)
+  // A rewrite puts the same content back; a sync may be putting another, with more frames.
+  const others = await readKeysOfOthers(storage, cluster, hold.id, 'sync')
   const mayReplace = (key: string): boolean =>
     others !== 'unknown' && !others.has(key) && !condemned.hasKey(key)
   const done = { objects: 0, bytes: 0, left: 0 }
