@@ -130,6 +130,33 @@ export async function listHolds(storage: Storage, cluster: string): Promise<Hold
   return { holds, unreadable }
 }
 
+/**
+ * Keys that the holds of others name, of one purpose or of any; `unknown` when a hold cannot be
+ * read. Who wants to replace an object writes its own hold with the key, then looks here: of
+ * two at least one sees the other, and leaves the object alone.
+ */
+export async function readKeysOfOthers(
+  storage: Storage,
+  cluster: string,
+  ownId: string,
+  purpose?: HoldPurpose,
+): Promise<ReadonlySet<string> | 'unknown'> {
+  return keysOfOthers(await listHolds(storage, cluster), ownId, purpose)
+}
+
+/** Pure. */
+export function keysOfOthers(
+  { holds, unreadable }: HoldList,
+  ownId: string,
+  purpose?: HoldPurpose,
+): ReadonlySet<string> | 'unknown' {
+  if (unreadable.length > 0) return 'unknown'
+  const others = holds.filter((hold) => {
+    return hold.id !== ownId && (purpose === undefined || hold.purpose === purpose)
+  })
+  return new Set(others.flatMap(({ keys = [] }) => keys))
+}
+
 /** The fields `backupId` and `comparedWith` are those of holds without a format. */
 interface StoredHold extends Partial<Hold> {
   readonly format?: number

@@ -253,8 +253,10 @@ export interface CrashPoint {
  */
 export async function forEachCrashPoint(simulation: CrashSimulation): Promise<number> {
   let crashes = 0
+  const isSkipped = await planSkips(simulation)
   for (const when of ['before', 'after'] as const) {
     for (let at = 1; ; at += 1) {
+      if (isSkipped(at)) continue
       const inner = await simulation.prepare()
       const storage = openFaultyStorage(inner, [{ at, kind: 'crash', when }])
       await runUntilCrash(simulation, storage)
@@ -269,6 +271,18 @@ export async function forEachCrashPoint(simulation: CrashSimulation): Promise<nu
   await simulation.run(openFaultyStorage(inner))
   await simulation.check(inner, { call: undefined, when: 'never' })
   return crashes
+}
+
+/** A run costs as much as its check: which ones are not wanted is known from a first one. */
+async function planSkips(simulation: CrashSimulation): Promise<(at: number) => boolean> {
+  const { crashAt } = simulation
+  if (crashAt === undefined) return () => false
+  const storage = openFaultyStorage(await simulation.prepare())
+  await simulation.run(storage)
+  return (at) => {
+    const call = storage.trace[at - 1]
+    return call !== undefined && !crashAt(call)
+  }
 }
 
 /** What a run throws after the crash is not looked at: its process is gone. */
