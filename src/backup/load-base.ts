@@ -6,17 +6,19 @@
  * size that they were written with, and are not condemned.
  */
 import { isFailure } from '../base/failure.ts'
-import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
+import { keepHeapSmall } from '../base/heap.ts'
+import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
 import type { Condemned } from '../repository/condemned-sets.ts'
-import { decodePiece } from '../repository/file-list.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ChosenBase } from './choose-base.ts'
-import { type BasePieces, type KnownPiece, packsOf, readBasePieces } from './write-metadata.ts'
+import { BaseList } from './base-list.ts'
+import { type BasePieces, type Lookup, readBasePieces } from './write-metadata.ts'
 
 export interface LoadedBase {
   readonly chosen: ChosenBase | undefined
-  readonly entries: ReadonlyMap<string, FileEntry>
+  /** By path. */
+  readonly entries: Lookup<FileEntry>
   readonly pieces: BasePieces
   /** Stored sizes of all packs of the cluster, as they are now. */
   readonly packSizes: ReadonlyMap<string, number>
@@ -44,24 +46,12 @@ export async function loadBase(
   try {
     const packSizes = await listPacks(storage, backup.cluster)
     const present = findWholePacks(backup, packSizes, condemned)
-    const bySha256 = new Map<string, FrameReference>()
-    const byFirstPath = new Map<string, KnownPiece>()
-    const entries = new Map<string, FileEntry>()
-    let lost = 0
-    for await (const { key, bytes, reference, sha256 } of readBasePieces(storage, backup)) {
-      const decoded = decodePiece(key, bytes)
-      if (present.has(reference.pack)) {
-        bySha256.set(sha256, reference)
-        byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
-      }
-      for (const entry of decoded) {
-        if (isPresent(entry, present)) entries.set(entry.path, entry)
-        else lost++
-      }
-    }
-    const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
-    const pieces = { bySha256, byFirstPath }
-    return { chosen, entries, pieces, packSizes, usablePacks: present, notes }
+    keepHeapSmall(backup.files.entries)
+    const list = new BaseList(present, backup.files.entries)
+    for await (const piece of readBasePieces(storage, backup)) list.add(piece)
+    const notes = list.lost === 0 ? [] : [lostNote(backup.id, list.lost)]
+    const { entries } = list
+    return { chosen, entries, pieces: list, packSizes, usablePacks: present, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
@@ -81,10 +71,6 @@ function findWholePacks(
     return size !== undefined && (bytes === undefined || bytes === size)
   })
   return new Set(whole.map(({ id }) => id))
-}
-
-function isPresent(entry: FileEntry, present: ReadonlySet<string>): boolean {
-  return packsOf(entry).every((pack) => present.has(pack))
 }
 
 function lostNote(backupId: string, files: number): string {

@@ -213,8 +213,8 @@ function describeBackup(
     bootId: context.facts.bootId,
     ...(context.facts.bootedAtMs === undefined ? {} : { bootedAtMs: context.facts.bootedAtMs }),
     statistics: {
-      filesRead: copy.plan.files.length,
-      filesUnchangedByStatus: copy.plan.unchanged.length,
+      filesRead: copy.plan.files,
+      filesUnchangedByStatus: copy.plan.filesUnchanged,
       bytesRead: copy.bytesRead,
       pagesStored: copy.storedPages,
       bytesStored:
@@ -248,8 +248,8 @@ function describeDamage(
   facts: BackupFacts,
   base: BackupRecord | undefined,
 ): DamagedPages[] {
-  const unread = new Set(copy.plan.unchanged.map(({ path }) => path))
   const earlier = new Map((base?.damage ?? []).map((damage) => [damage.path, damage]))
+  const unread = findUnread(copy, earlier)
   const found = copy.damage.flatMap(({ path, pages }) => {
     const damaged = pages.filter(({ lsn }) => !isMendedByReplay(lsn, facts))
     const first = damaged[0]
@@ -267,6 +267,17 @@ function describeDamage(
     ]
   })
   return [...found, ...[...earlier.values()].filter(({ path }) => unread.has(path))]
+}
+
+/** Those of the paths whose files were taken over unread. */
+function findUnread({ listing, plan }: ClusterCopy, paths: ReadonlyMap<string, unknown>) {
+  const unread = new Set<string>()
+  if (paths.size === 0) return unread
+  for (let index = 0; index < listing.entries.length; index++) {
+    const path = listing.entries.at(index)?.path ?? ''
+    if (paths.has(path) && plan.fateOf(index)?.kind === 'unchanged') unread.add(path)
+  }
+  return unread
 }
 
 /**

@@ -8,6 +8,7 @@
 import { chown, lchown, mkdir, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
+import { keepHeapSmall } from '../base/heap.ts'
 import type { Progress } from '../base/progress.ts'
 import type { BackupRecord, FileEntry, LeafReference } from '../repository/backup-record.ts'
 import { readFileList } from '../repository/file-list.ts'
@@ -68,6 +69,7 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
   try {
     options.signal?.addEventListener('abort', interrupt)
     if (options.signal?.aborted === true) interrupt()
+    keepHeapSmall(record.files.entries)
     options.progress.phase('restoring data files', record.files.bytes)
     return await new FileRestore(options, storage, pool).run()
   } finally {
