@@ -3,30 +3,39 @@
  * a small cluster is kept as it is; of a large one the pieces are kept compressed and those
  * last used decoded: whoever asks in the order of paths, as a backup does, decodes each once.
  *
- * Invariant: an entry that is given names only packs that are present.
+ * Invariant: no entry is given that its judge has found lost, or not to be compared with.
  */
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import type { FileEntry, FrameReference } from '../repository/backup-record.ts'
 import { decodePiece } from '../repository/file-list.ts'
-import { type BasePiece, type BasePieces, type KnownPiece, packsOf } from './write-metadata.ts'
+import type { BasePiece, BasePieces, KnownPiece } from './write-metadata.ts'
 
 /** A list of so many entries stays decoded as a whole: some 40 MB. */
 const WHOLE_LIST_ENTRIES = 65_536
 /** Of a larger one so many: enough for two or three that go through it at once. */
 const KEPT_ENTRIES = 4096
 
+export interface EntryJudge {
+  /** False: the repository cannot give it any more. */
+  isThere(entry: FileEntry): boolean
+  /** Asked of what is there. */
+  mayBeCompared(entry: FileEntry): boolean
+  /** May a new backup name the pack? */
+  mayRefer(pack: string): boolean
+}
+
 interface StoredPiece {
   readonly reference: FrameReference
   readonly key: string
   readonly firstPath: string
-  readonly entries: number
-  readonly hasLost: boolean
+  /** It has entries that are not given. */
+  readonly hides: boolean
   /** Undefined: it stays decoded. */
   readonly compressed: Uint8Array | undefined
 }
 
 export class BaseList implements BasePieces {
-  readonly #present: ReadonlySet<string>
+  readonly #judge: EntryJudge
   readonly #staysDecoded: boolean
   readonly #kept: number
   readonly #pieces: StoredPiece[] = []
@@ -34,16 +43,16 @@ export class BaseList implements BasePieces {
   /** By number of the piece, the last used ones last. */
   readonly #decoded = new Map<number, readonly FileEntry[]>()
   #decodedEntries = 0
-  /** Entries that name packs which are not present. */
+  /** Entries that are not there. */
   lost = 0
 
   /** `entries`: how many there are in all. */
   constructor(
-    present: ReadonlySet<string>,
     entries: number,
+    judge: EntryJudge,
     limits = { whole: WHOLE_LIST_ENTRIES, kept: KEPT_ENTRIES },
   ) {
-    this.#present = present
+    this.#judge = judge
     this.#staysDecoded = entries <= limits.whole
     this.#kept = limits.kept
   }
@@ -51,15 +60,18 @@ export class BaseList implements BasePieces {
   /** In the order of the list. */
   add({ key, bytes, reference, sha256 }: BasePiece): void {
     const entries = decodePiece(key, bytes)
-    const lost = entries.filter((entry) => !this.#isPresent(entry)).length
-    this.lost += lost
-    if (this.#present.has(reference.pack)) this.#bySha256.set(sha256, reference)
+    let hides = false
+    for (const entry of entries) {
+      const isThere = this.#judge.isThere(entry)
+      if (!isThere) this.lost++
+      if (!isThere || !this.#judge.mayBeCompared(entry)) hides = true
+    }
+    if (this.#judge.mayRefer(reference.pack)) this.#bySha256.set(sha256, reference)
     const number = this.#pieces.push({
       reference,
       key,
       firstPath: entries[0]?.path ?? '',
-      entries: entries.length,
-      hasLost: lost > 0,
+      hides,
       compressed: this.#staysDecoded ? undefined : zstdCompressSync(bytes),
     })
     this.#keep(number - 1, entries)
@@ -82,7 +94,7 @@ export class BaseList implements BasePieces {
     const at = lastUpTo(entries.length, (index) => (entries[index]?.path ?? '') <= path)
     const entry = entries[at]
     if (entry?.path !== path) return undefined
-    return piece.hasLost && !this.#isPresent(entry) ? undefined : entry
+    return piece.hides && !this.#isGiven(entry) ? undefined : entry
   }
 
   #findPiece(firstPath: string): KnownPiece | undefined {
@@ -91,7 +103,8 @@ export class BaseList implements BasePieces {
       (at) => (this.#pieces[at]?.firstPath ?? '') <= firstPath,
     )
     const piece = this.#pieces[number]
-    if (piece?.firstPath !== firstPath || !this.#present.has(piece.reference.pack)) return undefined
+    if (piece?.firstPath !== firstPath || !this.#judge.mayRefer(piece.reference.pack))
+      return undefined
     return { reference: piece.reference, entries: this.#decode(number) }
   }
 
@@ -116,8 +129,8 @@ export class BaseList implements BasePieces {
     }
   }
 
-  #isPresent(entry: FileEntry): boolean {
-    return packsOf(entry).every((pack) => this.#present.has(pack))
+  #isGiven(entry: FileEntry): boolean {
+    return this.#judge.isThere(entry) && this.#judge.mayBeCompared(entry)
   }
 }
 

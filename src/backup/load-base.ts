@@ -3,17 +3,21 @@
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
  * Invariant: an entry that is given names only packs that are in the repository now, have the
- * size that they were written with, and are not condemned.
+ * size that they were written with or are sparse, and are not condemned. What it names in packs
+ * that are too old is there, and is not to be referred to.
  */
 import { isFailure } from '../base/failure.ts'
 import { keepHeapSmall } from '../base/heap.ts'
 import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
 import type { Condemned } from '../repository/condemned-sets.ts'
+import { findSparsePacks } from '../repository/judge-pack-size.ts'
+import type { PackReader } from '../repository/pack-reader.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ChosenBase } from './choose-base.ts'
 import { BaseList } from './base-list.ts'
-import { type BasePieces, type Lookup, readBasePieces } from './write-metadata.ts'
+import { chooseOldPacks } from './choose-old-packs.ts'
+import { type BasePieces, type Lookup, packsOf, readBasePieces } from './write-metadata.ts'
 
 export interface LoadedBase {
   readonly chosen: ChosenBase | undefined
@@ -24,6 +28,8 @@ export interface LoadedBase {
   readonly packSizes: ReadonlyMap<string, number>
   /** Those of the base that may be referred to. */
   readonly usablePacks: ReadonlySet<string>
+  /** Those that have grown too old: what lies in them is stored again. */
+  readonly oldPacks: ReadonlySet<string>
   /** Sentences for the report. */
   readonly notes: readonly string[]
 }
@@ -34,24 +40,43 @@ const NOTHING = {
   pieces: { bySha256: new Map(), byFirstPath: new Map() },
   packSizes: new Map(),
   usablePacks: new Set<string>(),
+  oldPacks: new Set<string>(),
+}
+
+export interface PackAgeLimit {
+  readonly at: Date
+  readonly maxAgeMs: number
+  /** For tests: see chooseOldPacks(). */
+  readonly leastBudgetBytes?: number
 }
 
 export async function loadBase(
   storage: Storage,
   chosen: ChosenBase | undefined,
   condemned: Condemned,
+  age?: PackAgeLimit,
 ): Promise<LoadedBase> {
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
     const packSizes = await listPacks(storage, backup.cluster)
-    const present = findWholePacks(backup, packSizes, condemned)
+    const there = await findThere(storage, backup, packSizes, condemned)
+    const oldPacks =
+      age === undefined
+        ? NOTHING.oldPacks
+        : chooseOldPacks(backup, packSizes, age.at, age.maxAgeMs, age.leastBudgetBytes)
+    const present = there.packs.difference(oldPacks)
     keepHeapSmall(backup.files.entries)
-    const list = new BaseList(present, backup.files.entries)
+    const list = new BaseList(backup.files.entries, {
+      isThere: (entry) => isThere(entry, there),
+      mayBeCompared: (entry) => mayBeCompared(entry, oldPacks),
+      mayRefer: (pack) => present.has(pack),
+    })
     for await (const piece of readBasePieces(storage, backup)) list.add(piece)
     const notes = list.lost === 0 ? [] : [lostNote(backup.id, list.lost)]
+    if (oldPacks.size > 0) notes.push(oldNote(oldPacks, packSizes))
     const { entries } = list
-    return { chosen, entries, pieces: list, packSizes, usablePacks: present, notes }
+    return { chosen, entries, pieces: list, packSizes, usablePacks: present, oldPacks, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
@@ -60,17 +85,48 @@ export async function loadBase(
   }
 }
 
-/** Packs that the backup names, that have their size, and that no expiry is about to remove. */
-function findWholePacks(
-  { packs }: BackupRecord,
+interface PacksThere {
+  /** Whole, and not condemned. */
+  readonly packs: ReadonlySet<string>
+  /** Those of them that were opened because they have lost frames. */
+  readonly sparse: ReadonlyMap<string, PackReader>
+}
+
+/** Packs that the backup names, that are whole, and that no expiry is about to remove. */
+async function findThere(
+  storage: Storage,
+  { packs, cluster }: BackupRecord,
   sizes: ReadonlyMap<string, number>,
   condemned: Condemned,
-): ReadonlySet<string> {
-  const whole = packs.filter(({ id, bytes }) => {
-    const size = condemned.hasPack(id) ? undefined : sizes.get(id)
-    return size !== undefined && (bytes === undefined || bytes === size)
-  })
-  return new Set(whole.map(({ id }) => id))
+): Promise<PacksThere> {
+  const found = packs.filter(({ id }) => sizes.has(id) && !condemned.hasPack(id))
+  const differ = found.filter(({ id, bytes }) => bytes !== undefined && bytes !== sizes.get(id))
+  const ids = new Set(differ.map(({ id }) => id))
+  const sparse = await findSparsePacks(storage, cluster, [...ids])
+  const whole = found.map(({ id }) => id).filter((id) => !ids.has(id) || sparse.has(id))
+  return { packs: new Set(whole), sparse }
+}
+
+/** Dropped frames that the backup names: expiry keeps them, so that is a pack that was harmed. */
+function isThere(entry: FileEntry, { packs, sparse }: PacksThere): boolean {
+  if (!packsOf(entry).every((pack) => packs.has(pack))) return false
+  if (sparse.size === 0 || (entry.kind !== 'pages' && entry.kind !== 'content')) return true
+  const frames = entry.kind === 'pages' ? entry.leaves : entry.chunks
+  return frames.every(({ pack, frame }) => sparse.get(pack)?.holdsFrame(frame) !== false)
+}
+
+/** Pages in old packs are left out one by one (page-copier.ts), chunks with their file. */
+function mayBeCompared(entry: FileEntry, oldPacks: ReadonlySet<string>): boolean {
+  return entry.kind !== 'content' || !packsOf(entry).some((pack) => oldPacks.has(pack))
+}
+
+function oldNote(packs: ReadonlySet<string>, sizes: ReadonlyMap<string, number>): string {
+  const bytes = [...packs].reduce((sum, id) => sum + (sizes.get(id) ?? 0), 0)
+  const megabytes = Math.ceil(bytes / 1024 / 1024)
+  return (
+    `what lies in ${packs.size} packs (${megabytes} MiB) is stored again, because they are older ` +
+    'than maxPackAge'
+  )
 }
 
 function lostNote(backupId: string, files: number): string {

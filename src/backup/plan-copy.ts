@@ -59,6 +59,8 @@ export interface CopyPlanOptions {
   readonly trustedDevices: ReadonlySet<bigint>
   /** Of a segment of a relation fork: 131072 unless the server was built otherwise. */
   readonly relationSegmentBlocks: number
+  /** Files with anything in these are read, whatever their status: it is stored again. */
+  readonly oldPacks?: ReadonlySet<string>
 }
 
 /** `base` are the entries of the backup compared with, by path. */
@@ -153,7 +155,8 @@ class Plan implements CopyPlan {
     if (entry.size === 0 && parseRelationPath(entry.path) !== undefined) return 'empty'
     if (!trustStatus || !trustedDevices.has(entry.status.device)) return 'read'
     const earlier = this.#base.get(entry.path)
-    return earlier?.kind === 'pages' && isUnchanged(entry, earlier) ? 'unchanged' : 'read'
+    if (earlier?.kind !== 'pages' || liesIn(earlier, this.#options.oldPacks)) return 'read'
+    return isUnchanged(entry, earlier) ? 'unchanged' : 'read'
   }
 }
 
@@ -244,6 +247,11 @@ function isUnchanged(listed: ListedFile, earlier: PagesEntry): boolean {
     listed.status.modifiedNs === seen.modifiedNs &&
     listed.status.changedNs === seen.changedNs
   )
+}
+
+function liesIn({ packs, leaves }: PagesEntry, some?: ReadonlySet<string>): boolean {
+  if (some === undefined || some.size === 0) return false
+  return packs.some((pack) => some.has(pack)) || leaves.some(({ pack }) => some.has(pack))
 }
 
 /** A time within two seconds of the look may be that of a write still to come (racy). */

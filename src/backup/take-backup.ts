@@ -30,7 +30,7 @@ import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
 import { type CopyRunner, startCopy } from './copy-files.ts'
 import { type HeldBase, holdBase } from './hold-base.ts'
 import { judgeArchiving } from './judge-archiving.ts'
-import { loadBase } from './load-base.ts'
+import { loadBase, type PackAgeLimit } from './load-base.ts'
 import { publish } from './publish.ts'
 import { NameReader } from './relation-names.ts'
 import { readServerFacts, requireLocalServer, type ServerFacts } from './server-facts.ts'
@@ -101,7 +101,7 @@ async function copyAndPublish(
   const starting = startBackup(session, version, `tidemark ${backupId}`)
   const [started, base] = await Promise.all([
     cancelOnAbort(session, options.connection, signal, starting),
-    loadBase(options.storage, context.base, held.condemned),
+    loadBase(options.storage, context.base, held.condemned, ageLimitOf(context)),
   ])
   signal.throwIfAborted()
   context.notes.push(...base.notes)
@@ -168,6 +168,12 @@ async function prepare(
   return { ...context, base: await findBase(context) }
 }
 
+function ageLimitOf({ options, beganAt: at }: BackupContext): PackAgeLimit | undefined {
+  const { maxPackAgeMs: maxAgeMs, leastRenewalBytes: leastBudgetBytes } = options
+  if (maxAgeMs === undefined) return undefined
+  return { at, maxAgeMs, ...(leastBudgetBytes === undefined ? {} : { leastBudgetBytes }) }
+}
+
 function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void {
   const { settings } = facts
   const failure = judgeArchiving(
@@ -187,6 +193,7 @@ async function findBase(
   { options, facts, control, beganAt }: BackupContext,
   without: ReadonlySet<string> = new Set(),
 ): Promise<ChosenBase | undefined> {
+  if (options.rewrite === true) return undefined
   const { backups } = await listBackups(options.storage, options.cluster)
   const candidates = backups.filter(({ id }) => !without.has(id))
   return chooseBase(candidates, {

@@ -27,11 +27,13 @@ export function openCountingStorage(
 
 class Counter implements CountingStorage {
   readonly url: string
+  readonly isSealed: boolean
   readonly #inner: Storage
   readonly #meter: StorageMeter
 
   constructor(inner: Storage, meter: StorageMeter) {
     this.url = inner.url
+    this.isSealed = inner.isSealed === true
     this.#inner = inner
     this.#meter = meter
   }

@@ -4,6 +4,7 @@
  */
 import { fileURLToPath } from 'node:url'
 import { Failure } from '../base/failure.ts'
+import type { Sealing } from './data-keys.ts'
 import type { BandwidthLimit } from './limited-storage.ts'
 import { openPosixStorage } from './posix-storage.ts'
 import type { S3Settings } from './s3/s3-connection.ts'
@@ -18,6 +19,8 @@ export interface StorageSpecification {
   readonly owner?: { readonly uid: number; readonly gid: number }
   readonly s3?: S3Settings
   readonly bandwidth?: BandwidthLimit
+  /** Of an encrypted repository: the slot that opens it, and its data keys. */
+  readonly sealing?: Sealing
   /** Counts what is asked of it, below every other wrapper but the one that tries again. */
   readonly meter?: StorageMeter
 }
@@ -31,6 +34,14 @@ const PLANNED: ReadonlySet<string> = new Set(['azure:', 'gs:', 'sftp:'])
  * for: `wal push` starts for every segment.
  */
 export async function openStorage(specification: StorageSpecification): Promise<Storage> {
+  const { sealing } = specification
+  const storage = await openLimited(specification)
+  if (sealing === undefined) return storage
+  const { openSealedStorage } = await import('./sealed-storage.ts')
+  return openSealedStorage(storage, sealing)
+}
+
+async function openLimited(specification: StorageSpecification): Promise<Storage> {
   const { bandwidth } = specification
   const storage = await openCounted(specification)
   if (bandwidth === undefined) return storage

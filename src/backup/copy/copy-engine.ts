@@ -34,6 +34,7 @@ export class CopyEngine {
     const baseLeaves = makeLeafReader(storage, setup.cluster, 'the backup compared with')
     this.#copier = new PageCopier(this.#packs, this.#leaves, baseLeaves, {
       verifyChecksums: setup.verifyChecksums,
+      oldPacks: setup.oldPacks,
     })
   }
 

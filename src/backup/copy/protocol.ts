@@ -19,6 +19,8 @@ export interface CopySetup {
   readonly attemptId: string
   readonly compressionLevel: number
   readonly verifyChecksums: boolean
+  /** Pages and leaves in these packs are stored again. */
+  readonly oldPacks: ReadonlySet<string>
 }
 
 export interface WorkerSetup extends CopySetup {

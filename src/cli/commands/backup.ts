@@ -9,7 +9,7 @@ import {
   chooseRepository,
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
+import { unlockStorage } from '../../config/unlock-storage.ts'
 import { openRepository } from '../../repository/repository.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
@@ -71,7 +71,7 @@ async function backUpInto(
   options: BackupCommandOptions,
   parsed: { labels: Record<string, string>; workers: number },
 ): Promise<BackupResult> {
-  const specification = resolveStorage(repository, context.env)
+  const specification = await unlockStorage(repository, context.env)
   const storage = await openStorage(specification)
   await openRepository(storage)
   const measured = measureTotals(context.progress)

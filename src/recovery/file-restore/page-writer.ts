@@ -15,6 +15,12 @@ import type { BatchFile } from './messages.ts'
 /** 512 KiB: what was measured fastest lies between 256 KiB and 1 MiB. */
 export const STAGE_PAGES = 64
 
+export interface Mark {
+  readonly length: number
+  /** The last piece, which may have grown since. */
+  readonly last: readonly number[]
+}
+
 export class PageWriter {
   readonly #kernel: PageKernel
   readonly #handles: FileHandles
@@ -65,6 +71,19 @@ export class PageWriter {
     this.#write(length)
     this.#addPiece(crc, pages)
     this.#pages = 0
+  }
+
+  /** Where rewind() leads back to: what was flushed up to here. */
+  mark(): Mark {
+    const { length } = this.#pieces
+    return { length, last: this.#pieces.slice(-4) }
+  }
+
+  /** Forgets what was added since; the same pages are added once more. */
+  rewind({ length, last }: Mark): void {
+    this.#pages = 0
+    this.#pieces.length = length
+    this.#pieces.splice(length - last.length, last.length, ...last)
   }
 
   /** The pieces written since the last call: file, first page, pages, CRC-32C. */

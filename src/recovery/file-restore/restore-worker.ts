@@ -5,7 +5,7 @@
  * It never fsyncs: the main thread does, for whole file systems (restore-files.ts).
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { Failure, toFailureMessage } from '../../base/failure.ts'
+import { Failure, isFailure, toFailureMessage } from '../../base/failure.ts'
 import { createPageKernel } from '../../postgres/page-kernel.ts'
 import { damagedObject } from '../../repository/envelope.ts'
 import { packKey } from '../../repository/keys.ts'
@@ -23,13 +23,18 @@ import {
   type WorkerSettings,
 } from './messages.ts'
 import { PackCache } from './pack-cache.ts'
-import { PageWriter, STAGE_PAGES } from './page-writer.ts'
+import { type Mark, PageWriter, STAGE_PAGES } from './page-writer.ts'
 
 /** Reads first, in its turn, while others run; then runs without waiting for anything. */
 interface Step {
   readonly load?: () => Promise<void>
   /** The answer to the task, from its last step. */
   readonly run: () => FromWorker | undefined
+  /**
+   * After load() or run() failed with TM1601: true when a pack was replaced meanwhile, and all
+   * is read again, so that run() may be called once more.
+   */
+  readonly reload?: () => Promise<boolean>
 }
 
 class RestoreWorker {
@@ -81,16 +86,29 @@ class RestoreWorker {
         if (frames.size > MAX_FRAMES) break
         uses.push({ pack, ordinal })
       }
-      const portion = new Portion(uses, this.#memory, 'pages')
+      let portion = new Portion(uses, this.#memory, 'pages')
       const part = runs.subarray(from, to)
       const isLast = to >= runs.length
+      let mark: Mark | undefined
       const run = (): FromWorker | undefined => {
+        mark ??= this.#pages.mark()
         bytes += using(portion, () => this.#writePages(portion, uses, part))
         return isLast ? done(bytes, this.#pages.takePieces()) : undefined
       }
-      yield { load: async () => await portion.load(async (id) => await this.#packs.open(id)), run }
+      const reload = async (): Promise<boolean> => {
+        if (!(await this.#packs.refresh(portion.readers))) return false
+        if (mark !== undefined) this.#pages.rewind(mark)
+        portion = new Portion(uses, this.#memory, 'pages')
+        await this.#load(portion)
+        return true
+      }
+      yield { load: async () => await this.#load(portion), run, reload }
       from = to
     }
+  }
+
+  async #load(portion: Portion): Promise<void> {
+    await portion.load(async (id) => await this.#packs.open(id))
   }
 
   #writePages(portion: Portion, uses: readonly FrameUse[], runs: Uint32Array): number {
@@ -122,15 +140,30 @@ class RestoreWorker {
     yield { run: () => writing.next(EMPTY_FRAME).value ?? undefined }
     for (let from = 0; from < chunks.length; from += MAX_FRAMES) {
       const uses = chunks.slice(from, from + MAX_FRAMES)
-      const portion = new Portion(uses, this.#memory, 'frames')
+      let portion = new Portion(uses, this.#memory, 'frames')
+      // Proved before it is written: what failed was not taken yet.
+      let taken = 0
+      let isWriting = false
       const run = (): FromWorker | undefined => {
         let answer: FromWorker | undefined
         using(portion, () => {
-          for (const use of uses) answer = writing.next(portion.next(use)).value ?? undefined
+          for (const use of uses.slice(taken)) {
+            const raw = portion.next(use)
+            taken++
+            isWriting = true
+            answer = writing.next(raw).value ?? undefined
+            isWriting = false
+          }
         })
         return answer
       }
-      yield { load: async () => await portion.load(async (id) => await this.#packs.open(id)), run }
+      const reload = async (): Promise<boolean> => {
+        if (isWriting || !(await this.#packs.refresh(portion.readers))) return false
+        portion = new Portion(uses.slice(taken), this.#memory, 'frames')
+        await this.#load(portion)
+        return true
+      }
+      yield { load: async () => await this.#load(portion), run, reload }
     }
   }
 
@@ -194,6 +227,17 @@ interface Loading {
   readonly loaded: Promise<void>
 }
 
+/** What does not hold may be of a pack that was replaced: it is read once more. */
+async function runStep({ step, loaded }: Loading): Promise<FromWorker | undefined> {
+  try {
+    await loaded
+    return step.run()
+  } catch (error) {
+    if (!isFailure(error, 'TM1601') || (await step.reload?.()) !== true) throw error
+    return step.run()
+  }
+}
+
 /** Steps in the order of their tasks. A message waits in the port until it is taken. */
 class Pipeline {
   readonly #port: MessagePort
@@ -220,9 +264,9 @@ class Pipeline {
         })
         continue
       }
-      await current.loaded
+      await current.loaded.catch(() => {})
       next = this.#begin()
-      const answer = current.step.run()
+      const answer = await runStep(current)
       if (answer !== undefined) this.#port.postMessage(answer)
     }
   }
