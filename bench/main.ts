@@ -32,6 +32,12 @@ async function main(): Promise<void> {
     if (section !== undefined) writeSection(section)
     return
   }
+  if (args.includes('--large')) {
+    const { measureLarge } = await import('./scale/measure-large.ts')
+    const section = await measureLarge(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
   const options = parseOptions(args)
   if ((await runProgram('pgbackrest', ['version']).catch(() => undefined)) === undefined) {
     throw new Error('pgbackrest is not installed: apt-get install pgbackrest')

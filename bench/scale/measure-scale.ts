@@ -168,10 +168,6 @@ const HEAD =
   '| repository | command | median s (max) | peak PSS MiB | asked of it |\n|---|---|---|---|---|\n'
 
 async function formatScale(options: ScaleOptions, rows: readonly Row[]): Promise<string> {
-  const git = ['-C', import.meta.dirname, 'rev-parse', '--short', 'HEAD']
-  const commit = (await runProgram('git', git)).stdout.trim()
-  const memory = Math.round(totalmem() / 2 ** 30)
-  const machine = `${cpus().length} × ${cpus()[0]?.model}, ${memory} GiB, Linux ${release()}`
   const lines = rows.map(({ shape, command, walls, peakPssBytes, asked }) => {
     const wall = `${median(walls).toFixed(2)} (${Math.max(...walls).toFixed(2)})`
     const pss = (peakPssBytes / 2 ** 20).toFixed(0)
@@ -181,7 +177,16 @@ async function formatScale(options: ScaleOptions, rows: readonly Row[]): Promise
   const packs = `${first?.packsAdded} packs added by each backup, ${first?.packsNamed} named`
   return (
     `## Scale, ${options.store}\n\n- repository: synthetic (bench/README.md), ${packs}\n` +
-    `- commit: ${commit}\n- machine: ${machine}\n- run: ${options.repeats} repeats\n\n` +
+    `${await describeRun()}- run: ${options.repeats} repeats\n\n` +
     `${HEAD}${lines.join('')}`
   )
+}
+
+/** Of what, and on what, for RESULTS.md. */
+export async function describeRun(): Promise<string> {
+  const git = ['-C', import.meta.dirname, 'rev-parse', '--short', 'HEAD']
+  const commit = (await runProgram('git', git)).stdout.trim()
+  const memory = Math.round(totalmem() / 2 ** 30)
+  const machine = `${cpus().length} × ${cpus()[0]?.model}, ${memory} GiB, Linux ${release()}`
+  return `- commit: ${commit}\n- machine: ${machine}, Node.js ${process.version}\n`
 }

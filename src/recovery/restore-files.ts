@@ -19,7 +19,7 @@ import type { Storage } from '../storage/storage.ts'
 import { type Batch, BatchBuilder } from './file-restore/batch.ts'
 import { FileChecksums } from './file-restore/file-checksums.ts'
 import type { Owner } from './file-restore/messages.ts'
-import { interrupted, WorkerPool } from './file-restore/worker-pool.ts'
+import { interrupted, type RestorePool, WorkerPool } from './file-restore/worker-pool.ts'
 import { runSync } from './sync-file-systems.ts'
 
 export interface RestoreFilesOptions {
@@ -31,6 +31,8 @@ export interface RestoreFilesOptions {
   readonly workers: number
   /** Smaller ones, for tests. */
   readonly limits?: { readonly batchPages: number; readonly writeBackBytes: number }
+  /** In place of worker threads, for measurements of what is left. */
+  readonly openPool?: () => RestorePool
   readonly progress: Progress
   readonly signal?: AbortSignal
   /** Where an entry goes, relative to the data directory; undefined: not restored. */
@@ -62,7 +64,7 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     dataDirectory,
     owner,
   }
-  const pool = new WorkerPool(settings, options.workers)
+  const pool = options.openPool?.() ?? new WorkerPool(settings, options.workers)
   const interrupt = (): void => {
     pool.fail(interrupted())
   }
@@ -82,13 +84,13 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
 class FileRestore {
   readonly #options: RestoreFilesOptions
   readonly #storage: Storage
-  readonly #pool: WorkerPool
+  readonly #pool: RestorePool
   readonly #leaves: LeafReader
   #bytes = 0
   #sinceWriteBack = 0
   #writeBack: Promise<unknown> | undefined
 
-  constructor(options: RestoreFilesOptions, storage: Storage, pool: WorkerPool) {
+  constructor(options: RestoreFilesOptions, storage: Storage, pool: RestorePool) {
     this.#options = options
     this.#storage = storage
     this.#pool = pool
