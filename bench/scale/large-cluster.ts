@@ -9,7 +9,8 @@
 import { hash } from 'node:crypto'
 import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { CopyPiece, CopyResult, PagesPiece } from '../../src/backup/copy/protocol.ts'
+import type { CopyResults } from '../../src/backup/copy-results.ts'
+import type { CopyPlan } from '../../src/backup/plan-copy.ts'
 import { createPageKernel } from '../../src/postgres/page-kernel.ts'
 import type { LeafReference } from '../../src/repository/backup-record.ts'
 import { formatPackId, packKey, REPOSITORY_KEY } from '../../src/repository/keys.ts'
@@ -22,6 +23,10 @@ import {
   LeafBuilder,
 } from '../../src/repository/page-map.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
+
+type CopyPiece = CopyPlan['batches'] extends Iterable<readonly (infer P)[]> ? P : never
+type PagesPiece = Extract<CopyPiece, { form: 'pages' }>
+type CopyResult = Parameters<CopyResults['add']>[0]
 
 export const CLUSTER = 'main'
 export const ATTEMPT = 'a'.repeat(24)

@@ -2,10 +2,15 @@
  * Stands in for the workers of a file restore: takes every task, writes nothing, and answers as
  * they would, so that the restore's own accounts must still come out right.
  */
-import type { Batch } from '../../src/recovery/file-restore/batch.ts'
-import { RUN_FIELDS, type ToWorker } from '../../src/recovery/file-restore/messages.ts'
-import type { RestorePool, TaskResult } from '../../src/recovery/file-restore/worker-pool.ts'
+import type { RestoreFilesOptions } from '../../src/recovery/restore-files.ts'
 
+type RestorePool = ReturnType<NonNullable<RestoreFilesOptions['openPool']>>
+type Batch = Parameters<RestorePool['run']>[0]
+type TaskResult = Parameters<Parameters<RestorePool['run']>[1]>[0]
+type ToWorker = Batch['queues'][number][number]
+
+/** Of a run: pack, frame, slot, pages, file, first page, first fingerprint. */
+const RUN_FIELDS = 7
 const PAGE_BYTES = 8192
 const NOTHING = new Uint32Array(0)
 
