@@ -47,6 +47,7 @@ export async function tellCosts(
       relations: [...relations],
       files,
       intervals,
+      healableFrom: undefined,
     })
   }
   return told
