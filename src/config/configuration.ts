@@ -4,6 +4,7 @@
 import { Failure } from '../base/failure.ts'
 import type { ConfigurationFile } from './configuration-schema.ts'
 import { didYouMean } from './nearest-name.ts'
+import type { RetentionConfiguration } from './retention.ts'
 
 export interface Configuration {
   /** Absolute path of the file. */
@@ -48,6 +49,9 @@ export interface ClusterConfiguration {
   readonly password: string | undefined
   readonly repositories: readonly RepositoryConfiguration[]
   readonly walSource: 'archive_command'
+  readonly retention?: RetentionConfiguration
+  /** By the name of a repository. */
+  readonly retentionIn?: ReadonlyMap<string, RetentionConfiguration>
 }
 
 export function buildConfiguration(path: string, file: ConfigurationFile): Configuration {
@@ -63,6 +67,8 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       password: cluster.password,
       repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
       walSource: cluster.wal?.source ?? 'archive_command',
+      ...(cluster.retention === undefined ? {} : { retention: cluster.retention }),
+      retentionIn: new Map(Object.entries(cluster.retentionIn ?? {})),
     })
   }
   return { path, repositories, clusters }
