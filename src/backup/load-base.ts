@@ -7,20 +7,22 @@
  * that are too old is there, and is not to be referred to.
  */
 import { isFailure } from '../base/failure.ts'
-import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
+import { keepHeapSmall } from '../base/heap.ts'
+import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
 import type { Condemned } from '../repository/condemned-sets.ts'
-import { decodePiece } from '../repository/file-list.ts'
 import { findSparsePacks } from '../repository/judge-pack-size.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ChosenBase } from './choose-base.ts'
+import { BaseList } from './base-list.ts'
 import { chooseOldPacks } from './choose-old-packs.ts'
-import { type BasePieces, type KnownPiece, packsOf, readBasePieces } from './write-metadata.ts'
+import { type BasePieces, type Lookup, packsOf, readBasePieces } from './write-metadata.ts'
 
 export interface LoadedBase {
   readonly chosen: ChosenBase | undefined
-  readonly entries: ReadonlyMap<string, FileEntry>
+  /** By path. */
+  readonly entries: Lookup<FileEntry>
   readonly pieces: BasePieces
   /** Stored sizes of all packs of the cluster, as they are now. */
   readonly packSizes: ReadonlyMap<string, number>
@@ -64,25 +66,17 @@ export async function loadBase(
         ? NOTHING.oldPacks
         : chooseOldPacks(backup, packSizes, age.at, age.maxAgeMs, age.leastBudgetBytes)
     const present = there.packs.difference(oldPacks)
-    const bySha256 = new Map<string, FrameReference>()
-    const byFirstPath = new Map<string, KnownPiece>()
-    const entries = new Map<string, FileEntry>()
-    let lost = 0
-    for await (const { key, bytes, reference, sha256 } of readBasePieces(storage, backup)) {
-      const decoded = decodePiece(key, bytes)
-      if (present.has(reference.pack)) {
-        bySha256.set(sha256, reference)
-        byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
-      }
-      for (const entry of decoded) {
-        if (!isThere(entry, there)) lost++
-        else if (mayBeCompared(entry, oldPacks)) entries.set(entry.path, entry)
-      }
-    }
-    const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
+    keepHeapSmall(backup.files.entries)
+    const list = new BaseList(backup.files.entries, {
+      isThere: (entry) => isThere(entry, there),
+      mayBeCompared: (entry) => mayBeCompared(entry, oldPacks),
+      mayRefer: (pack) => present.has(pack),
+    })
+    for await (const piece of readBasePieces(storage, backup)) list.add(piece)
+    const notes = list.lost === 0 ? [] : [lostNote(backup.id, list.lost)]
     if (oldPacks.size > 0) notes.push(oldNote(oldPacks, packSizes))
-    const pieces = { bySha256, byFirstPath }
-    return { chosen, entries, pieces, packSizes, usablePacks: present, oldPacks, notes }
+    const { entries } = list
+    return { chosen, entries, pieces: list, packSizes, usablePacks: present, oldPacks, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`

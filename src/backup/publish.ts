@@ -16,7 +16,12 @@ import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mod
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
 import { publishHeld } from './publish-held.ts'
-import { type DatabaseNames, findRelationName, type NameReader } from './relation-names.ts'
+import {
+  type DatabaseNames,
+  findRelationName,
+  type NameReader,
+  parseRelationNames,
+} from './relation-names.ts'
 import { readTablespaceNames } from './server-facts.ts'
 import { addFrame, writeFileList, writeRelationNames } from './write-metadata.ts'
 
@@ -43,9 +48,10 @@ export async function publish(
   const wal = walOptions(context, started, stopped, timeline)
   const segments = await archiveBackupWal(wal, progress, signal)
   progress.phase('writing the record')
-  const { databases: names, unknown } = await companions.names.read()
+  const { raw: rawNames, unknown } = await companions.names.read()
+  const names = copy.damage.length === 0 ? [] : parseRelationNames(rawNames)
   if (unknown.length > 0) context.notes.push(unknownNames(unknown))
-  const facts = { started, stopped, timeline, segments, names, tablespaceNames }
+  const facts = { started, stopped, timeline, segments, names, rawNames, tablespaceNames }
   const { record, raw } = await writeRecord(context, copy, facts, companions)
   signal.throwIfAborted()
   const written = [...copy.workerPacks, ...companions.packs.packs]
@@ -117,7 +123,9 @@ interface BackupFacts {
   readonly stopped: StoppedBackup
   readonly timeline: number
   readonly segments: readonly string[]
+  /** Parsed only where damage is to be named. */
   readonly names: readonly DatabaseNames[]
+  readonly rawNames: Uint8Array
   readonly tablespaceNames: ReadonlyMap<number, string>
 }
 
@@ -131,8 +139,7 @@ async function writeRecord(
   const { storage } = context.options
   const { base, packs } = companions
   const files = await writeFileList(copy.entries, packs, base.pieces)
-  const rawNames = Buffer.from(JSON.stringify(facts.names))
-  const relationNames = await writeRelationNames(rawNames, packs, storage, base)
+  const relationNames = await writeRelationNames(facts.rawNames, packs, storage, base)
   if (packs.needsPack) await packs.begin()
   const record = describeBackup(context, copy, facts, { files, relationNames }, companions)
   const raw = encodeBackupRecord(record)
@@ -223,8 +230,8 @@ function describeBackup(
     bootId: context.facts.bootId,
     ...(context.facts.bootedAtMs === undefined ? {} : { bootedAtMs: context.facts.bootedAtMs }),
     statistics: {
-      filesRead: copy.plan.files.length,
-      filesUnchangedByStatus: copy.plan.unchanged.length,
+      filesRead: copy.plan.files,
+      filesUnchangedByStatus: copy.plan.filesUnchanged,
       bytesRead: copy.bytesRead,
       pagesStored: copy.storedPages,
       bytesStored:
@@ -258,8 +265,8 @@ function describeDamage(
   facts: BackupFacts,
   base: BackupRecord | undefined,
 ): DamagedPages[] {
-  const unread = new Set(copy.plan.unchanged.map(({ path }) => path))
   const earlier = new Map((base?.damage ?? []).map((damage) => [damage.path, damage]))
+  const unread = findUnread(copy, earlier)
   const found = copy.damage.flatMap(({ path, pages }) => {
     const damaged = pages.filter(({ lsn }) => !isMendedByReplay(lsn, facts))
     const first = damaged[0]
@@ -277,6 +284,17 @@ function describeDamage(
     ]
   })
   return [...found, ...[...earlier.values()].filter(({ path }) => unread.has(path))]
+}
+
+/** Those of the paths whose files were taken over unread. */
+function findUnread({ listing, plan }: ClusterCopy, paths: ReadonlyMap<string, unknown>) {
+  const unread = new Set<string>()
+  if (paths.size === 0) return unread
+  for (let index = 0; index < listing.entries.length; index++) {
+    const path = listing.entries.at(index)?.path ?? ''
+    if (paths.has(path) && plan.fateOf(index)?.kind === 'unchanged') unread.add(path)
+  }
+  return unread
 }
 
 /**

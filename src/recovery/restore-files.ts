@@ -8,6 +8,7 @@
 import { chown, lchown, mkdir, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
+import { keepHeapSmall } from '../base/heap.ts'
 import type { Progress } from '../base/progress.ts'
 import type { BackupRecord, FileEntry, LeafReference } from '../repository/backup-record.ts'
 import { readFileList } from '../repository/file-list.ts'
@@ -18,7 +19,7 @@ import type { Storage } from '../storage/storage.ts'
 import { type Batch, BatchBuilder } from './file-restore/batch.ts'
 import { FileChecksums } from './file-restore/file-checksums.ts'
 import type { Owner } from './file-restore/messages.ts'
-import { interrupted, WorkerPool } from './file-restore/worker-pool.ts'
+import { interrupted, type RestorePool, WorkerPool } from './file-restore/worker-pool.ts'
 import { runSync } from './sync-file-systems.ts'
 
 export interface RestoreFilesOptions {
@@ -30,6 +31,8 @@ export interface RestoreFilesOptions {
   readonly workers: number
   /** Smaller ones, for tests. */
   readonly limits?: { readonly batchPages: number; readonly writeBackBytes: number }
+  /** In place of worker threads, for measurements of what is left. */
+  readonly openPool?: () => RestorePool
   readonly progress: Progress
   readonly signal?: AbortSignal
   /** Where an entry goes, relative to the data directory; undefined: not restored. */
@@ -61,13 +64,14 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     dataDirectory,
     owner,
   }
-  const pool = new WorkerPool(settings, options.workers)
+  const pool = options.openPool?.() ?? new WorkerPool(settings, options.workers)
   const interrupt = (): void => {
     pool.fail(interrupted())
   }
   try {
     options.signal?.addEventListener('abort', interrupt)
     if (options.signal?.aborted === true) interrupt()
+    keepHeapSmall(record.files.entries)
     options.progress.phase('restoring data files', record.files.bytes)
     return await new FileRestore(options, storage, pool).run()
   } finally {
@@ -80,13 +84,13 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
 class FileRestore {
   readonly #options: RestoreFilesOptions
   readonly #storage: Storage
-  readonly #pool: WorkerPool
+  readonly #pool: RestorePool
   readonly #leaves: LeafReader
   #bytes = 0
   #sinceWriteBack = 0
   #writeBack: Promise<unknown> | undefined
 
-  constructor(options: RestoreFilesOptions, storage: Storage, pool: WorkerPool) {
+  constructor(options: RestoreFilesOptions, storage: Storage, pool: RestorePool) {
     this.#options = options
     this.#storage = storage
     this.#pool = pool

@@ -68,6 +68,13 @@ class S3Storage implements Storage {
 
   async read(key: string): Promise<Uint8Array | undefined> {
     assertStorageKey(key)
+    const bytes = await this.#read(key)
+    // Whoever opens a repository reads this first: it need not be asked for again.
+    if (key === MARKER_KEY && bytes !== undefined) this.#isRepository = true
+    return bytes
+  }
+
+  async #read(key: string): Promise<Uint8Array | undefined> {
     return await this.#orAbsent(`read ${key}`, key, async () => {
       return await this.#connection.attempt(async (client, options) => {
         const answer = await client.send(new GetObjectCommand(this.#place(key)), options)

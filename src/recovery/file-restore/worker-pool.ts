@@ -16,7 +16,15 @@ const WORKER_HEAP_MB = 96
 /** Buffers outside the heap are freed by its collections: a small nursery keeps them few. */
 const WORKER_YOUNG_MB = 2
 
-export class WorkerPool {
+/** What a file restore asks of its workers. */
+export interface RestorePool {
+  run(batch: Batch, onResult: (result: TaskResult) => void): Promise<void>
+  fail(error: Error): void
+  throwFailure(): void
+  close(): Promise<void>
+}
+
+export class WorkerPool implements RestorePool {
   readonly #workers: Worker[] = []
   #failure: Error | undefined
   #wake: (() => void) | undefined
