@@ -13,6 +13,7 @@ import type { BackupRecord, FileEntry, LeafReference } from '../repository/backu
 import { readFileList } from '../repository/file-list.ts'
 import type { Leaf } from '../repository/page-map.ts'
 import { type LeafReader, makeLeafReader } from '../repository/read-leaves.ts'
+import { listenToFallback, type PassedOverListener } from '../storage/fallback-storage.ts'
 import { openStorage, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type Batch, BatchBuilder } from './file-restore/batch.ts'
@@ -36,6 +37,8 @@ export interface RestoreFilesOptions {
   readonly placeOf: (entry: FileEntry) => string | undefined
   /** Every regular file that was written, in order of the file list. */
   readonly onFile: (file: RestoredFile) => void | Promise<void>
+  /** Objects, and frames of them, that had to be taken from another repository. */
+  readonly onPassedOver?: PassedOverListener
 }
 
 export interface RestoredFile {
@@ -62,6 +65,10 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     owner,
   }
   const pool = new WorkerPool(settings, options.workers)
+  if (options.onPassedOver !== undefined) {
+    pool.onPassedOver = options.onPassedOver
+    listenToFallback(storage, options.onPassedOver)
+  }
   const interrupt = (): void => {
     pool.fail(interrupted())
   }

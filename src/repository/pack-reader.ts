@@ -2,10 +2,12 @@
  * Reads packs: the index once, then frames by ordinal. Every byte handed out was proved
  * by the hashes of the index, and the index by the trailer.
  */
+import { copiesOf } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { damagedObject, missingObject } from './envelope.ts'
-import { decodeFrame, decodeSharedFrame, decodeUnprovedFrame } from './frame-codec.ts'
+import { decodeFrame, decodeSharedFrame, decodeUnprovedFrame, proveFrame } from './frame-codec.ts'
 import { packKey } from './keys.ts'
+import { openPackCopies } from './pack-copies.ts'
 import {
   type FrameEntry,
   PACK_HEADER_BYTES,
@@ -39,16 +41,40 @@ export interface PackReader {
    * fingerprint, and asks decodeStored() which object is damaged when one differs.
    */
   decodeUnproved(ordinal: number, first: number, stored: Uint8Array): Uint8Array
+  /** The stored bytes of one frame, proved, from whichever repository has them. */
+  readCopy(ordinal: number): Promise<FrameCopy>
+  /** The repository that it was opened in does not answer any more: open it again. */
+  readonly isAway: boolean
+}
+
+/** What `reader` decodes with decodeStored(ordinal, ordinal, stored). */
+export interface FrameCopy {
+  readonly reader: PackReader
+  readonly stored: Uint8Array
 }
 
 type ReadRange = (offset: number, length: number, into?: Uint8Array) => Promise<Uint8Array>
 
-/** Opens a pack and proves its index; TM1602 when it is missing, TM1601 when damaged. */
+/**
+ * Opens a pack and proves its index; TM1602 when it is missing, TM1601 when damaged. Of
+ * storages that are read as one, the first that has it whole.
+ */
 export async function openPack(
   storage: Storage,
   cluster: string,
   packId: string,
   neededBy = 'a backup',
+): Promise<PackReader> {
+  if (copiesOf(storage).length === 1) return await openAlone(storage, cluster, packId, neededBy)
+  const open = async (copy: Storage) => await openAlone(copy, cluster, packId, neededBy)
+  return await openPackCopies(storage, packKey(cluster, packId), open)
+}
+
+async function openAlone(
+  storage: Storage,
+  cluster: string,
+  packId: string,
+  neededBy: string,
 ): Promise<PackReader> {
   const key = packKey(cluster, packId)
   const sizeBytes = await storage.size(key)
@@ -91,11 +117,12 @@ function makeReader(
     const last = entryAt(first + count - 1)
     return last.offset + last.storedLength - entryAt(first).offset
   }
-  return {
+  const reader: PackReader = {
     key,
     packId,
     sizeBytes,
     frames,
+    isAway: false,
     async readFrame(ordinal) {
       const entry = entryAt(ordinal)
       return decodeFrame(key, ordinal, entry, await read(entry.offset, entry.storedLength))
@@ -110,5 +137,12 @@ function makeReader(
     decodeUnproved(ordinal, first, stored) {
       return decodeUnprovedFrame(key, ordinal, entryAt(ordinal), bytesOf(ordinal, first, stored))
     },
+    async readCopy(ordinal) {
+      const entry = entryAt(ordinal)
+      const stored = await read(entry.offset, entry.storedLength)
+      proveFrame(key, ordinal, entry, stored)
+      return { reader, stored }
+    },
   }
+  return reader
 }

@@ -10,7 +10,7 @@ import { combineCrc32c } from '../../postgres/crc32c.ts'
 import type { PageKernel } from '../../postgres/page-kernel.ts'
 import { PAGE_BYTES } from '../../repository/pack-format.ts'
 import { cannotWrite, type FileHandles } from './file-handles.ts'
-import type { BatchFile } from './messages.ts'
+import { type BatchFile, PIECE_FIELDS } from './messages.ts'
 
 /** 512 KiB: what was measured fastest lies between 256 KiB and 1 MiB. */
 export const STAGE_PAGES = 64
@@ -67,6 +67,18 @@ export class PageWriter {
     this.#pages = 0
   }
 
+  /** Where the pieces end now, to come back to when what follows has to be written again. */
+  mark(): readonly number[] {
+    return [this.#pieces.length, ...this.#pieces.slice(-PIECE_FIELDS)]
+  }
+
+  /** Forgets pages that wait, and pieces since the mark; what was written stays written. */
+  rollback([length = 0, ...last]: readonly number[]): void {
+    this.#pages = 0
+    this.#pieces.length = length
+    this.#pieces.splice(length - last.length, last.length, ...last)
+  }
+
   /** The pieces written since the last call: file, first page, pages, CRC-32C. */
   takePieces(): Uint32Array {
     const pieces = Uint32Array.from(this.#pieces)
@@ -112,7 +124,7 @@ export class PageWriter {
 
   #addPiece(crc: number, pages: number): void {
     const pieces = this.#pieces
-    const last = pieces.length - 4
+    const last = pieces.length - PIECE_FIELDS
     const follows =
       last >= 0 &&
       pieces[last] === this.#file &&

@@ -10,11 +10,12 @@ import { createPageKernel } from '../../postgres/page-kernel.ts'
 import { damagedObject } from '../../repository/envelope.ts'
 import { packKey } from '../../repository/keys.ts'
 import { PAGE_BYTES } from '../../repository/pack-format.ts'
+import { copiesOf, listenToFallback } from '../../storage/fallback-storage.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { ContentWriter } from './content-writer.ts'
 import { FileHandles } from './file-handles.ts'
-import { FrameMemory, type FrameUse, MAX_FRAMES, Portion } from './frame-source.ts'
+import { FrameMemory, type FrameUse, MAX_FRAMES, Portion, type Proof } from './frame-source.ts'
 import {
   type BatchFile,
   type FromWorker,
@@ -30,6 +31,8 @@ interface Step {
   readonly load?: () => Promise<void>
   /** The answer to the task, from its last step. */
   readonly run: () => FromWorker | undefined
+  /** The same from copies in other repositories, where these can mend the error. */
+  readonly again?: (error: unknown) => Step | undefined
 }
 
 class RestoreWorker {
@@ -38,6 +41,7 @@ class RestoreWorker {
   readonly #pages: PageWriter
   readonly #contents: ContentWriter
   readonly #packs: PackCache
+  readonly #hasCopies: boolean
   readonly #memory = new FrameMemory()
   #files: readonly BatchFile[] = []
 
@@ -48,6 +52,7 @@ class RestoreWorker {
     this.#pages = new PageWriter(kernel, this.#handles)
     this.#contents = new ContentWriter(kernel, this.#handles)
     this.#packs = new PackCache(storage, settings.cluster, `backup ${settings.backup}`)
+    this.#hasCopies = copiesOf(storage).length > 1
   }
 
   stepsOf(task: ToWorker): Iterable<Step> {
@@ -81,19 +86,46 @@ class RestoreWorker {
         if (frames.size > MAX_FRAMES) break
         uses.push({ pack, ordinal })
       }
-      const portion = new Portion(uses, this.#memory, 'pages')
       const part = runs.subarray(from, to)
       const isLast = to >= runs.length
-      const run = (): FromWorker | undefined => {
+      const write = (portion: Portion): FromWorker | undefined => {
         bytes += using(portion, () => this.#writePages(portion, uses, part))
         return isLast ? done(bytes, this.#pages.takePieces()) : undefined
       }
-      yield { load: async () => await portion.load(async (id) => await this.#packs.open(id)), run }
+      yield this.#makeStep('pages', () => uses, write)
       from = to
     }
   }
 
+  /** `rest`: the uses that are still to come when it is asked. */
+  #makeStep(
+    proof: Proof,
+    rest: () => readonly FrameUse[],
+    run: (portion: Portion) => FromWorker | undefined,
+  ): Step {
+    const open = async (id: string) => await this.#packs.open(id)
+    const portion = new Portion(rest(), this.#memory, proof)
+    const step = { load: async () => await portion.load(open), run: () => run(portion) }
+    if (!this.#hasCopies) return step
+    const again = (error: unknown): Step | undefined => {
+      if (!isOfRepository(error, proof)) return undefined
+      const copies = new Portion(rest(), this.#memory, proof)
+      return { load: async () => await copies.loadCopies(open), run: () => run(copies) }
+    }
+    return { ...step, again }
+  }
+
   #writePages(portion: Portion, uses: readonly FrameUse[], runs: Uint32Array): number {
+    const mark = this.#pages.mark()
+    try {
+      return this.#writeUses(portion, uses, runs)
+    } catch (error) {
+      this.#pages.rollback(mark)
+      throw error
+    }
+  }
+
+  #writeUses(portion: Portion, uses: readonly FrameUse[], runs: Uint32Array): number {
     let bytes = 0
     for (const [number, use] of uses.entries()) {
       const [, , slot = 0, count = 0, file = 0, page = 0, fingerprint = 0] = runs.subarray(
@@ -122,15 +154,19 @@ class RestoreWorker {
     yield { run: () => writing.next(EMPTY_FRAME).value ?? undefined }
     for (let from = 0; from < chunks.length; from += MAX_FRAMES) {
       const uses = chunks.slice(from, from + MAX_FRAMES)
-      const portion = new Portion(uses, this.#memory, 'frames')
-      const run = (): FromWorker | undefined => {
+      let written = 0
+      const write = (portion: Portion): FromWorker | undefined => {
         let answer: FromWorker | undefined
         using(portion, () => {
-          for (const use of uses) answer = writing.next(portion.next(use)).value ?? undefined
+          for (const use of uses.slice(written)) {
+            const raw = portion.next(use)
+            written++
+            answer = writing.next(raw).value ?? undefined
+          }
         })
         return answer
       }
-      yield { load: async () => await portion.load(async (id) => await this.#packs.open(id)), run }
+      yield this.#makeStep('frames', () => uses.slice(written), write)
     }
   }
 
@@ -189,6 +225,34 @@ function describe(error: unknown): FromWorker {
   return { kind: 'crashed', error: text }
 }
 
+/** `failed`: how its load ended badly. What cannot be read or proved is looked for elsewhere. */
+async function finish(
+  step: Step,
+  failed: { readonly error: unknown } | undefined,
+): Promise<FromWorker | undefined> {
+  let error = failed?.error
+  if (failed === undefined) {
+    try {
+      return step.run()
+    } catch (thrown) {
+      error = thrown
+    }
+  }
+  const again = step.again?.(error)
+  if (again === undefined) throw error
+  await again.load?.()
+  return again.run()
+}
+
+/**
+ * Missing, damaged or unreachable; not that a file cannot be written here, nor one that is
+ * wrong although each of its frames was proved.
+ */
+function isOfRepository(error: unknown, proof: Proof): boolean {
+  if (!(error instanceof Failure) || error.code === 'TM1217') return false
+  return proof === 'pages' || error.code !== 'TM1218'
+}
+
 interface Loading {
   readonly step: Step
   readonly loaded: Promise<void>
@@ -220,9 +284,12 @@ class Pipeline {
         })
         continue
       }
-      await current.loaded
+      const loaded = await current.loaded.then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      )
       next = this.#begin()
-      const answer = current.step.run()
+      const answer = await finish(current.step, loaded)
       if (answer !== undefined) this.#port.postMessage(answer)
     }
   }
@@ -261,7 +328,11 @@ async function main(): Promise<void> {
   const port = parentPort
   if (port === null) throw new Error('not a worker thread')
   const settings = workerData as WorkerSettings
-  const worker = new RestoreWorker(settings, await openStorage(settings.storage))
+  const storage = await openStorage(settings.storage)
+  listenToFallback(storage, (event) => {
+    port.postMessage({ kind: 'passed-over', event } satisfies FromWorker)
+  })
+  const worker = new RestoreWorker(settings, storage)
   await new Pipeline(port, worker).run().catch((error: unknown) => {
     port.postMessage(describe(error))
   })
