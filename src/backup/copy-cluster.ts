@@ -132,6 +132,7 @@ async function runCopy(context: BackupContext, runner: CopyRunner, plan: CopyPla
   const setup = {
     cluster: options.cluster,
     attemptId: context.attemptId,
+    comparedIn: context.comparedIn,
     compressionLevel: compressionLevelOf(options),
     verifyChecksums: context.control.dataChecksumVersion !== 0,
   }
@@ -144,6 +145,7 @@ async function runCopy(context: BackupContext, runner: CopyRunner, plan: CopyPla
         progress.advance(bytes)
       },
       onResult: (result) => results.push(result),
+      onDropped: (target, failure) => context.targets.noteFailure(target, failure),
       signal: context.signal,
     },
     plan.bytesToRead,
@@ -187,7 +189,7 @@ function vanished(path: string): Failure {
 export function openOwnPacks(context: BackupContext, workers: number): PackWriter {
   const { options, attemptId } = context
   return new PackWriter({
-    storage: options.storage,
+    storage: context.targets.group.writers,
     cluster: options.cluster,
     attemptId,
     firstSequence: workers,

@@ -10,7 +10,9 @@ import type { BackupRecord, FileEntry, FrameReference } from '../repository/back
 import { decodePiece } from '../repository/file-list.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { WriteGroup } from '../storage/write-group.ts'
 import type { ChosenBase } from './choose-base.ts'
+import { openComparedStorage } from './compared-storage.ts'
 import { type BasePieces, type KnownPiece, packsOf, readBasePieces } from './write-metadata.ts'
 
 export interface LoadedBase {
@@ -19,6 +21,8 @@ export interface LoadedBase {
   readonly pieces: BasePieces
   /** Stored sizes of all packs of the cluster, as they are now. */
   readonly packSizes: ReadonlyMap<string, number>
+  /** Packs of the base that are whole wherever the base is; no others are referred to. */
+  readonly present: ReadonlySet<string>
   /** Sentences for the report. */
   readonly notes: readonly string[]
 }
@@ -28,38 +32,56 @@ const NOTHING = {
   entries: new Map(),
   pieces: { bySha256: new Map(), byFirstPath: new Map() },
   packSizes: new Map(),
+  present: new Set<string>(),
 }
 
+/** `comparedIn`: the members of the group that hold the base, the nearest first. */
 export async function loadBase(
-  storage: Storage,
+  group: WriteGroup,
+  comparedIn: readonly number[],
   chosen: ChosenBase | undefined,
 ): Promise<LoadedBase> {
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
-    const packSizes = await listPacks(storage, backup.cluster)
-    const present = findWholePacks(backup, packSizes)
+    const list = async (storage: Storage) => await listPacks(storage, backup.cluster)
+    const listings = [...(await group.gather(list, comparedIn)).values()]
+    const packSizes = listings[0] ?? new Map<string, number>()
+    const present = findCommonPacks(backup, listings)
+    const storage = openComparedStorage(group, comparedIn)
     const bySha256 = new Map<string, FrameReference>()
     const byFirstPath = new Map<string, KnownPiece>()
     const entries = new Map<string, FileEntry>()
     let lost = 0
     for await (const { key, bytes, reference, sha256 } of readBasePieces(storage, backup)) {
-      bySha256.set(sha256, reference)
       const decoded = decodePiece(key, bytes)
-      byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
+      if (present.has(reference.pack)) {
+        bySha256.set(sha256, reference)
+        byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
+      }
       for (const entry of decoded) {
         if (isPresent(entry, present)) entries.set(entry.path, entry)
         else lost++
       }
     }
     const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
-    return { chosen, entries, pieces: { bySha256, byFirstPath }, packSizes, notes }
+    return { chosen, entries, pieces: { bySha256, byFirstPath }, packSizes, present, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
     const note = `${what}, everything is stored anew: ${error.message}`
     return { ...NOTHING, notes: [note] }
   }
+}
+
+/** What one of the targets has lost counts as lost: it is stored anew, in all. */
+function findCommonPacks(
+  backup: BackupRecord,
+  listings: readonly ReadonlyMap<string, number>[],
+): ReadonlySet<string> {
+  const whole = listings.map((sizes) => findWholePacks(backup, sizes))
+  const [first = new Set<string>(), ...others] = whole
+  return new Set([...first].filter((id) => others.every((one) => one.has(id))))
 }
 
 /** Packs that the backup names and that have the size they were written with. */

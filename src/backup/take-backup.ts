@@ -17,16 +17,19 @@ import type { BackupRecord } from '../repository/backup-record.ts'
 import { type Hold, removeDeadAttempt, removeHold, writeHold } from '../repository/holds.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
 import { listBackups } from '../repository/read-backups.ts'
+import { openRepository } from '../repository/repository.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
+import { isS3Url } from '../storage/open-storage.ts'
 import { formatProcessIdentity, readProcessIdentity } from '../storage/process-identity.ts'
 import {
   type BackupContext,
   type BackupResult,
   sizesOf,
   type TakeBackupOptions,
+  targetsOf,
 } from './backup-context.ts'
 import { cancelOnAbort, lockBackups, startBackup, watchSession } from './backup-mode.ts'
-import { type ChosenBase, chooseBase } from './choose-base.ts'
+import { chooseBase, commonBackups } from './choose-base.ts'
 import { cleanUpDeadAttempts } from './clean-up.ts'
 import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
 import { type CopyRunner, startCopy } from './copy-files.ts'
@@ -34,6 +37,7 @@ import { judgeArchiving } from './judge-archiving.ts'
 import { loadBase } from './load-base.ts'
 import { publish } from './publish.ts'
 import { NameReader } from './relation-names.ts'
+import { Targets } from './targets.ts'
 import { readServerFacts, requireLocalServer, type ServerFacts } from './server-facts.ts'
 
 export async function takeBackup(
@@ -43,11 +47,10 @@ export async function takeBackup(
 ): Promise<BackupResult> {
   progress.phase('connecting')
   const startCopying = options.startCopying ?? startCopy
-  const runner = startCopying(
-    options.storage,
-    options.workers,
-    options.specification ?? { url: options.storage.url },
-  )
+  const targets = new Targets(targetsOf(options))
+  await targets.group.gather(openRepository)
+  const specifications = targets.list.map(({ specification }) => specification)
+  const runner = startCopying(targets.group, options.workers, specifications)
   try {
     const open = options.openSession ?? openServerSession
     const session = await open({
@@ -56,7 +59,7 @@ export async function takeBackup(
       forceVersion: options.forceVersion ?? false,
     })
     try {
-      return await backUpServer(session, runner, options, progress, signal)
+      return await backUpServer(session, runner, { options, targets, progress, signal })
     } finally {
       await session.close()
     }
@@ -65,27 +68,28 @@ export async function takeBackup(
   }
 }
 
+type Assignment = Pick<BackupContext, 'options' | 'targets' | 'progress' | 'signal'>
+
 async function backUpServer(
   session: ServerSession,
   runner: CopyRunner,
-  options: TakeBackupOptions,
-  progress: Progress,
-  signal: AbortSignal,
+  assignment: Assignment,
 ): Promise<BackupResult> {
-  const context = await prepare(session, options, progress, signal)
+  const { targets, signal } = assignment
+  const context = await prepare(session, assignment)
   if (context.base?.trustStatus !== true) runner.expectMuch()
-  const hold = describeHold(context)
   signal.throwIfAborted()
-  await writeHold(options.storage, options.cluster, hold)
   const packs = openOwnPacks(context, runner.workers)
   try {
+    await writeHolds(context)
     const record = await copyAndPublish(context, runner, packs)
-    await dropHold(context, hold)
-    return { record, notes: context.notes }
+    await dropHolds(context)
+    await removeAttempt(context, targets.reachableDropped())
+    return { record, notes: context.notes, targets: targets.report() }
   } catch (error) {
     await packs.abort().catch(() => undefined)
     await runner.close()
-    await removeOwnAttempt(options, hold)
+    await removeAttempt(context, [...targets.group.living(), ...targets.reachableDropped()])
     throw error
   }
 }
@@ -95,12 +99,12 @@ async function copyAndPublish(
   runner: CopyRunner,
   packs: PackWriter,
 ): Promise<BackupRecord> {
-  const { session, options, progress, signal, version, backupId } = context
+  const { session, options, progress, signal, version, backupId, targets, comparedIn } = context
   progress.phase('waiting for the checkpoint')
   const starting = startBackup(session, version, `tidemark ${backupId}`)
   const [started, base] = await Promise.all([
     cancelOnAbort(session, options.connection, signal, starting),
-    loadBase(options.storage, context.base),
+    loadBase(targets.group, comparedIn, context.base),
   ])
   signal.throwIfAborted()
   context.notes.push(...base.notes)
@@ -119,22 +123,21 @@ async function copyAndPublish(
 }
 
 /** The backup exists already: a hold that stays is removed by the next run. */
-async function dropHold({ options, notes }: BackupContext, hold: Hold): Promise<void> {
-  try {
-    await removeHold(options.storage, options.cluster, hold.backupId)
-  } catch (error) {
-    if (!isFailure(error)) throw error
-    notes.push(`the hold of this backup could not be removed, the next one will: ${error.message}`)
+async function dropHolds({ options, notes, backupId, targets }: BackupContext): Promise<void> {
+  for (const target of targets.group.living()) {
+    try {
+      await removeHold(targets.group.storageOf(target), options.cluster, backupId)
+    } catch (error) {
+      if (!isFailure(error)) throw error
+      const next = 'could not be removed, the next one will'
+      notes.push(`the hold of this backup ${next}: ${error.message}`)
+    }
   }
 }
 
-async function prepare(
-  session: ServerSession,
-  options: TakeBackupOptions,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<BackupContext> {
-  const { storage, cluster } = options
+async function prepare(session: ServerSession, assignment: Assignment): Promise<BackupContext> {
+  const { options, targets } = assignment
+  const { cluster } = options
   const { version } = session.facts
   const facts = await readServerFacts(session)
   const control = await requireLocalServer(session, facts.dataDirectory)
@@ -142,31 +145,31 @@ async function prepare(
   const notes: string[] = version.caution === undefined ? [] : [version.caution]
   if (options.archiveCheck !== false) requireArchiving(options, facts)
   await lockBackups(session, cluster)
-  await ensureSystemIdentity(storage, cluster, {
-    systemIdentifier: String(control.systemIdentifier),
-    major: version.major,
-    walSegmentSizeBytes: control.walSegmentSizeBytes,
-    createdAt: now().toISOString(),
+  await targets.group.gather(async (storage) => {
+    await ensureSystemIdentity(storage, cluster, {
+      systemIdentifier: String(control.systemIdentifier),
+      major: version.major,
+      walSegmentSizeBytes: control.walSegmentSizeBytes,
+      createdAt: now().toISOString(),
+    })
+    notes.push(...(await cleanUpDeadAttempts(storage, cluster)))
   })
-  notes.push(...(await cleanUpDeadAttempts(storage, cluster)))
   const beganAt = now()
   return {
-    options,
+    ...assignment,
     session,
     version,
     facts,
     control,
-    base: await findBase(options, facts, control, beganAt),
+    ...(await findBase(assignment, facts, control, beganAt)),
     backupId: makeBackupId(beganAt),
     attemptId: randomHex(12),
-    progress,
-    signal,
     notes,
     beganAt,
   }
 }
 
-function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void {
+function requireArchiving(options: BackupContext['options'], facts: ServerFacts): void {
   const { settings } = facts
   const failure = judgeArchiving(
     {
@@ -182,13 +185,21 @@ function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void 
 }
 
 async function findBase(
-  options: TakeBackupOptions,
+  { options, targets }: Assignment,
   facts: ServerFacts,
   control: ControlFile,
   at: Date,
-): Promise<ChosenBase | undefined> {
-  const { backups } = await listBackups(options.storage, options.cluster)
-  return chooseBase(backups, {
+): Promise<Pick<BackupContext, 'base' | 'comparedIn'>> {
+  const lists = await targets.group.gather(async (storage) => {
+    return (await listBackups(storage, options.cluster)).backups
+  })
+  const systemIdentifier = String(control.systemIdentifier)
+  const found = [...lists].map(([target, backups]) => {
+    const required = targets.list[target]?.required === true
+    const own = backups.filter((backup) => backup.systemIdentifier === systemIdentifier)
+    return { target, required, backups: own }
+  })
+  const base = chooseBase(commonBackups(found), {
     systemIdentifier: String(control.systemIdentifier),
     sizes: sizesOf(control),
     dataChecksumVersion: control.dataChecksumVersion,
@@ -198,16 +209,39 @@ async function findBase(
     now: at,
     full: options.full ?? false,
   })
+  const holders = found.filter(({ backups }) => backups.some(({ id }) => id === base?.backup.id))
+  return {
+    base,
+    comparedIn: sortByDistance(
+      holders.map(({ target }) => target),
+      targets,
+    ),
+  }
 }
 
-function describeHold(context: BackupContext): Hold {
+/** Directories before object stores, then in the order of the configuration. */
+function sortByDistance(numbers: readonly number[], { list }: Targets): number[] {
+  const isFar = (target: number): boolean => isS3Url(list[target]?.specification.url ?? '')
+  return [...numbers].sort((a, b) => Number(isFar(a)) - Number(isFar(b)) || a - b)
+}
+
+/** Before anything else is written there. */
+async function writeHolds(context: BackupContext): Promise<void> {
+  const { options, targets } = context
+  await targets.group.gather(async (storage, target) => {
+    await writeHold(storage, options.cluster, describeHold(context, target))
+  })
+}
+
+function describeHold(context: BackupContext, target: number): Hold {
+  const isCompared = context.base !== undefined && context.comparedIn.includes(target)
   return {
     backupId: context.backupId,
     attemptId: context.attemptId,
     host: hostname(),
     writer: formatProcessIdentity(readProcessIdentity()),
     startedAt: context.beganAt.toISOString(),
-    comparedWith: context.base === undefined ? [] : [context.base.backup.id],
+    comparedWith: isCompared ? [context.base.backup.id] : [],
   }
 }
 
@@ -222,10 +256,12 @@ function makeBackupId(at: Date): string {
 }
 
 /** What cannot be removed now is removed by the next run: its hold stays until then. */
-async function removeOwnAttempt(options: TakeBackupOptions, hold: Hold): Promise<void> {
-  try {
-    await removeDeadAttempt(options.storage, options.cluster, hold)
-  } catch (error) {
-    if (!isFailure(error)) throw error
+async function removeAttempt(context: BackupContext, numbers: readonly number[]): Promise<void> {
+  const removals = [...new Set(numbers)].map(async (target) => {
+    const hold = describeHold(context, target)
+    await removeDeadAttempt(context.targets.group.storageOf(target), context.options.cluster, hold)
+  })
+  for (const outcome of await Promise.allSettled(removals)) {
+    if (outcome.status === 'rejected' && !isFailure(outcome.reason)) throw outcome.reason
   }
 }

@@ -96,7 +96,7 @@ async function flip(root: string, pack: string, wanted: (ordinal: number) => boo
   writeFileSync(path, bytes)
 }
 
-test('every frame is damaged in one of three repositories or in two, and all comes back', async () => {
+test('every frame is damaged in one or two of three repositories, and all comes back', async () => {
   const scene = await makeScene(3)
   const { packs } = scene.backup
   for (const pack of packs) {
@@ -145,7 +145,7 @@ test('the nearest repository goes away in mid-restore', async () => {
   assert.ok(restored.events.some(({ because }) => because.length > 0))
 })
 
-test('one frame that is damaged everywhere ends the restore, and says where it was looked for', async () => {
+test('one frame that is damaged everywhere ends the restore, and each place is named', async () => {
   const scene = await makeScene(2)
   const [pack = ''] = scene.backup.packs
   for (const root of scene.roots) await flip(root, pack, (ordinal) => ordinal === 5)

@@ -22,11 +22,20 @@ export interface PassedOver {
 
 export type PassedOverListener = (event: PassedOver) => void
 
+/**
+ * `any`: what one does not have whole is taken from the next. `away`: only what one cannot say,
+ * since it does not answer; what it lacks or has damaged is absent or damaged.
+ */
+export type FallbackFor = 'any' | 'away'
+
 /** `storages`: nearest first. One alone is returned as it is. */
-export function openFallbackStorage(storages: readonly Storage[]): Storage {
+export function openFallbackStorage(
+  storages: readonly Storage[],
+  fallbackFor: FallbackFor = 'any',
+): Storage {
   const [only] = storages
   if (only === undefined) throw new Error('no storage to read from')
-  return storages.length === 1 ? only : new FallbackStorage(storages, only)
+  return storages.length === 1 ? only : new FallbackStorage(storages, only, fallbackFor)
 }
 
 /** The storages that are read as one, in the order in which they are asked now. */
@@ -84,12 +93,14 @@ interface Missed {
 class FallbackStorage extends ForwardingStorage {
   override readonly url: string
   readonly #storages: readonly Storage[]
+  readonly #fallbackFor: FallbackFor
   readonly #away = new Set<Storage>()
   #listener: PassedOverListener = () => {}
 
-  constructor(storages: readonly Storage[], nearest: Storage) {
+  constructor(storages: readonly Storage[], nearest: Storage, fallbackFor: FallbackFor) {
     super(nearest)
     this.#storages = storages
+    this.#fallbackFor = fallbackFor
     this.url = storages.map(({ url }) => url).join(' and ')
   }
 
@@ -118,10 +129,12 @@ class FallbackStorage extends ForwardingStorage {
           this.#tell(missed, key, copy.url)
           return taken
         }
+        if (this.#fallbackFor === 'away') return undefined
         missed.push({ copy, failure: undefined })
       } catch (error) {
         if (!(error instanceof Failure)) throw error
         if (tellsOfAbsence(error)) this.#away.add(copy)
+        else if (this.#fallbackFor === 'away') throw error
         missed.push({ copy, failure: error })
       }
     }
