@@ -2,11 +2,12 @@
  * Reads the file list of the backup that is compared with, and leaves out of it what the
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
- * Invariant: an entry that is given names only packs that are in the repository now, and
- * have the size that they were written with.
+ * Invariant: an entry that is given names only packs that are in the repository now, have the
+ * size that they were written with, and are not condemned.
  */
 import { isFailure } from '../base/failure.ts'
 import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
+import { type Condemned, NOTHING_CONDEMNED } from '../repository/condemned-sets.ts'
 import { decodePiece } from '../repository/file-list.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -21,8 +22,8 @@ export interface LoadedBase {
   readonly pieces: BasePieces
   /** Stored sizes of all packs of the cluster, as they are now. */
   readonly packSizes: ReadonlyMap<string, number>
-  /** Packs of the base that are whole wherever the base is; no others are referred to. */
-  readonly present: ReadonlySet<string>
+  /** Those of the base that may be referred to: whole, and not expiring, wherever the base is. */
+  readonly usablePacks: ReadonlySet<string>
   /** Sentences for the report. */
   readonly notes: readonly string[]
 }
@@ -32,7 +33,7 @@ const NOTHING = {
   entries: new Map(),
   pieces: { bySha256: new Map(), byFirstPath: new Map() },
   packSizes: new Map(),
-  present: new Set<string>(),
+  usablePacks: new Set<string>(),
 }
 
 /** `comparedIn`: the members of the group that hold the base, the nearest first. */
@@ -40,14 +41,15 @@ export async function loadBase(
   group: WriteGroup,
   comparedIn: readonly number[],
   chosen: ChosenBase | undefined,
+  condemned: ReadonlyMap<number, Condemned>,
 ): Promise<LoadedBase> {
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
     const list = async (storage: Storage) => await listPacks(storage, backup.cluster)
-    const listings = [...(await group.gather(list, comparedIn)).values()]
-    const packSizes = listings[0] ?? new Map<string, number>()
-    const present = findCommonPacks(backup, listings)
+    const listings = await group.gather(list, comparedIn)
+    const packSizes = listings.values().next().value ?? new Map<string, number>()
+    const present = findCommonPacks(backup, listings, condemned)
     const storage = openComparedStorage(group, comparedIn)
     const bySha256 = new Map<string, FrameReference>()
     const byFirstPath = new Map<string, KnownPiece>()
@@ -65,7 +67,8 @@ export async function loadBase(
       }
     }
     const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
-    return { chosen, entries, pieces: { bySha256, byFirstPath }, packSizes, present, notes }
+    const pieces = { bySha256, byFirstPath }
+    return { chosen, entries, pieces, packSizes, usablePacks: present, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
@@ -77,20 +80,24 @@ export async function loadBase(
 /** What one of the targets has lost counts as lost: it is stored anew, in all. */
 function findCommonPacks(
   backup: BackupRecord,
-  listings: readonly ReadonlyMap<string, number>[],
+  listings: ReadonlyMap<number, ReadonlyMap<string, number>>,
+  condemned: ReadonlyMap<number, Condemned>,
 ): ReadonlySet<string> {
-  const whole = listings.map((sizes) => findWholePacks(backup, sizes))
+  const whole = [...listings].map(([target, sizes]) => {
+    return findWholePacks(backup, sizes, condemned.get(target) ?? NOTHING_CONDEMNED)
+  })
   const [first = new Set<string>(), ...others] = whole
   return new Set([...first].filter((id) => others.every((one) => one.has(id))))
 }
 
-/** Packs that the backup names and that have the size they were written with. */
+/** Packs that the backup names, that have their size, and that no expiry is about to remove. */
 function findWholePacks(
   { packs }: BackupRecord,
   sizes: ReadonlyMap<string, number>,
+  condemned: Condemned,
 ): ReadonlySet<string> {
   const whole = packs.filter(({ id, bytes }) => {
-    const size = sizes.get(id)
+    const size = condemned.hasPack(id) ? undefined : sizes.get(id)
     return size !== undefined && (bytes === undefined || bytes === size)
   })
   return new Set(whole.map(({ id }) => id))
@@ -102,7 +109,7 @@ function isPresent(entry: FileEntry, present: ReadonlySet<string>): boolean {
 
 function lostNote(backupId: string, files: number): string {
   return (
-    `packs of backup ${backupId} are missing or cut short in the repository: ` +
-    `${files} files are stored anew (that backup cannot be restored any more)`
+    `packs of backup ${backupId} are missing, cut short or expiring in the repository: ` +
+    `${files} files are stored anew (tidemark verify says whether it can still be restored)`
   )
 }

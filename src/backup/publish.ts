@@ -9,13 +9,14 @@ import { parseRelationPath } from '../postgres/relation-path.ts'
 import type { BackupRecord, DamagedPages, NamedPack } from '../repository/backup-record.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
 import type { PackSummary, PackWriter } from '../repository/pack-writer.ts'
-import { encodeBackupRecord, publishBackup } from '../repository/write-backup.ts'
+import { encodeBackupRecord } from '../repository/write-backup.ts'
 import { archiveBackupWal, type BackupWalOptions } from './archive-backup-wal.ts'
 import { type BackupContext, sizesOf, waitLimitOf } from './backup-context.ts'
 import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mode.ts'
 import { openComparedStorage } from './compared-storage.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
+import { publishHeld } from './publish-held.ts'
 import { type DatabaseNames, findRelationName, type NameReader } from './relation-names.ts'
 import { readTablespaceNames } from './server-facts.ts'
 import { addFrame, writeFileList, writeRelationNames } from './write-metadata.ts'
@@ -59,7 +60,7 @@ export async function publish(
  * from it. What was published stays, whatever happens elsewhere.
  */
 async function publishEverywhere(
-  { targets, base, comparedIn }: BackupContext,
+  { targets, base, comparedIn, notes }: BackupContext,
   record: BackupRecord,
   raw: Uint8Array,
   written: readonly PackSummary[],
@@ -67,7 +68,7 @@ async function publishEverywhere(
   for (const target of targets.inOrderOfNeed()) {
     if (base !== undefined && !comparedIn.includes(target)) continue
     const isStored = await targets.group.attempt(target, async (storage) => {
-      await publishBackup(storage, record, raw, written)
+      notes.push(...(await publishHeld(storage, record, raw, written)))
     })
     if (isStored) targets.noteStored(target)
   }
@@ -151,19 +152,13 @@ async function writeRecord(
   const { base, packs } = companions
   const files = await writeFileList(copy.entries, packs, base.pieces)
   const rawNames = Buffer.from(JSON.stringify(facts.names))
-  const relationNames = await writeRelationNames(rawNames, packs, storage, namesOfBase(base))
+  const relationNames = await writeRelationNames(rawNames, packs, storage, base)
   if (packs.needsPack) await packs.begin()
   const record = describeBackup(context, copy, facts, { files, relationNames }, companions)
   const raw = encodeBackupRecord(record)
   await addFrame(packs, FRAME_KINDS.record, raw)
   await packs.finish()
   return { record, raw }
-}
-
-/** Whose relation names may be referred to. */
-function namesOfBase({ chosen, present }: LoadedBase): BackupRecord | undefined {
-  const pack = chosen?.backup.relationNames?.pack
-  return pack !== undefined && present.has(pack) ? chosen?.backup : undefined
 }
 
 type WrittenMetadata = {

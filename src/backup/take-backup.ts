@@ -5,34 +5,30 @@
  * record. Nothing is visible before the record; what an interrupted run leaves is removed
  * by itself where it can, else by the next run.
  */
-import { hostname } from 'node:os'
 import { now } from '../base/clock.ts'
 import { isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { randomHex } from '../base/random.ts'
-import type { ControlFile } from '../postgres/control-file.ts'
 import { requireSupportedSizes } from '../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
-import { type Hold, removeDeadAttempt, removeHold, writeHold } from '../repository/holds.ts'
+import { removeDeadAttempt, removeHold } from '../repository/holds.ts'
+import { makeBackupId } from '../repository/keys.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
-import { listBackups } from '../repository/read-backups.ts'
 import { openRepository } from '../repository/repository.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
-import { isS3Url } from '../storage/open-storage.ts'
-import { formatProcessIdentity, readProcessIdentity } from '../storage/process-identity.ts'
 import {
   type BackupContext,
   type BackupResult,
-  sizesOf,
   type TakeBackupOptions,
   targetsOf,
 } from './backup-context.ts'
 import { cancelOnAbort, lockBackups, startBackup, watchSession } from './backup-mode.ts'
-import { chooseBase, commonBackups } from './choose-base.ts'
+import { findBase } from './find-base.ts'
 import { cleanUpDeadAttempts } from './clean-up.ts'
 import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
 import { type CopyRunner, startCopy } from './copy-files.ts'
+import { type HeldBase, holdBase } from './hold-base.ts'
 import { judgeArchiving } from './judge-archiving.ts'
 import { loadBase } from './load-base.ts'
 import { publish } from './publish.ts'
@@ -76,26 +72,29 @@ async function backUpServer(
   assignment: Assignment,
 ): Promise<BackupResult> {
   const { targets, signal } = assignment
-  const context = await prepare(session, assignment)
-  if (context.base?.trustStatus !== true) runner.expectMuch()
+  const prepared = await prepare(session, assignment)
   signal.throwIfAborted()
+  const held = await holdBase(prepared)
+  const context = { ...prepared, base: held.base, comparedIn: held.comparedIn }
+  if (context.base?.trustStatus !== true) runner.expectMuch()
   const packs = openOwnPacks(context, runner.workers)
   try {
-    await writeHolds(context)
-    const record = await copyAndPublish(context, runner, packs)
+    const record = await copyAndPublish(context, held, runner, packs)
     await dropHolds(context)
-    await removeAttempt(context, targets.reachableDropped())
+    await removeAttempt(context, held, targets.reachableDropped())
     return { record, notes: context.notes, targets: targets.report() }
   } catch (error) {
     await packs.abort().catch(() => undefined)
     await runner.close()
-    await removeAttempt(context, [...targets.group.living(), ...targets.reachableDropped()])
+    const reachable = [...targets.group.living(), ...targets.reachableDropped()]
+    await removeAttempt(context, held, reachable)
     throw error
   }
 }
 
 async function copyAndPublish(
   context: BackupContext,
+  held: HeldBase,
   runner: CopyRunner,
   packs: PackWriter,
 ): Promise<BackupRecord> {
@@ -104,7 +103,7 @@ async function copyAndPublish(
   const starting = startBackup(session, version, `tidemark ${backupId}`)
   const [started, base] = await Promise.all([
     cancelOnAbort(session, options.connection, signal, starting),
-    loadBase(targets.group, comparedIn, context.base),
+    loadBase(targets.group, comparedIn, context.base, held.condemned),
   ])
   signal.throwIfAborted()
   context.notes.push(...base.notes)
@@ -155,18 +154,18 @@ async function prepare(session: ServerSession, assignment: Assignment): Promise<
     notes.push(...(await cleanUpDeadAttempts(storage, cluster)))
   })
   const beganAt = now()
-  return {
+  const context = {
     ...assignment,
     session,
     version,
     facts,
     control,
-    ...(await findBase(assignment, facts, control, beganAt)),
     backupId: makeBackupId(beganAt),
     attemptId: randomHex(12),
     notes,
     beganAt,
   }
+  return { ...context, ...(await findBase(context)) }
 }
 
 function requireArchiving(options: BackupContext['options'], facts: ServerFacts): void {
@@ -184,82 +183,16 @@ function requireArchiving(options: BackupContext['options'], facts: ServerFacts)
   if (failure !== undefined) throw failure
 }
 
-async function findBase(
-  { options, targets }: Assignment,
-  facts: ServerFacts,
-  control: ControlFile,
-  at: Date,
-): Promise<Pick<BackupContext, 'base' | 'comparedIn'>> {
-  const lists = await targets.group.gather(async (storage) => {
-    return (await listBackups(storage, options.cluster)).backups
-  })
-  const systemIdentifier = String(control.systemIdentifier)
-  const found = [...lists].map(([target, backups]) => {
-    const required = targets.list[target]?.required === true
-    const own = backups.filter((backup) => backup.systemIdentifier === systemIdentifier)
-    return { target, required, backups: own }
-  })
-  const base = chooseBase(commonBackups(found), {
-    systemIdentifier: String(control.systemIdentifier),
-    sizes: sizesOf(control),
-    dataChecksumVersion: control.dataChecksumVersion,
-    dataDirectory: facts.dataDirectory,
-    bootId: facts.bootId,
-    bootedAtMs: facts.bootedAtMs,
-    now: at,
-    full: options.full ?? false,
-  })
-  const holders = found.filter(({ backups }) => backups.some(({ id }) => id === base?.backup.id))
-  return {
-    base,
-    comparedIn: sortByDistance(
-      holders.map(({ target }) => target),
-      targets,
-    ),
-  }
-}
-
-/** Directories before object stores, then in the order of the configuration. */
-function sortByDistance(numbers: readonly number[], { list }: Targets): number[] {
-  const isFar = (target: number): boolean => isS3Url(list[target]?.specification.url ?? '')
-  return [...numbers].sort((a, b) => Number(isFar(a)) - Number(isFar(b)) || a - b)
-}
-
-/** Before anything else is written there. */
-async function writeHolds(context: BackupContext): Promise<void> {
-  const { options, targets } = context
-  await targets.group.gather(async (storage, target) => {
-    await writeHold(storage, options.cluster, describeHold(context, target))
-  })
-}
-
-function describeHold(context: BackupContext, target: number): Hold {
-  const isCompared = context.base !== undefined && context.comparedIn.includes(target)
-  return {
-    backupId: context.backupId,
-    attemptId: context.attemptId,
-    host: hostname(),
-    writer: formatProcessIdentity(readProcessIdentity()),
-    startedAt: context.beganAt.toISOString(),
-    comparedWith: isCompared ? [context.base.backup.id] : [],
-  }
-}
-
-/** `20261121-140311-k3f9`: a name, never a sort key. */
-function makeBackupId(at: Date): string {
-  const digits = at.toISOString().replaceAll(/[-:]/g, '')
-  const random = BigInt(`0x${randomHex(6)}`)
-    .toString(36)
-    .padStart(4, '0')
-    .slice(-4)
-  return `${digits.slice(0, 8)}-${digits.slice(9, 15)}-${random}`
-}
-
 /** What cannot be removed now is removed by the next run: its hold stays until then. */
-async function removeAttempt(context: BackupContext, numbers: readonly number[]): Promise<void> {
+async function removeAttempt(
+  { targets, options }: BackupContext,
+  { holds }: HeldBase,
+  numbers: readonly number[],
+): Promise<void> {
   const removals = [...new Set(numbers)].map(async (target) => {
-    const hold = describeHold(context, target)
-    await removeDeadAttempt(context.targets.group.storageOf(target), context.options.cluster, hold)
+    const hold = holds.get(target)
+    if (hold === undefined) return
+    await removeDeadAttempt(targets.group.storageOf(target), options.cluster, hold)
   })
   for (const outcome of await Promise.allSettled(removals)) {
     if (outcome.status === 'rejected' && !isFailure(outcome.reason)) throw outcome.reason

@@ -153,14 +153,22 @@ export async function* readBasePieces(
   }
 }
 
+/** What of a LoadedBase tells whether its relation names may be referred to. */
+interface NamesOfBase {
+  readonly chosen: { readonly backup: BackupRecord } | undefined
+  readonly usablePacks: ReadonlySet<string>
+}
+
 export async function writeRelationNames(
   raw: Uint8Array,
   packs: PackWriter,
   storage: Storage,
-  base: BackupRecord | undefined,
+  { chosen, usablePacks }: NamesOfBase,
 ): Promise<FrameReference> {
-  if (base?.relationNames !== undefined && (await holdsNames(storage, base, raw))) {
-    return base.relationNames
+  const base = chosen?.backup
+  const known = base?.relationNames
+  if (base !== undefined && known !== undefined && usablePacks.has(known.pack)) {
+    if (await holdsNames(storage, base, raw)) return known
   }
   return await addFrame(packs, FRAME_KINDS.relationNames, raw)
 }

@@ -3,14 +3,15 @@
  *
  * A code never changes its meaning and is never used again. Ranges: 10xx usage and
  * configuration, 11xx server and connection, 12xx recovery, 13xx backup, 14xx WAL
- * archive, 15xx repository and storage, 16xx damage, 17xx checks, 18xx demo and set-up:
- * each range is a file of failure-codes/.
+ * archive, 15xx repository and storage, 16xx damage, 17xx checks, 18xx demo and set-up,
+ * 19xx retention: each range is a file of failure-codes/.
  */
 import { BACKUP_CODES } from './failure-codes/backup.ts'
 import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { RECOVERY_CODES } from './failure-codes/recovery.ts'
+import { RETENTION_CODES } from './failure-codes/retention.ts'
 import { SERVER_CODES } from './failure-codes/server.ts'
 import { STORAGE_CODES } from './failure-codes/storage.ts'
 import { USAGE_CODES } from './failure-codes/usage.ts'
@@ -28,6 +29,7 @@ export const FAILURE_CODES = {
   ...DAMAGE_CODES,
   ...CHECKS_CODES,
   ...DEMO_CODES,
+  ...RETENTION_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

@@ -1,66 +1,168 @@
 /**
- * Holds: what a backup under way writes first, so that nothing takes its packs away, and
- * so that the next run on the same host can clean up after a dead one.
+ * Holds: what a writer (and a restore) writes first, so that no expiry takes away what it
+ * needs, and so that the next run on the same host can clean up after a dead one.
  *
- * Invariant: packs of an attempt are removed only while its hold is there, its writer is
- * proved dead, and no record of that backup exists.
+ * Invariant: a hold is written before anything that it protects is looked at, and condemned
+ * sets are listed after it was written: takeHold() keeps that order. Packs of an attempt are
+ * removed only while its hold is there, its writer is proved dead, and no record of that
+ * backup exists.
  */
+import { hostname } from 'node:os'
 import { isFailure } from '../base/failure.ts'
+import {
+  formatProcessIdentity,
+  judgeLiveness,
+  lookUpStartTicks,
+  parseProcessIdentity,
+  readProcessIdentity,
+} from '../storage/process-identity.ts'
 import type { Storage } from '../storage/storage.ts'
+import { type Condemned, readCondemned } from './condemned-sets.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
 import { attemptPrefix, backupKey, holdKey, holdPrefix, isBackupId } from './keys.ts'
 
+const PURPOSES = ['backup', 'restore', 'sync', 'rewrite'] as const
+
+export type HoldPurpose = (typeof PURPOSES)[number]
+
 export interface Hold {
-  readonly backupId: string
-  readonly attemptId: string
+  /** Of a backup its own id; of others one of the same form (makeBackupId). */
+  readonly id: string
+  readonly purpose: HoldPurpose
+  /** Packs of this attempt are held; of a backup only. */
+  readonly attemptId?: string
   /** For people. */
   readonly host: string
   /** formatProcessIdentity() of the writer: tells a reused process id apart. */
   readonly writer: string
   readonly startedAt: string
-  /** Backups whose packs the new one may refer to. */
-  readonly comparedWith: readonly string[]
+  /** Backups that must stay as they are: record, packs, and WAL from their start to their stop. */
+  readonly needs: readonly string[]
+  /** WAL from here on, on every timeline; a backup's that names none holds all WAL. */
+  readonly wal?: HeldWal
+  /** Further objects that must stay, each by its key. */
+  readonly keys?: readonly string[]
+}
+
+export interface HeldWal {
+  readonly systemIdentifier: string
+  /** Name of a segment; its timeline does not matter. */
+  readonly first: string
+}
+
+export interface HoldList {
+  readonly holds: readonly Hold[]
+  /** Keys of holds that cannot be read: nobody knows what they protect. */
+  readonly unreadable: readonly string[]
+}
+
+/** What a writer knows of condemned sets after its hold was written. */
+export interface TakenHold {
+  readonly hold: Hold
+  /** What it names counts as not there. */
+  readonly condemned: Condemned
+  /** Of the backups that the hold needs, those that are gone or condemned: not to be used. */
+  readonly lost: readonly string[]
+}
+
+/** The `host` and `writer` of this process. */
+export function readHolder(): Pick<Hold, 'host' | 'writer'> {
+  return { host: hostname(), writer: formatProcessIdentity(readProcessIdentity()) }
+}
+
+/** Writes a hold, then looks at condemned sets, then whether what it needs is there. */
+export async function takeHold(storage: Storage, cluster: string, hold: Hold): Promise<TakenHold> {
+  await writeHold(storage, cluster, hold)
+  try {
+    return await lookAround(storage, cluster, hold)
+  } catch (error) {
+    await removeHold(storage, cluster, hold.id).catch(() => undefined)
+    throw error
+  }
+}
+
+/** Takes a hold of the same id anew, for other needs; the caller has written the first. */
+export async function replaceHold(
+  storage: Storage,
+  cluster: string,
+  hold: Hold,
+): Promise<TakenHold> {
+  await storage.write(holdKey(cluster, hold.id), encodeHold(hold))
+  return await lookAround(storage, cluster, hold)
+}
+
+/** Sets first: one that is gone by now has had its work done, and then the record is gone. */
+async function lookAround(storage: Storage, cluster: string, hold: Hold): Promise<TakenHold> {
+  const condemned = await readCondemned(storage, cluster)
+  const lost: string[] = []
+  for (const id of hold.needs) {
+    const isThere = (await storage.size(backupKey(cluster, id))) !== undefined
+    if (!isThere || condemned.hasBackup(id)) lost.push(id)
+  }
+  return { hold, condemned, lost }
 }
 
 export async function writeHold(storage: Storage, cluster: string, hold: Hold): Promise<void> {
-  const bytes = encodeEnvelope('HOLD', Buffer.from(JSON.stringify(hold)))
-  await storage.write(holdKey(cluster, hold.backupId), bytes, { createOnly: true })
+  await storage.write(holdKey(cluster, hold.id), encodeHold(hold), { createOnly: true })
 }
 
-export async function removeHold(
-  storage: Storage,
-  cluster: string,
-  backupId: string,
-): Promise<void> {
-  await storage.remove(holdKey(cluster, backupId))
+function encodeHold(hold: Hold): Uint8Array {
+  return encodeEnvelope('HOLD', Buffer.from(JSON.stringify({ format: 1, ...hold })))
 }
 
-/** All holds that can be read; a damaged one protects what it names and is left alone. */
-export async function listHolds(storage: Storage, cluster: string): Promise<Hold[]> {
+export async function removeHold(storage: Storage, cluster: string, id: string): Promise<void> {
+  await storage.remove(holdKey(cluster, id))
+}
+
+export async function listHolds(storage: Storage, cluster: string): Promise<HoldList> {
   const holds: Hold[] = []
+  const unreadable: string[] = []
   for await (const { key } of storage.list(holdPrefix(cluster))) {
     try {
       const bytes = await storage.read(key)
       if (bytes !== undefined) holds.push(parseHold(key, decodeEnvelope(key, 'HOLD', bytes)))
     } catch (error) {
       if (!isFailure(error, 'TM1601')) throw error
+      unreadable.push(key)
     }
   }
-  return holds
+  return { holds, unreadable }
+}
+
+/** The fields `backupId` and `comparedWith` are those of holds without a format. */
+interface StoredHold extends Partial<Hold> {
+  readonly format?: number
+  readonly backupId?: string
+  readonly comparedWith?: readonly string[]
 }
 
 function parseHold(key: string, raw: Uint8Array): Hold {
-  const hold = JSON.parse(Buffer.from(raw).toString('utf8')) as Hold
-  if (!/^[0-9a-f]{24}$/.test(hold.attemptId)) throw damagedObject(key, 'its attempt has no id')
-  if (!isBackupId(hold.backupId) || !key.endsWith(`/${hold.backupId}.hold`)) {
+  const stored = JSON.parse(Buffer.from(raw).toString('utf8')) as StoredHold
+  const { format = 1, backupId = '', comparedWith = [], ...rest } = stored
+  const { id = backupId, purpose = 'backup', attemptId, needs = comparedWith } = rest
+  const { host = '', writer = '', startedAt = '' } = rest
+  if (format !== 1) throw damagedObject(key, `it has format ${format}`)
+  if (!PURPOSES.includes(purpose)) throw damagedObject(key, `its purpose '${purpose}' is unknown`)
+  if (purpose === 'backup' && !/^[0-9a-f]{24}$/.test(attemptId ?? '')) {
+    throw damagedObject(key, 'its attempt has no id')
+  }
+  if (!isBackupId(id) || !key.endsWith(`/${id}.hold`)) {
     throw damagedObject(key, 'it is the hold of another backup')
   }
-  return hold
+  return { ...rest, id, purpose, needs, host, writer, startedAt }
+}
+
+/** True where it is proved that the process of a hold or condemned set is gone. */
+export function isDeadWriter({ writer }: { readonly writer: string }): boolean {
+  const other = parseProcessIdentity(writer)
+  if (other === undefined) return false
+  return judgeLiveness(other, readProcessIdentity(), lookUpStartTicks) === 'dead'
 }
 
 /**
  * Removes what a dead attempt left behind, the hold last: a crash in between is cleaned
  * up by the next run. A backup whose record exists keeps its packs; only the hold goes.
+ * What others than backups leave is garbage of nobody, which expiry collects.
  */
 export async function removeDeadAttempt(
   storage: Storage,
@@ -68,11 +170,11 @@ export async function removeDeadAttempt(
   hold: Hold,
 ): Promise<number> {
   let removed = 0
-  const record = backupKey(cluster, hold.backupId)
+  const record = backupKey(cluster, hold.id)
   if ((await storage.size(record)) !== undefined) {
     // Its writer may have died, or failed, before the record was durable.
     await storage.confirmDurable([record])
-  } else {
+  } else if (hold.attemptId !== undefined) {
     const keys: string[] = []
     for await (const { key } of storage.list(attemptPrefix(cluster, hold.attemptId))) keys.push(key)
     for (const key of keys) {
@@ -80,6 +182,6 @@ export async function removeDeadAttempt(
       removed++
     }
   }
-  await storage.remove(holdKey(cluster, hold.backupId))
+  await storage.remove(holdKey(cluster, hold.id))
   return removed
 }

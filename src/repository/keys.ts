@@ -3,6 +3,7 @@
  * WAL objects are named by archive/.
  */
 import { Failure } from '../base/failure.ts'
+import { randomHex } from '../base/random.ts'
 
 export const REPOSITORY_KEY = 'tidemark.repository'
 
@@ -18,6 +19,16 @@ export function isClusterName(name: string): boolean {
 
 export function isBackupId(id: string): boolean {
   return BACKUP_ID.test(id)
+}
+
+/** `20261121-140311-k3f9`: a name, never a sort key. */
+export function makeBackupId(at: Date): string {
+  const digits = at.toISOString().replaceAll(/[-:]/g, '')
+  const random = BigInt(`0x${randomHex(6)}`)
+    .toString(36)
+    .padStart(4, '0')
+    .slice(-4)
+  return `${digits.slice(0, 8)}-${digits.slice(9, 15)}-${random}`
 }
 
 export function clusterPrefix(cluster: string): string {
@@ -74,4 +85,17 @@ export function holdPrefix(cluster: string): string {
 
 export function holdKey(cluster: string, backupId: string): string {
   return `${holdPrefix(cluster)}${backupId}.hold`
+}
+
+export function condemnedPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}condemned/`
+}
+
+export function condemnedKey(cluster: string, id: string): string {
+  return `${condemnedPrefix(cluster)}${id}.set`
+}
+
+/** The id in the key of a condemned set, or undefined for another key. */
+export function parseCondemnedKey(key: string): string | undefined {
+  return /\/condemned\/([0-9a-f]{16})\.set$/.exec(key)?.[1]
 }

@@ -186,12 +186,13 @@ async function main(directory: string): Promise<void> {
   }
   await archiveRest(storage, cluster)
   await writeHold(storage, 'main', {
-    backupId: '20261121-000000-hold',
+    id: '20261121-000000-hold',
+    purpose: 'backup',
     attemptId: '0'.repeat(24),
     host: 'nowhere',
     writer: 'boot-0 1 1',
     startedAt: '2026-11-21T00:00:00.000Z',
-    comparedWith: [],
+    needs: [],
   })
   const wal = walOf(join(cluster.directory, 'pg_wal'))
   writeFileSync(join(directory, 'expected.json'), `${JSON.stringify({ backups, wal }, null, 1)}\n`)

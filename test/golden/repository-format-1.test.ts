@@ -121,9 +121,9 @@ test('its WAL, history, label and hold are read', async () => {
     if (name !== label) assert.ok(content.endsWith(` ${expected.wal[name]}`), name)
   }
   assert.equal(readFileSync(join(directory, label), 'utf8'), 'START WAL LOCATION: 0/100028\n')
-  const holds = await listHolds(storage, 'main')
+  const { holds } = await listHolds(storage, 'main')
   assert.deepEqual(
-    holds.map(({ backupId }) => backupId),
+    holds.map(({ id }) => id),
     ['20261121-000000-hold'],
   )
 })

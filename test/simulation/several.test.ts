@@ -27,6 +27,7 @@ import {
   type Fault,
   openFaultyStorage,
   type ProcessLife,
+  type StorageCall,
 } from '../harness/faulty-storage.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
@@ -153,8 +154,16 @@ async function runWith(scene: Scene, faulty: number, fault: Fault) {
     return openFaultyStorage(storage, number === faulty ? [fault] : [], life)
   })
   const outcome = await backUp(storages, scene.cluster).catch((error: unknown) => error)
-  const call = storages[faulty]?.trace[fault.at - 1]
-  return call === undefined ? undefined : { inner, outcome, call }
+  const trace = storages[faulty]?.trace ?? []
+  const call = trace[fault.at - 1]
+  if (call === undefined) return undefined
+  return { inner, outcome, call, isLate: isBehindRecord(trace, fault.at) }
+}
+
+/** Was the record there before the call? Then only the hold is looked at and removed. */
+function isBehindRecord(trace: readonly StorageCall[], at: number): boolean {
+  const before = trace.slice(0, at - 1)
+  return before.some(({ operation, key }) => operation === 'write' && key.endsWith('.record'))
 }
 
 for (const [faulty, role] of ['required', 'optional'].entries()) {
@@ -166,7 +175,7 @@ for (const [faulty, role] of ['required', 'optional'].entries()) {
         const run = await runWith(scene, faulty, { at, kind })
         if (run === undefined) break
         met++
-        const { inner, outcome, call } = run
+        const { inner, outcome, call, isLate } = run
         const what = `call ${at}, ${call.operation} ${call.key}: ${String(outcome)}`
         const lists = await Promise.all(inner.map((storage) => assertWhole(storage, scene)))
         if (outcome instanceof Failure) {
@@ -180,7 +189,6 @@ for (const [faulty, role] of ['required', 'optional'].entries()) {
         } else {
           const result = outcome as BackupResult
           assert.ok(result.targets !== undefined, what)
-          const isLate = call.operation === 'remove' && call.key.endsWith('.hold')
           const expected = faulty === 1 && !isLate ? 'failed' : 'stored'
           assert.deepEqual(outcomesOf(result), ['stored', expected], what)
           assert.deepEqual(
@@ -276,7 +284,7 @@ test('two required ones: the second fails at any call, and no success is told', 
     const outcome = await run.catch((error: unknown) => error)
     const call = second.trace[at - 1]
     if (call === undefined) break
-    const isLate = call.operation === 'remove' && call.key.endsWith('.hold')
+    const isLate = isBehindRecord(second.trace, at)
     assert.equal(outcome instanceof Failure, !isLate, `call ${at}: ${call.operation} ${call.key}`)
     for (const storage of inner) await assertWhole(storage, scene)
     await assertConverges(inner, scene)

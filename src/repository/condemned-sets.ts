@@ -1,0 +1,114 @@
+/**
+ * Condemned sets: what an expiry under way is about to remove, by name, written before it
+ * takes its second look (docs/design/retention.md).
+ *
+ * Invariant: whoever writes a hold and lists condemned sets afterwards either finds the set of
+ * an expiry, or the second look of that expiry finds the hold. A set that cannot be read
+ * condemns everything.
+ */
+import { isFailure } from '../base/failure.ts'
+import type { Storage } from '../storage/storage.ts'
+import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
+import { backupKey, condemnedKey, condemnedPrefix, packKey, parseCondemnedKey } from './keys.ts'
+
+export interface CondemnedSet {
+  /** 16 hex digits. */
+  readonly id: string
+  /** For people. */
+  readonly host: string
+  /** formatProcessIdentity() of the expiry. */
+  readonly writer: string
+  readonly startedAt: string
+  readonly backups: readonly string[]
+  /** Pack ids. */
+  readonly packs: readonly string[]
+  /** Keys of everything else: WAL, pins. */
+  readonly keys: readonly string[]
+}
+
+export interface CondemnedSets {
+  readonly sets: readonly CondemnedSet[]
+  /** Keys of sets that cannot be read. */
+  readonly unreadable: readonly string[]
+}
+
+/** What a writer that has its hold counts as not there. */
+export interface Condemned {
+  /** Keys of sets that cannot be read: as long as they are there, everything is condemned. */
+  readonly unreadable: readonly string[]
+  hasBackup(backupId: string): boolean
+  hasPack(packId: string): boolean
+  /** Any object, packs and records included. */
+  hasKey(key: string): boolean
+}
+
+export async function writeCondemnedSet(
+  storage: Storage,
+  cluster: string,
+  set: CondemnedSet,
+): Promise<void> {
+  const raw = Buffer.from(JSON.stringify({ format: 1, ...set }))
+  const key = condemnedKey(cluster, set.id)
+  await storage.write(key, encodeEnvelope('COND', raw), { createOnly: true })
+}
+
+export async function removeCondemnedSet(
+  storage: Storage,
+  cluster: string,
+  id: string,
+): Promise<void> {
+  await storage.remove(condemnedKey(cluster, id))
+}
+
+export async function listCondemnedSets(storage: Storage, cluster: string): Promise<CondemnedSets> {
+  const sets: CondemnedSet[] = []
+  const unreadable: string[] = []
+  for await (const { key } of storage.list(condemnedPrefix(cluster))) {
+    try {
+      const bytes = await storage.read(key)
+      if (bytes !== undefined) sets.push(parseSet(key, decodeEnvelope(key, 'COND', bytes)))
+    } catch (error) {
+      if (!isFailure(error, 'TM1601')) throw error
+      unreadable.push(key)
+    }
+  }
+  return { sets, unreadable }
+}
+
+function parseSet(key: string, raw: Uint8Array): CondemnedSet {
+  const { format, ...set } = JSON.parse(Buffer.from(raw).toString('utf8')) as StoredSet
+  if (format !== 1) throw damagedObject(key, `it has format ${format}`)
+  if (parseCondemnedKey(key) !== set.id) throw damagedObject(key, 'it is another set')
+  return set
+}
+
+type StoredSet = CondemnedSet & { readonly format: number }
+
+/** Only for a writer that has written its hold: before, the answer means nothing. */
+export async function readCondemned(storage: Storage, cluster: string): Promise<Condemned> {
+  return joinSets(cluster, await listCondemnedSets(storage, cluster))
+}
+
+export const NOTHING_CONDEMNED: Condemned = {
+  unreadable: [],
+  hasBackup: () => false,
+  hasPack: () => false,
+  hasKey: () => false,
+}
+
+/** Pure. */
+export function joinSets(cluster: string, { sets, unreadable }: CondemnedSets): Condemned {
+  if (sets.length === 0 && unreadable.length === 0) return NOTHING_CONDEMNED
+  const isEverything = unreadable.length > 0
+  const backups = new Set(sets.flatMap((set) => set.backups))
+  const packs = new Set(sets.flatMap((set) => set.packs))
+  const keys = new Set(sets.flatMap((set) => set.keys))
+  for (const id of packs) keys.add(packKey(cluster, id))
+  for (const id of backups) keys.add(backupKey(cluster, id))
+  return {
+    unreadable,
+    hasBackup: (backupId) => isEverything || backups.has(backupId),
+    hasPack: (packId) => isEverything || packs.has(packId),
+    hasKey: (key) => isEverything || keys.has(key),
+  }
+}
