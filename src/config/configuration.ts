@@ -130,7 +130,7 @@ export function nearestFirst(
 
 /** The repository of that name among those of the cluster, or the first. */
 export function chooseRepository(
-  cluster: ClusterConfiguration,
+  cluster: Pick<ClusterConfiguration, 'name' | 'repositories'>,
   name: string | undefined,
 ): RepositoryConfiguration {
   const names = cluster.repositories.map((repository) => repository.name)
