@@ -2,7 +2,7 @@
  * Proves archived segments: that those of a range are there, and that their bytes are
  * those that were written. Records are not read (scan-wal.ts).
  */
-import { Failure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
 import { formatSegmentName } from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -40,10 +40,14 @@ export async function checkWal(options: CheckWalOptions): Promise<CheckedWal> {
     options.signal?.throwIfAborted()
     const { name, key, loading } = ahead as Reading
     ahead = segment < last ? read(options, segment + 1n) : undefined
-    const bytes = await loading
-    const failure = bytes === undefined ? missing(options, name) : judge(options, name, key, bytes)
-    if (failure !== undefined) problems.push({ name, failure })
-    storedBytes += bytes?.length ?? 0
+    const bytes = await orDamage(loading)
+    if (bytes instanceof Failure) problems.push({ name, failure: bytes })
+    else {
+      const failure =
+        bytes === undefined ? missing(options, name) : judge(options, name, key, bytes)
+      if (failure !== undefined) problems.push({ name, failure })
+      storedBytes += bytes?.length ?? 0
+    }
     progress.advance(1)
   }
   return { checked: Number(last - first + 1n), storedBytes, problems }
@@ -64,6 +68,18 @@ function read(options: CheckWalOptions, segment: bigint): Reading {
   // Met when it is awaited, or never when the check was aborted.
   loading.catch(() => {})
   return { name, key, loading }
+}
+
+/** A seal that does not hold is damage like any other. */
+async function orDamage(
+  loading: Promise<Uint8Array | undefined>,
+): Promise<Uint8Array | Failure | undefined> {
+  try {
+    return await loading
+  } catch (error) {
+    if (isFailure(error, 'TM1601') || isFailure(error, 'TM1605')) return error
+    throw error
+  }
 }
 
 /** A failure that tells of damage; others (a bug) are thrown. */

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
+import { testSealing } from '../../test/harness/sealing.ts'
 import {
   buildSegment,
   MB,
@@ -14,6 +15,7 @@ import type { FailureCode } from '../base/failure-codes.ts'
 import { Failure } from '../base/failure.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
+import { openSealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { fetchWalFile, findWalFile } from './fetch-wal.ts'
 import { listWal } from './list-wal.ts'
@@ -41,13 +43,17 @@ afterEach(async () => {
 
 async function newStorage(map: Map<string, Uint8Array>, major = 15): Promise<Storage> {
   const opened = openMemoryStorage(map)
+  await introduce(opened, major)
+  return opened
+}
+
+async function introduce(opened: Storage, major = 15): Promise<void> {
   await ensureSystemIdentity(opened, 'main', {
     systemIdentifier: ID,
     major,
     walSegmentSizeBytes: MB,
     createdAt: '2026-11-21T00:00:00.000Z',
   })
-  return opened
 }
 
 async function put(name: string, content: Uint8Array | string): Promise<string> {
@@ -129,6 +135,37 @@ test('a damaged object is replaced by the true file, and its bytes are kept', as
   const kept = [...objects.keys()].find((name) => name.endsWith('.damaged'))
   assert.deepEqual(objects.get(kept ?? ''), damaged)
 })
+
+test('encrypted: what is damaged or not sealed is replaced, and its bytes are kept', async () => {
+  const key = `${PREFIX}00000001/00000000/${segmentName()}.wal`
+  await pushSegment()
+  const unsealed = objects.get(key) as Uint8Array
+  objects.clear()
+  objects.set('keys/00000001.key', Buffer.from('known'))
+  const memory = openMemoryStorage(objects)
+  storage = openSealedStorage(memory, testSealing())
+  await introduce(storage)
+  assert.equal((await pushSegment()).outcomes[0]?.outcome, 'stored')
+  assert.equal((await pushSegment()).outcomes[0]?.outcome, 'found')
+  for (let at = 0; at < 200; at += 7) {
+    const damaged = (objects.get(key) as Uint8Array).slice()
+    damaged[at] = (damaged[at] as number) ^ 1
+    await assertReplaced(key, damaged)
+  }
+  // A whole WAL object, and yet nothing that may be believed: nobody with a key wrote it.
+  await assertReplaced(key, unsealed)
+})
+
+async function assertReplaced(key: string, damaged: Uint8Array): Promise<void> {
+  objects.set(key, damaged)
+  await assert.rejects(fetched(segmentName()), fails('TM1601'))
+  assert.equal((await pushSegment()).outcomes[0]?.outcome, 'replaced')
+  assert.deepEqual(await fetched(segmentName()), buildSegment())
+  const kept = [...objects.keys()].filter((name) => name.endsWith('.damaged'))
+  assert.equal(kept.length, 1)
+  assert.ok(Buffer.from(damaged).equals((await storage.read(kept[0] ?? '')) ?? Buffer.of()))
+  objects.delete(kept[0] ?? '')
+}
 
 test('names that PostgreSQL does not archive are refused', async () => {
   for (const name of ['000000010000000000000001.gz', 'RECOVERYXLOG', '00000000.history', 'x']) {

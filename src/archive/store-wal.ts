@@ -5,6 +5,7 @@
  * object; the bytes of the other are in quarantine before it fails.
  */
 import { Failure } from '../base/failure.ts'
+import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
 import { decodeWalObject, hashContent } from './wal-object.ts'
@@ -25,10 +26,10 @@ export interface WalToStore {
 export async function storeWal(storage: Storage, wal: WalToStore): Promise<StoreOutcome> {
   const key = walKey(wal.cluster, wal.systemIdentifier, wal.file, wal.contentHash)
   if (await create(storage, key, wal.bytes())) return 'stored'
-  const existing = await storage.read(key)
+  const existing = await readPerhapsDamaged(storage, key)
   if (existing === undefined) throw vanished(storage, key)
   const archivedHash = hashIfWhole(key, existing, wal)
-  if (archivedHash === undefined) return await replaceDamaged(storage, key, existing, wal)
+  if (archivedHash === undefined) return await replaceDamaged(storage, key, existing.bytes, wal)
   if (archivedHash === wal.contentHash) return 'found'
   await quarantineWal(storage, wal)
   throw conflict(storage, wal, archivedHash)
@@ -39,7 +40,7 @@ export async function quarantineWal(storage: Storage, wal: WalToStore): Promise<
   const { cluster, systemIdentifier, file, contentHash } = wal
   const key = quarantineKey(cluster, systemIdentifier, file.name, contentHash)
   if (await create(storage, key, wal.bytes())) return
-  const existing = await storage.read(key)
+  const existing = await readPerhapsDamaged(storage, key)
   if (existing !== undefined && hashIfWhole(key, existing, wal) === contentHash) return
   await storage.write(key, wal.bytes())
 }
@@ -55,7 +56,12 @@ async function create(storage: Storage, key: string, bytes: Uint8Array): Promise
   }
 }
 
-function hashIfWhole(key: string, bytes: Uint8Array, wal: WalToStore): string | undefined {
+function hashIfWhole(
+  key: string,
+  { bytes, damage }: PerhapsDamaged,
+  wal: WalToStore,
+): string | undefined {
+  if (damage !== undefined) return undefined
   try {
     const expected = { systemIdentifier: wal.systemIdentifier, name: wal.file.name }
     return decodeWalObject(key, bytes, expected).contentHash

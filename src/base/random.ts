@@ -9,3 +9,8 @@ export function randomHex(bytes: number): string {
 export function randomUpTo(most: number): number {
   return randomInt(Math.floor(most) + 1)
 }
+
+/** For keys, salts and nonces. */
+export function randomOctets(bytes: number): Buffer {
+  return randomBytes(bytes)
+}

@@ -13,10 +13,9 @@ import {
 import { applyEnvironment } from '../config/apply-environment.ts'
 import { type Environment, environment } from '../config/environment.ts'
 import { loadConfiguration } from '../config/load-configuration.ts'
-import { resolveStorage } from '../config/resolve-storage.ts'
 import { resolveConnection } from '../config/resolve-connection.ts'
+import { openRepositoryStorage } from '../config/unlock-storage.ts'
 import { type Repository, openRepository } from '../repository/repository.ts'
-import { openStorage } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { openProgress, type ShownProgress } from './progress-bar.ts'
 import { openTerminal, type Terminal } from './terminal.ts'
@@ -91,7 +90,7 @@ export async function openCluster(
 ): Promise<OpenedCluster> {
   const cluster = chooseCluster(context.configuration(), clusterName)
   const repository = chooseRepository(cluster, repositoryName)
-  const storage = await openStorage(resolveStorage(repository, context.env))
+  const storage = await openRepositoryStorage(repository, context.env)
   return { cluster, repository, storage, opened: await openRepository(storage) }
 }
 

@@ -82,6 +82,9 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
 }
 
 const CLUSTER = 'cluster of the configuration; may be left out when there is only one'
+const PASSPHRASE = 'a passphrase, as file:/path or ${NAME}'
+const KEY_FILE = 'a file with a key of 32 bytes or more'
+const KEY_COMMAND = 'a command that prints the key, run by /bin/sh'
 const REPOSITORY = 'repository of the cluster (default: its first)'
 
 function addSetUpCommands(program: Command, run: RunAction): void {
@@ -115,6 +118,9 @@ function addSetUpCommands(program: Command, run: RunAction): void {
     .option('--path-style', 's3: the bucket stands in the path of requests')
     .option('--access-key-id <reference>', 's3: the key of access, best as file:/path or ${NAME}')
     .option('--secret-access-key <reference>', 's3: its secret, as file:/path or ${NAME}')
+    .option('--passphrase <reference>', `encrypt the repository: ${PASSPHRASE}`)
+    .option('--key-file <file>', `encrypt the repository: ${KEY_FILE}`)
+    .option('--key-command <command>', `encrypt the repository: ${KEY_COMMAND}`)
     .option('--name <name>', 'name of the cluster (default: main)')
     .option('--configure', 'set the server up for archiving (ALTER SYSTEM, reload)')
     .option('-y, --yes', 'ask nothing')

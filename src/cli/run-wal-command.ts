@@ -101,10 +101,11 @@ async function openChecked(repository: RepositoryConfiguration): Promise<Storage
 
 /** Most repositories are directories, which need no keys: that code is not loaded for them. */
 async function open(repository: RepositoryConfiguration): Promise<Storage> {
-  const { url, s3, bandwidth } = repository
-  if (s3 === undefined && bandwidth === undefined) return await openStorage({ url })
-  const { resolveStorage } = await import('../config/resolve-storage.ts')
-  return await openStorage(resolveStorage(repository, environment()))
+  const { url, s3, bandwidth, encryption } = repository
+  const isPlain = s3 === undefined && bandwidth === undefined && encryption === undefined
+  if (isPlain) return await openStorage({ url })
+  const { openRepositoryStorage } = await import('../config/unlock-storage.ts')
+  return await openRepositoryStorage(repository, environment())
 }
 
 async function get(options: WalArguments, cluster: WalCluster): Promise<number> {

@@ -16,6 +16,45 @@ function s3Text(description: string, examples: string[]) {
   return z.string().min(1).optional().meta({ description, examples })
 }
 
+/** What opens an encrypted repository. */
+const encryption = z
+  .strictObject({
+    passphrase: z
+      .string()
+      .min(1)
+      .optional()
+      .meta({
+        description:
+          'A passphrase, best as `file:/path` (the content of that file) or `${NAME}` (an environment variable).',
+        examples: ['file:/etc/tidemark/passphrase'],
+      }),
+    keyFile: z
+      .string()
+      .regex(/^\//, { error: 'a file is named by its absolute path' })
+      .optional()
+      .meta({
+        description:
+          'A file whose content is the key: 32 bytes or more. A last line break does not count where the rest is text.',
+        examples: ['/etc/tidemark/repository.key'],
+      }),
+    keyCommand: z
+      .string()
+      .min(1)
+      .optional()
+      .meta({
+        description:
+          'A command that prints the key, for vaults. It is run by `/bin/sh -c` whenever a command opens the repository, so for every WAL segment; the shell replaces `${NAME}`, Tidemark does not.',
+        examples: ['vault kv get -field=key secret/tidemark'],
+      }),
+  })
+  .refine((one) => Object.values(one).filter((value) => value !== undefined).length === 1, {
+    error: 'give exactly one of passphrase, keyFile and keyCommand',
+  })
+  .meta({
+    description:
+      'What opens this repository, which is encrypted from its creation or never. Without it, the repository is not encrypted.',
+  })
+
 const repository = z
   .strictObject({
     url: z
@@ -75,6 +114,7 @@ const repository = z
           'The most that one command reads from and writes to this repository, on average, in units of 1024. No limit unless given.',
         examples: ['50MB/s'],
       }),
+    encryption: encryption.optional(),
   })
   .superRefine(refuseMixtures)
   .meta({ description: 'A place that keeps backups and WAL.' })
@@ -149,7 +189,7 @@ export function configurationJsonSchema(): Record<string, unknown> {
 
 /** Keys that go together, and keys of another kind of repository. */
 function refuseMixtures(
-  { url, bandwidth: _, ...s3 }: Record<string, unknown> & { url: string },
+  { url, bandwidth: _, encryption: __, ...s3 }: Record<string, unknown> & { url: string },
   context: z.RefinementCtx,
 ): void {
   const refuse = (key: string, message: string): void => {

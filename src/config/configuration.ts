@@ -20,6 +20,15 @@ export interface RepositoryConfiguration {
   readonly s3?: S3Configuration
   /** `50MB/s` */
   readonly bandwidth?: string
+  /** Of an encrypted one, references not replaced: resolve-encryption.ts. */
+  readonly encryption?: EncryptionConfiguration
+}
+
+/** Exactly one of these. */
+export interface EncryptionConfiguration {
+  readonly passphrase?: string
+  readonly keyFile?: string
+  readonly keyCommand?: string
 }
 
 export interface S3Configuration {
@@ -65,7 +74,7 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
 
 function buildRepository(
   name: string,
-  { url, bandwidth, ...s3 }: ConfigurationFile['repositories'][string],
+  { url, bandwidth, encryption, ...s3 }: ConfigurationFile['repositories'][string],
 ): RepositoryConfiguration {
   const known = Object.entries(s3).filter(([, value]) => value !== undefined)
   return {
@@ -73,7 +82,12 @@ function buildRepository(
     url,
     ...(known.length === 0 ? {} : { s3: Object.fromEntries(known) }),
     ...(bandwidth === undefined ? {} : { bandwidth }),
+    ...(encryption === undefined ? {} : { encryption: withoutAbsent(encryption) }),
   }
+}
+
+function withoutAbsent(one: Record<string, string | undefined>): EncryptionConfiguration {
+  return Object.fromEntries(Object.entries(one).filter(([, value]) => value !== undefined))
 }
 
 /** The parser has refused unknown names already, with their place in the file. */

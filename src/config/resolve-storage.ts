@@ -41,9 +41,11 @@ function resolveS3(
 }
 
 /** Files that whoever opens the repository must be able to read. */
-export function listStorageFiles({ s3 }: RepositoryConfiguration): string[] {
-  const references = CREDENTIALS.flatMap((key) => findSecretFile(s3?.[key] ?? '') ?? [])
-  return s3?.caFile === undefined ? references : [...references, s3.caFile]
+export function listStorageFiles({ s3, encryption }: RepositoryConfiguration): string[] {
+  const texts = [...CREDENTIALS.map((key) => s3?.[key]), encryption?.passphrase]
+  const references = texts.flatMap((text) => findSecretFile(text ?? '') ?? [])
+  const files = [s3?.caFile, encryption?.keyFile].filter((path) => path !== undefined)
+  return [...references, ...files]
 }
 
 const CREDENTIALS = ['accessKeyId', 'secretAccessKey', 'sessionToken'] as const

@@ -16,7 +16,7 @@ import { readConfigurationText } from './find-configuration.ts'
 import { findPrivateDirectory } from './private-directory.ts'
 
 /** Raised when the schema or the shape below changes its meaning. */
-const MEMORY_FORMAT = 3
+const MEMORY_FORMAT = 4
 
 export interface WalConfiguration {
   readonly path: string
@@ -48,8 +48,8 @@ export async function loadWalConfiguration(
 }
 
 /** A key that stands in the file itself and not behind a reference. */
-function holdsSecret({ s3 }: RepositoryConfiguration): boolean {
-  return [s3?.secretAccessKey, s3?.sessionToken].some(
+function holdsSecret({ s3, encryption }: RepositoryConfiguration): boolean {
+  return [s3?.secretAccessKey, s3?.sessionToken, encryption?.passphrase].some(
     (text) => text !== undefined && !text.startsWith('file:') && !/^\$\{[^}]*\}$/.test(text),
   )
 }

@@ -10,7 +10,11 @@ import { basename, dirname, join } from 'node:path'
 import { isMap, parseDocument } from 'yaml'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import { randomHex } from '../base/random.ts'
-import type { RepositoryConfiguration, S3Configuration } from './configuration.ts'
+import type {
+  EncryptionConfiguration,
+  RepositoryConfiguration,
+  S3Configuration,
+} from './configuration.ts'
 import { parseConfiguration } from './parse-configuration.ts'
 import { withoutPassword } from './secret.ts'
 
@@ -20,6 +24,7 @@ export interface NewCluster {
   readonly repositoryUrl: string
   /** For a repository that the file does not have yet. */
   readonly s3?: S3Configuration
+  readonly encryption?: EncryptionConfiguration
 }
 
 export interface ConfigurationChange {
@@ -42,7 +47,7 @@ export function planConfiguration(
   const present = parseConfiguration(path, text)
   const known = [...present.repositories.values()].find(({ url }) => url === wanted.repositoryUrl)
   const repository = known?.name ?? freeName(present.repositories)
-  if (known !== undefined && !agrees(known, wanted.s3)) throw saysElseOfStore(path, known)
+  if (known !== undefined && !agrees(known, wanted)) throw saysElseOfStore(path, known)
   const cluster = present.clusters.get(wanted.cluster)
   if (cluster !== undefined) {
     const hasRepository = cluster.repositories.some(({ url }) => url === wanted.repositoryUrl)
@@ -56,6 +61,9 @@ export function planConfiguration(
   document.setIn(['repositories', repository, 'url'], wanted.repositoryUrl)
   for (const [key, value] of Object.entries(wanted.s3 ?? {})) {
     document.setIn(['repositories', repository, key], value)
+  }
+  if (known === undefined && wanted.encryption !== undefined) {
+    document.setIn(['repositories', repository, 'encryption'], wanted.encryption)
   }
   document.setIn(
     ['clusters', wanted.cluster],
@@ -72,16 +80,17 @@ export function planConfiguration(
 }
 
 /** Nothing said agrees with everything: the file knows how its store is reached. */
-function agrees({ s3 }: RepositoryConfiguration, wanted: S3Configuration | undefined): boolean {
-  const said = Object.entries(wanted ?? {})
-  return said.every(([key, value]) => s3?.[key as keyof S3Configuration] === value)
+function agrees({ s3, encryption }: RepositoryConfiguration, wanted: NewCluster): boolean {
+  const known: Readonly<Record<string, unknown>> = { ...s3, ...encryption }
+  const said = Object.entries({ ...wanted.s3, ...wanted.encryption })
+  return said.every(([key, value]) => known[key] === value)
 }
 
 function saysElseOfStore(path: string, { name, url }: RepositoryConfiguration): Failure {
   return new Failure('TM1006', {
-    message: `${path} says something else about how ${url} is reached`,
+    message: `${path} says something else about how ${url} is opened`,
     because: `it is the repository '${name}' there`,
-    fix: `edit the file, and leave the options of the object store out of init`,
+    fix: `edit the file, and leave the options of the store and of its key out of init`,
     details: { path, repository: name },
   })
 }

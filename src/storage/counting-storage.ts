@@ -20,11 +20,13 @@ export function openCountingStorage(inner: Storage): CountingStorage {
 
 class Counter implements CountingStorage {
   readonly url: string
+  readonly isSealed: boolean
   readonly counts = { calls: new Map<string, number>(), bytesRead: 0, bytesWritten: 0 }
   readonly #inner: Storage
 
   constructor(inner: Storage) {
     this.url = inner.url
+    this.isSealed = inner.isSealed === true
     this.#inner = inner
   }
 

@@ -3,10 +3,12 @@ import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storag
 
 export class ForwardingStorage implements Storage {
   readonly url: string
+  readonly isSealed: boolean
   protected readonly inner: Storage
 
   constructor(inner: Storage) {
     this.url = inner.url
+    this.isSealed = inner.isSealed === true
     this.inner = inner
   }
 

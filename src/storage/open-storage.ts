@@ -4,6 +4,7 @@
  */
 import { fileURLToPath } from 'node:url'
 import { Failure } from '../base/failure.ts'
+import type { Sealing } from './data-keys.ts'
 import type { BandwidthLimit } from './limited-storage.ts'
 import { openPosixStorage } from './posix-storage.ts'
 import type { S3Settings } from './s3/s3-connection.ts'
@@ -19,6 +20,8 @@ export interface StorageSpecification {
   readonly bandwidth?: BandwidthLimit
   /** Asked when this one does not have an object whole; then all are read as one. */
   readonly fallbacks?: readonly StorageSpecification[]
+  /** Of an encrypted repository: the slot that opens it, and its data keys. */
+  readonly sealing?: Sealing
 }
 
 const SUPPORTED = 'file:///absolute/path'
@@ -40,6 +43,14 @@ export async function openStorage(specification: StorageSpecification): Promise<
 }
 
 async function openAlone(specification: StorageSpecification): Promise<Storage> {
+  const { sealing } = specification
+  const storage = await openLimited(specification)
+  if (sealing === undefined) return storage
+  const { openSealedStorage } = await import('./sealed-storage.ts')
+  return openSealedStorage(storage, sealing)
+}
+
+async function openLimited(specification: StorageSpecification): Promise<Storage> {
   const { bandwidth } = specification
   const storage = await openDriver(specification)
   if (bandwidth === undefined) return storage

@@ -50,11 +50,13 @@ export function choosePauseMs(
 
 class RetryingStorage implements Storage {
   readonly url: string
+  readonly isSealed: boolean
   readonly #inner: Storage
   readonly #policy: RetryPolicy
 
   constructor(inner: Storage, policy: RetryPolicy) {
     this.url = inner.url
+    this.isSealed = inner.isSealed === true
     this.#inner = inner
     this.#policy = policy
   }

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { type S3Server, startS3Server, whyNoS3Server } from '../../test/harness/s3-server.ts'
+import { testSealing } from '../../test/harness/sealing.ts'
 import { describeStorageContract, keysOf } from '../../test/harness/storage-contract.ts'
 import { openCountingStorage } from './counting-storage.ts'
 import { makeBandwidthLimit, openLimitedStorage } from './limited-storage.ts'
 import { openStorage } from './open-storage.ts'
 import { openRetryingStorage } from './retrying-storage.ts'
 import { openS3Storage } from './s3-storage.ts'
+import { openSealedStorage } from './sealed-storage.ts'
 import type { Storage } from './storage.ts'
 
 let server: S3Server
@@ -67,6 +69,7 @@ describe('a real S3 server', { skip }, () => {
 
   describeContract('S3', (storage) => storage)
   describeContract('S3 with retries', openRetryingStorage)
+  describeContract('S3, sealed', (storage) => openSealedStorage(storage, testSealing()))
   describeContract('S3, all wrappers', (storage) =>
     openCountingStorage(openLimitedStorage(openRetryingStorage(storage), makeBandwidthLimit(1e9))),
   )

@@ -17,7 +17,13 @@ export interface Storage {
   /** For people: `file:///var/lib/tidemark`. Never holds a secret. */
   readonly url: string
 
-  /** The whole object. */
+  /** Objects are encrypted below (sealed-storage.ts). Wrappers hand it on. */
+  readonly isSealed?: boolean
+
+  /** Sealed storages: the object as it lies below the seal, proved by nothing. */
+  readStored?(key: string): Promise<Uint8Array | undefined>
+
+  /** The whole object; TM1601 when it is sealed and its seal does not hold. */
   read(key: string): Promise<Uint8Array | undefined>
 
   /**

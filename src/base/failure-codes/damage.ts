@@ -31,4 +31,20 @@ export const DAMAGE_CODES = entry({
       'stored.',
     exitStatus: 1,
   },
+  TM1605: {
+    title: 'an object is sealed with a key that cannot be had',
+    manual:
+      'The repository is encrypted, and the object names a data key that none of the generations ' +
+      'has that could be opened, while one of them is missing or damaged. The object itself may ' +
+      'be whole. Bring the object `keys/….key` back from a copy of the repository.',
+    exitStatus: 1,
+  },
+  TM1606: {
+    title: 'a key slot or a generation of keys is damaged',
+    manual:
+      'An object below `keys/` of an encrypted repository is not as it was written: its hash or ' +
+      'its proof does not hold. This is not a wrong key (TM1522). Other slots still open the ' +
+      'repository; a generation has to be brought back from a copy.',
+    exitStatus: 1,
+  },
 })

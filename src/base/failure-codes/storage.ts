@@ -93,4 +93,67 @@ export const STORAGE_CODES = entry({
       'Amazon S3, MinIO, Ceph (radosgw) and Cloudflare R2 have conditional writes.',
     exitStatus: 1,
   },
+  TM1520: {
+    title: 'the repository is encrypted and no key is given',
+    manual:
+      'The configuration has no `encryption` for a repository that is encrypted. Give it the ' +
+      'passphrase, key file or key command that one of its slots was made for. Nothing was done.',
+    exitStatus: 2,
+  },
+  TM1521: {
+    title: 'the repository is not encrypted',
+    manual:
+      'The configuration has `encryption` for a repository that is not encrypted. A repository ' +
+      'is encrypted from its creation or never, so that nobody believes it is when it is not: ' +
+      'create a new one, and copy the old one into it with `tidemark sync`. Nothing was done.',
+    exitStatus: 2,
+  },
+  TM1522: {
+    title: 'the key does not open the repository',
+    manual:
+      'No slot of the repository opens with the passphrase, key file or key command that the ' +
+      'configuration names. The slots are whole: the key is another one. `tidemark key list` of ' +
+      'somebody who has a key shows them. Nothing was done.',
+    exitStatus: 2,
+  },
+  TM1523: {
+    title: 'the key cannot be had',
+    manual:
+      'The key file cannot be read, the key command failed, or what they give is too short or ' +
+      'empty. A passphrase has at least 8 characters, a key at least 32 bytes. Nothing was done.',
+    exitStatus: 2,
+  },
+  TM1524: {
+    title: 'the last key slot must stay',
+    manual:
+      'Without the slot nobody could open the repository any more: everything in it would be ' +
+      'lost. Add another slot first. Nothing was removed.',
+    exitStatus: 2,
+  },
+  TM1525: {
+    title: 'no such key slot',
+    manual: 'The repository has no key slot of that id. `tidemark key list` shows them.',
+    exitStatus: 2,
+  },
+  TM1526: {
+    title: 'the key slot does not open the newest key',
+    manual:
+      'The slot was removed, it was added in the moment of a rotation, or the repository has no ' +
+      'key yet because its creation was interrupted. The message says which. Nothing was written.',
+    exitStatus: 1,
+  },
+  TM1527: {
+    title: 'the repository has no key slots',
+    manual:
+      'The command is about the keys of an encrypted repository, and this one is not encrypted. ' +
+      'Nothing was done.',
+    exitStatus: 2,
+  },
+  TM1528: {
+    title: 'another rotation of the key was first',
+    manual:
+      'Two runs rotated the key at the same time; one has won, and its key is used. Nothing was ' +
+      'changed by the other.',
+    exitStatus: 1,
+  },
 })

@@ -9,8 +9,7 @@ import {
   chooseCluster,
   chooseRepository,
 } from '../../config/configuration.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
-import { openLazyStorage } from '../../storage/lazy-storage.ts'
+import { unlockStorage } from '../../config/unlock-storage.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
@@ -39,7 +38,7 @@ export async function runBackup(
   const cluster = chooseCluster(context.configuration(), clusterName)
   const labels = parseLabels(options.label ?? [])
   const workers = parseWorkers(options.workers)
-  const { targets, unusable } = openTargets(context, cluster, options.repository)
+  const { targets, unusable } = await openTargets(context, cluster, options.repository)
   const result = await takeInto(context, cluster, targets, options, { labels, workers })
   context.progress.end()
   const reports = [...result.targets, ...unusable]
@@ -51,27 +50,32 @@ export async function runBackup(
 /** The backup is there, but not in every repository. */
 const EXIT_INCOMPLETE = 3
 
+interface OpenedTargets {
+  readonly targets: readonly BackupTarget[]
+  readonly unusable: readonly TargetReport[]
+}
+
 /** A repository that is named alone is the one that is wanted. */
-function openTargets(
+async function openTargets(
   context: CommandContext,
   cluster: ClusterConfiguration,
   only: string | undefined,
-): { targets: BackupTarget[]; unusable: TargetReport[] } {
+): Promise<OpenedTargets> {
   const repositories = only === undefined ? cluster.repositories : [chooseRepository(cluster, only)]
-  const targets: BackupTarget[] = []
   const unusable: TargetReport[] = []
-  for (const repository of repositories) {
+  const opened = repositories.map(async (repository): Promise<BackupTarget | undefined> => {
     const { name, url } = repository
     const required = only !== undefined || cluster.required.includes(name)
     try {
-      const specification = resolveStorage(repository, context.env)
-      const storage = openLazyStorage(url, async () => await openStorage(specification))
-      targets.push({ name, storage, specification, required })
+      const specification = await unlockStorage(repository, context.env)
+      return { name, storage: await openStorage(specification), specification, required }
     } catch (error) {
       if (required || !(error instanceof Failure)) throw error
       unusable.push({ name, url, required, outcome: 'failed', failure: error })
+      return undefined
     }
-  }
+  })
+  const targets = (await Promise.all(opened)).filter((target) => target !== undefined)
   return { targets, unusable }
 }
 

@@ -3,7 +3,7 @@ import { chooseCluster } from '../../config/configuration.ts'
 import type { CommandContext } from '../command-context.ts'
 import { formatCount } from '../format-units.ts'
 import { type Check, printCheck } from './doctor/check.ts'
-import { examine, openExamination } from './doctor/examine.ts'
+import { examine, openExamination, openStorages } from './doctor/examine.ts'
 import { mend } from './doctor/mend.ts'
 
 export interface DoctorOptions {
@@ -21,9 +21,12 @@ export async function runDoctor(
 ): Promise<number> {
   const cluster = chooseCluster(context.configuration(), clusterName)
   const { terminal, json } = context
-  const examination = await openExamination(context, cluster)
+  let examination = await openExamination(context, cluster)
   try {
     const mended = options.fix === true ? await mend(examination) : []
+    if (mended.length > 0) {
+      examination = { ...examination, storages: await openStorages(context, cluster) }
+    }
     if (!json)
       for (const line of mended) terminal.print(`${terminal.colours.cyan('mended  ')} ${line}`)
     const checks = await examine(examination, options.proof !== false, (check) => {

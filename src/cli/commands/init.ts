@@ -23,6 +23,7 @@ import {
 import type { ControlFile } from '../../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../../postgres/server-session.ts'
 import { isClusterName, REPOSITORY_KEY } from '../../repository/keys.ts'
+import type { KeySecret } from '../../repository/key-slots.ts'
 import { createRepository } from '../../repository/repository.ts'
 import { ensureSystemIdentity, listSystemIdentities } from '../../repository/system-identity.ts'
 import {
@@ -41,6 +42,7 @@ import {
   readArchivingSettings,
 } from '../archiving-settings.ts'
 import type { CommandContext } from '../command-context.ts'
+import { findSecret, openWithFirstKey } from '../create-repository.ts'
 import { areOnOneDevice, findObstacle, type Owner, ownerOf } from '../server-access.ts'
 import { type InitAnswers, type InitOptions, settleAnswers } from './init/ask.ts'
 import { type InitReport, printReport } from './init/report.ts'
@@ -81,9 +83,11 @@ async function introduce(
     connection: answers.connection,
     repositoryUrl: url,
     ...(answers.s3 === undefined ? {} : { s3: answers.s3 }),
+    ...(answers.encryption === undefined ? {} : { encryption: answers.encryption }),
   })
   const place = { ...resolveStorage(change.configuration, context.env), owner }
-  const repositoryExisted = await makeRepository(place, answers.name, {
+  const secret = await findSecret(change.configuration, context.env)
+  const repositoryExisted = await makeRepository({ place, secret }, answers.name, {
     systemIdentifier: String(control.systemIdentifier),
     major: version.major,
     walSegmentSizeBytes: control.walSegmentSizeBytes,
@@ -111,6 +115,7 @@ async function introduce(
       name: change.repository,
       url,
       outcome: repositoryExisted ? 'found' : 'created',
+      encrypted: secret !== undefined,
     },
     archiveCommand,
     ...setUp,
@@ -133,22 +138,29 @@ function requireClusterName(name: string): void {
   })
 }
 
+interface WantedRepository {
+  readonly place: StorageSpecification & { readonly owner: Owner }
+  /** Of an encrypted one. */
+  readonly secret: KeySecret | undefined
+}
+
 /** Gives whether the repository was there. Refuses before it creates. */
 async function makeRepository(
-  place: StorageSpecification & { readonly owner: Owner },
+  { place, secret }: WantedRepository,
   cluster: string,
   identity: Parameters<typeof ensureSystemIdentity>[2],
 ): Promise<boolean> {
   const { url, owner } = place
   const root = findLocalRoot(url)
-  const storage = await openStorage(place)
+  const raw = await openStorage(place)
   const existed =
     root === undefined
-      ? (await storage.read(REPOSITORY_KEY)) !== undefined
+      ? (await raw.read(REPOSITORY_KEY)) !== undefined
       : existsSync(`${root}/${REPOSITORY_KEY}`)
   if (root !== undefined && !existed) await prepareRoot(root, owner)
-  await createRepository(storage, now())
-  if (root === undefined) await requireConditionalWrites(storage, existed)
+  await createRepository(raw, now(), secret !== undefined)
+  if (root === undefined) await requireConditionalWrites(raw, existed)
+  const storage = await openWithFirstKey(place, raw, secret)
   const known = await listSystemIdentities(storage, cluster)
   const other = known.find(({ systemIdentifier }) => systemIdentifier !== identity.systemIdentifier)
   const same = known.some(({ systemIdentifier }) => systemIdentifier === identity.systemIdentifier)

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { Failure } from '../../base/failure.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
+import { unlockStorage } from '../../config/unlock-storage.ts'
 import type { RecoveryAction } from '../../recovery/format-recovery-settings.ts'
 import { findPostgresPrograms } from '../../recovery/find-postgres.ts'
 import { formatTarget, parseTarget } from '../../recovery/parse-target.ts'
@@ -43,7 +43,7 @@ export async function runRestore(
   clusterName: string | undefined,
   options: RestoreCommandOptions,
 ): Promise<number> {
-  const request = readOptions(context, clusterName, options)
+  const request = await readOptions(context, clusterName, options)
   const prepared = await prepareRestore(request, context.progress, context.signal)
   context.progress.end()
   if (options.plan === true) {
@@ -68,11 +68,11 @@ export async function runRestore(
 
 const ACTIONS: readonly RecoveryAction[] = ['promote', 'pause', 'shutdown']
 
-function readOptions(
+async function readOptions(
   context: CommandContext,
   clusterName: string | undefined,
   options: RestoreCommandOptions,
-): RestoreOptions {
+): Promise<RestoreOptions> {
   const configuration = context.configuration()
   const cluster = chooseCluster(configuration, clusterName)
   const repository = chooseRepository(cluster, options.repository)
@@ -81,7 +81,7 @@ function readOptions(
   }
   const words = [TIDEMARK_PROGRAM, '--config', configuration.path, 'wal', 'get']
   return {
-    storage: resolveStorage(repository, context.env),
+    storage: await unlockStorage(repository, context.env),
     cluster: cluster.name,
     into: resolve(options.into),
     target: parseTarget(options.to ?? 'latest'),

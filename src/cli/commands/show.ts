@@ -2,12 +2,11 @@
 import { Failure, isFailure } from '../../base/failure.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
 import { nearestName } from '../../config/nearest-name.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
+import { openRepositoryStorage } from '../../config/unlock-storage.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
 import { isBackupId, parsePackKey, packPrefix } from '../../repository/keys.ts'
 import { listBackups, readBackup } from '../../repository/read-backups.ts'
 import { openRepository } from '../../repository/repository.ts'
-import { openStorage } from '../../storage/open-storage.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { CommandContext } from '../command-context.ts'
 import { backupJson } from '../describe-backup.ts'
@@ -53,7 +52,7 @@ async function find(
   const known: string[] = []
   for (const cluster of clusters) {
     const repository = chooseRepository(cluster, options.repository)
-    const storage = await openStorage(resolveStorage(repository, context.env))
+    const storage = await openRepositoryStorage(repository, context.env)
     await openRepository(storage)
     if (backupId !== 'latest') {
       const backup = await tryRead(storage, cluster.name, backupId)

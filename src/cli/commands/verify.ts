@@ -5,7 +5,7 @@ import {
   chooseRepository,
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
-import { resolveStorage } from '../../config/resolve-storage.ts'
+import { unlockStorage } from '../../config/unlock-storage.ts'
 import {
   type VerifyMode,
   type VerifyOptions,
@@ -71,7 +71,7 @@ async function verifyOne(
 ): Promise<Outcome> {
   try {
     // Not openRepository(): that its identity is damaged is a finding.
-    const specification = resolveStorage(repository, env)
+    const specification = await unlockStorage(repository, env)
     const storage = await openStorage(specification)
     const result = await verify({ ...request, storage, specification, progress, signal })
     return { repository: repository.name, result }

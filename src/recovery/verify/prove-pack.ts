@@ -59,7 +59,7 @@ export async function provePack(
  */
 export function isDamage(error: unknown): error is Failure {
   if (!(error instanceof Failure)) return false
-  if (error.code === 'TM1601' || error.code === 'TM1602') return true
+  if (['TM1601', 'TM1602', 'TM1605'].includes(error.code)) return true
   return error.code === 'TM1501' && error.details?.['systemError'] === 'EIO'
 }
 

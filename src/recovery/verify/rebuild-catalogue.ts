@@ -11,6 +11,7 @@ import { backupKey, holdKey, isBackupId } from '../../repository/keys.ts'
 import { FRAME_KINDS } from '../../repository/pack-format.ts'
 import { openPack, type PackReader } from '../../repository/pack-reader.ts'
 import { listPacks } from '../../repository/write-backup.ts'
+import { type PerhapsDamaged, readPerhapsDamaged } from '../../storage/read-damaged.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { isDamage } from './prove-pack.ts'
 
@@ -51,21 +52,22 @@ async function rebuild(
   }
   if (!isBackupId(id) || named !== cluster) return undefined
   const key = backupKey(cluster, id)
-  const stored = await storage.read(key)
+  const stored = await readPerhapsDamaged(storage, key)
   if (stored === undefined) {
     if ((await storage.size(holdKey(cluster, id))) !== undefined) return undefined
     await storage.write(key, encodeEnvelope('RECD', raw), { createOnly: true })
     return { backupId: id, key, was: 'missing' }
   }
   if (isSound(key, stored)) return undefined
-  await storage.write(`${key}.damaged`, stored)
+  await storage.write(`${key}.damaged`, stored.bytes)
   await storage.write(key, encodeEnvelope('RECD', raw))
   return { backupId: id, key, was: 'damaged' }
 }
 
-function isSound(key: string, stored: Uint8Array): boolean {
+function isSound(key: string, { bytes, damage }: PerhapsDamaged): boolean {
+  if (damage !== undefined) return false
   try {
-    decodeEnvelope(key, 'RECD', stored)
+    decodeEnvelope(key, 'RECD', bytes)
     return true
   } catch (error) {
     if (isFailure(error, 'TM1601')) return false

@@ -24,10 +24,11 @@ import { addFailure, countObject, type VerifyState } from './verify-state.ts'
 export async function verifyRepositoryIdentity(state: VerifyState): Promise<void> {
   const { storage } = state
   try {
-    await openRepository(storage)
+    const { isEncrypted } = await openRepository(storage)
     const bytes = (await storage.read(REPOSITORY_KEY)) ?? new Uint8Array(0)
     const fields = { format: isOne, repositoryId: /^[0-9a-f]{32}$/, createdAt: ISO_TIME }
-    const problem = judgeForm(bytes, fields)
+    const members = isEncrypted ? { ...fields, encryption: isOne } : fields
+    const problem = judgeForm(bytes, members)
     if (problem !== undefined) throw damagedObject(REPOSITORY_KEY, problem)
     countObject(state, REPOSITORY_KEY, bytes.length)
   } catch (error) {

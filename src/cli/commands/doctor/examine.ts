@@ -3,9 +3,11 @@ import { findLocalDirectory, requireLocalServer } from '../../../backup/server-f
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
-import { listStorageFiles, resolveStorage } from '../../../config/resolve-storage.ts'
+import { listStorageFiles } from '../../../config/resolve-storage.ts'
+import { openRepositoryStorage } from '../../../config/unlock-storage.ts'
 import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
-import { findLocalRoot, openStorage } from '../../../storage/open-storage.ts'
+import { findLocalRoot } from '../../../storage/open-storage.ts'
+import { openRefusingStorage } from '../../../storage/refusing-storage.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../../archive-command.ts'
 import { planArchiving, readArchivingSettings } from '../../archiving-settings.ts'
@@ -53,8 +55,7 @@ export async function openExamination(
   context: CommandContext,
   cluster: ClusterConfiguration,
 ): Promise<Examination> {
-  const specifications = cluster.repositories.map((one) => resolveStorage(one, context.env))
-  const storages = await Promise.all(specifications.map(async (one) => await openStorage(one)))
+  const storages = await openStorages(context, cluster)
   try {
     const session = await openServerSession({
       connection: connectionUrl(context, cluster),
@@ -73,6 +74,23 @@ export async function openExamination(
       dataDirectory: undefined,
     }
   }
+}
+
+/** In the order of the configuration. One that cannot be unlocked is told by its check. */
+export async function openStorages(
+  { env }: CommandContext,
+  { repositories }: ClusterConfiguration,
+): Promise<Storage[]> {
+  return await Promise.all(
+    repositories.map(async (repository) => {
+      try {
+        return await openRepositoryStorage(repository, env)
+      } catch (error) {
+        if (!(error instanceof Failure) || repository.encryption === undefined) throw error
+        return openRefusingStorage(repository.url, error)
+      }
+    }),
+  )
 }
 
 /** `show` gets each check as soon as it is known. */

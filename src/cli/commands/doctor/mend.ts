@@ -6,6 +6,8 @@
 import { existsSync } from 'node:fs'
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
+import type { RepositoryConfiguration } from '../../../config/configuration.ts'
+import { resolveStorage } from '../../../config/resolve-storage.ts'
 import { createRepository, openRepository } from '../../../repository/repository.ts'
 import { ensureSystemIdentity, listSystemIdentities } from '../../../repository/system-identity.ts'
 import { findLocalRoot, openStorage } from '../../../storage/open-storage.ts'
@@ -13,13 +15,17 @@ import type { Storage } from '../../../storage/storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../../archive-command.ts'
 import { executeSettings, planArchiving, readArchivingSettings } from '../../archiving-settings.ts'
 import { formatCount } from '../../format-units.ts'
-import { ownerOf } from '../../server-access.ts'
+import { findSecret, openWithFirstKey } from '../../create-repository.ts'
+import { type Owner, ownerOf } from '../../server-access.ts'
 import type { Examination } from './examine.ts'
 
 export async function mend(examination: Examination): Promise<string[]> {
   const done: string[] = []
-  for (const storage of examination.storages) {
-    done.push(...(await mendRepository(examination, storage)))
+  for (const [index, storage] of examination.storages.entries()) {
+    const repository = examination.cluster.repositories[index]
+    if (repository !== undefined) {
+      done.push(...(await mendRepository(examination, repository, storage)))
+    }
   }
   done.push(...(await mendSettings(examination)))
   return done
@@ -44,19 +50,20 @@ async function mendSettings({ session, context, cluster }: Examination): Promise
   return [...applied.map(({ statement }) => `${statement};`), ...left, ...restart]
 }
 
-async function mendRepository(examination: Examination, storage: Storage): Promise<string[]> {
+async function mendRepository(
+  examination: Examination,
+  repository: RepositoryConfiguration,
+  opened: Storage,
+): Promise<string[]> {
   const done: string[] = []
   const { session, cluster, dataDirectory } = examination
+  let storage = opened
   if (!(await isRepository(storage))) {
     const root = findLocalRoot(storage.url)
     // Where anything is at all, an unmounted disk is likelier than a new repository.
     if (root !== undefined && existsSync(root)) return done
     if (session === undefined || dataDirectory === undefined) return done
-    const owner = ownerOf(dataDirectory)
-    await createRepository(
-      root === undefined ? storage : await openStorage({ url: storage.url, owner }),
-      now(),
-    )
+    storage = await create(examination, repository, ownerOf(dataDirectory))
     done.push(`created the repository ${storage.url}`)
   }
   if (session !== undefined) done.push(...(await introduce(examination, storage)))
@@ -67,6 +74,18 @@ async function mendRepository(examination: Examination, storage: Storage): Promi
     )
   }
   return done
+}
+
+async function create(
+  { context }: Examination,
+  repository: RepositoryConfiguration,
+  owner: Owner,
+): Promise<Storage> {
+  const secret = await findSecret(repository, context.env)
+  const place = { ...resolveStorage(repository, context.env), owner }
+  const storage = await openStorage(place)
+  await createRepository(storage, now(), secret !== undefined)
+  return await openWithFirstKey(place, storage, secret)
 }
 
 /** TM1503: nothing there; TM1507: its place is not there. */

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { Failure } from '../../../base/failure.ts'
 import { defaultSocketDirectory, findLocalServers } from '../../../postgres/local-servers.ts'
 import { isClusterName } from '../../../repository/keys.ts'
-import type { S3Configuration } from '../../../config/configuration.ts'
+import type { EncryptionConfiguration, S3Configuration } from '../../../config/configuration.ts'
 import type { CommandContext } from '../../command-context.ts'
 
 export interface InitOptions {
@@ -18,6 +18,9 @@ export interface InitOptions {
   readonly pathStyle?: boolean
   readonly accessKeyId?: string
   readonly secretAccessKey?: string
+  readonly passphrase?: string
+  readonly keyFile?: string
+  readonly keyCommand?: string
 }
 
 export interface InitAnswers {
@@ -27,6 +30,8 @@ export interface InitAnswers {
   readonly configure: boolean
   /** How an object store is reached, as far as options say it. */
   readonly s3?: S3Configuration
+  /** Of an encrypted repository. */
+  readonly encryption?: EncryptionConfiguration
 }
 
 const DEFAULT_NAME = 'main'
@@ -37,22 +42,49 @@ export async function settleAnswers(
   options: InitOptions,
 ): Promise<InitAnswers> {
   const s3 = readStoreOptions(options)
+  const encryption = readEncryptionOptions(options)
   const answers = await settle(context, options)
-  return s3 === undefined ? answers : { ...answers, s3 }
+  return {
+    ...answers,
+    ...(s3 === undefined ? {} : { s3 }),
+    ...(encryption === undefined ? {} : { encryption }),
+  }
+}
+
+/** What the options say of a key, for `key add` too. */
+export function readEncryptionOptions(
+  options: Pick<InitOptions, 'passphrase' | 'keyFile' | 'keyCommand'>,
+): EncryptionConfiguration | undefined {
+  const { passphrase, keyFile, keyCommand } = options
+  const said = Object.entries({ passphrase, keyFile, keyCommand }).filter(
+    ([, value]) => value !== undefined,
+  )
+  if (said.length === 0) return undefined
+  if (said.length > 1) {
+    throw new Failure('TM1001', {
+      message: 'more than one key is given',
+      because: 'a key is a passphrase, a key file or a key command',
+      fix: 'leave all but one away; others are added with: tidemark key add',
+    })
+  }
+  requireReference('--passphrase', passphrase)
+  return Object.fromEntries(said)
 }
 
 const STORE_OPTIONS = ['region', 'endpoint', 'pathStyle', 'accessKeyId', 'secretAccessKey'] as const
 
 /** A secret on the command line is seen by every user of the machine, and by its history. */
+function requireReference(option: string, text: string | undefined): void {
+  if (text === undefined || /^(file:|\$\{[^}]*\}$)/.test(text)) return
+  throw new Failure('TM1001', {
+    message: `${option} takes a reference, not the secret itself`,
+    because: 'command lines can be read by others',
+    fix: `name a file (file:/etc/tidemark/secret) or an environment variable ('\${NAME}')`,
+  })
+}
+
 function readStoreOptions(options: InitOptions): S3Configuration | undefined {
-  const { secretAccessKey } = options
-  if (secretAccessKey !== undefined && !/^(file:|\$\{[^}]*\}$)/.test(secretAccessKey)) {
-    throw new Failure('TM1001', {
-      message: '--secret-access-key takes a reference, not the secret itself',
-      because: 'command lines can be read by others',
-      fix: `name a file (file:/etc/tidemark/s3.secret) or an environment variable ('\${NAME}')`,
-    })
-  }
+  requireReference('--secret-access-key', options.secretAccessKey)
   const said = STORE_OPTIONS.flatMap((key) =>
     options[key] === undefined ? [] : [[key, options[key]] as const],
   )

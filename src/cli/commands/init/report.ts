@@ -18,6 +18,7 @@ export interface InitReport {
     readonly name: string
     readonly url: string
     readonly outcome: 'created' | 'found'
+    readonly encrypted: boolean
   }
   readonly archiveCommand: string
   readonly settings: readonly PlannedSetting[]
@@ -35,11 +36,17 @@ export function printReport(terminal: Terminal, report: InitReport): void {
     ['cluster', `${colours.bold(report.cluster)}, system ${report.systemIdentifier}`],
     ['server', `PostgreSQL ${report.serverVersion}, ${report.dataDirectory}`],
     ['configuration', `${configuration.path} (${configuration.outcome})`],
-    ['repository', `${repository.url} (${repository.outcome})`],
+    [
+      'repository',
+      `${repository.url} (${repository.outcome}${repository.encrypted ? ', encrypted' : ''})`,
+    ],
   ]
   for (const line of formatPairs(pairs)) terminal.print(line)
   for (const warning of report.warnings) {
     terminal.print(`${colours.yellow('warning')}: ${warning}`)
+  }
+  if (repository.encrypted) {
+    terminal.print('Keep its key elsewhere too: without it nobody can read the backups.')
   }
   terminal.print()
   printSettings(terminal, report)

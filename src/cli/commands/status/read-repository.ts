@@ -2,12 +2,11 @@
 import { Failure } from '../../../base/failure.ts'
 import type { RepositoryConfiguration } from '../../../config/configuration.ts'
 import type { Environment } from '../../../config/environment.ts'
-import { resolveStorage } from '../../../config/resolve-storage.ts'
+import { openRepositoryStorage } from '../../../config/unlock-storage.ts'
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { readWindow, type RecoveryWindow } from '../../../recovery/window.ts'
 import type { BackupRecord } from '../../../repository/backup-record.ts'
 import { openRepository } from '../../../repository/repository.ts'
-import { openStorage } from '../../../storage/open-storage.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { readProtection } from '../../protection.ts'
 import { type Check, failed, found } from '../doctor/check.ts'
@@ -44,7 +43,7 @@ export async function readRepositoryStatus(
     window: undefined,
   }
   try {
-    const storage = await openStorage(resolveStorage(repository, env))
+    const storage = await openRepositoryStorage(repository, env)
     await openRepository(storage)
     return { name, url, ...(await read(storage, cluster, server)) }
   } catch (error) {

@@ -1,0 +1,279 @@
+/**
+ * Encryption as a wrapper: every object but `tidemark.repository`, `keys/…` and `probe/…` is
+ * sealed in the storage below and plain above (docs/design/encryption.md). The outermost
+ * wrapper.
+ *
+ * Invariant: no byte is handed out before the tag of its block has held under this key,
+ * this repository and this data key, and no end of an object is believed before a block
+ * that says so. Sizes that are only listed are not proved.
+ */
+import { Failure } from '../base/failure.ts'
+import type { Sealing } from './data-keys.ts'
+import { ForwardingStorage } from './forwarding-storage.ts'
+import { HeaderMemory } from './sealed/header-memory.ts'
+import { KeyRing } from './sealed/key-ring.ts'
+import {
+  BLOCK_BYTES,
+  beginSeal,
+  bindSeal,
+  blockOffset,
+  HEADER_BYTES,
+  type ObjectSeal,
+  openBlock,
+  parseHeader,
+  plainSizeOf,
+  STORED_BLOCK_BYTES,
+  sealWhole,
+} from './sealed/sealed-format.ts'
+import { SealedWriter } from './sealed/sealed-writer.ts'
+import { assertStorageKey, MARKER_KEY } from './storage-key.ts'
+import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+
+export type { Sealing } from './data-keys.ts'
+
+/** Readings of one object that was replaced each time. */
+const MOST_READINGS = 3
+
+export interface SealedStorage extends Storage {
+  /** Id of the data key that an object is sealed with; undefined when it is not there. */
+  findKeyId(key: string): Promise<string | undefined>
+  /** That of what is written now. */
+  newestKeyId(): Promise<string>
+}
+
+export function openSealedStorage(inner: Storage, sealing: Sealing): SealedStorage {
+  return new Sealer(inner, sealing)
+}
+
+/** Whether objects of this key are sealed in an encrypted repository. */
+export function isSealedKey(key: string): boolean {
+  return key !== MARKER_KEY && !key.startsWith('keys/') && !key.startsWith('probe/')
+}
+
+class Sealer extends ForwardingStorage implements SealedStorage {
+  override readonly isSealed = true
+  readonly #ring: KeyRing
+  readonly #seals = new HeaderMemory()
+
+  constructor(inner: Storage, sealing: Sealing) {
+    super(inner)
+    this.#ring = new KeyRing(inner, sealing)
+  }
+
+  async newestKeyId(): Promise<string> {
+    return (await this.#ring.newest()).id
+  }
+
+  async findKeyId(key: string): Promise<string | undefined> {
+    const header = await this.inner.readRange(key, 0, HEADER_BYTES)
+    if (header === undefined) return undefined
+    const parsed = parseHeader(asBuffer(header))
+    if ('keyId' in parsed) return parsed.keyId
+    throw damagedSeal(key, parsed.problem)
+  }
+
+  async readStored(key: string): Promise<Uint8Array | undefined> {
+    return await this.inner.read(key)
+  }
+
+  override async read(key: string): Promise<Uint8Array | undefined> {
+    if (!isSealedKey(key)) return await this.inner.read(key)
+    const stored = await this.inner.read(key)
+    if (stored === undefined) return undefined
+    const object = asBuffer(stored)
+    const seal = await this.#bind(key, object.subarray(0, HEADER_BYTES))
+    const plain = Buffer.allocUnsafeSlow(this.#requireSize(key, object.length))
+    for (let ordinal = 0, at = 0; ; ordinal++) {
+      const start = blockOffset(ordinal)
+      const end = Math.min(object.length, start + STORED_BLOCK_BYTES)
+      const isLast = end === object.length
+      const block = openBlock(seal, ordinal, isLast, object.subarray(start, end))
+      if (block === undefined) throw damagedSeal(key, describeBlock(ordinal))
+      at += block.copy(plain, at)
+      if (isLast) return plain
+    }
+  }
+
+  #requireSize(key: string, storedBytes: number): number {
+    const size = plainSizeOf(storedBytes)
+    if (size !== undefined) return size
+    throw damagedSeal(key, `it has been cut: no sealed object has ${storedBytes} bytes`)
+  }
+
+  override async readRange(
+    key: string,
+    offset: number,
+    length: number,
+    into?: Uint8Array,
+  ): Promise<Uint8Array | undefined> {
+    if (!isSealedKey(key)) return await this.inner.readRange(key, offset, length, into)
+    assertStorageKey(key)
+    if (offset < 0 || length < 0) throw new Error(`not a range: ${offset}, ${length}`)
+    let before: ObjectSeal | undefined = this.#seals.recall(key)
+    for (let reading = 1; ; reading++) {
+      const found = await this.#readOnce(key, before, offset, length)
+      if (found === undefined) {
+        this.#seals.forget(key)
+        return undefined
+      }
+      if (found.plain !== undefined) return putInto(found.plain, length, into)
+      // It may have been replaced meanwhile: then its header is another one now.
+      this.#seals.forget(key)
+      const now = await this.#readSeal(key)
+      if (now === undefined) return undefined
+      const isSame = now.header.equals(found.seal.header)
+      if (isSame || reading === MOST_READINGS) throw damagedSeal(key, found.problem)
+      before = now
+    }
+  }
+
+  async #readOnce(
+    key: string,
+    known: ObjectSeal | undefined,
+    offset: number,
+    length: number,
+  ): Promise<RangeReading | undefined> {
+    const first = Math.floor(offset / BLOCK_BYTES)
+    const last = Math.max(first, Math.ceil((offset + length) / BLOCK_BYTES) - 1)
+    const start = blockOffset(first)
+    // One byte more tells whether the last block of the range is that of the object.
+    const wanted = blockOffset(last + 1) + 1 - start
+    const [seal, stored] = await Promise.all([
+      known ?? this.#readSeal(key),
+      this.inner.readRange(key, start, wanted),
+    ])
+    if (seal === undefined || stored === undefined) return undefined
+    if (known === undefined) this.#seals.remember(key, seal)
+    const blocks = openBlocks(seal, first, asBuffer(stored), wanted)
+    if (blocks.problem !== undefined) return { seal, plain: undefined, problem: blocks.problem }
+    if (!blocks.endIsProved) {
+      const problem = await this.#proveEnd(key, seal)
+      if (problem !== undefined) return { seal, plain: undefined, problem }
+    }
+    const from = offset - first * BLOCK_BYTES
+    return { seal, plain: slicePieces(blocks.plain, from, length), problem: '' }
+  }
+
+  /** Behind a range in which nothing was: the last block there is must be the last one. */
+  async #proveEnd(key: string, seal: ObjectSeal): Promise<string | undefined> {
+    const storedBytes = await this.inner.size(key)
+    if (storedBytes === undefined || plainSizeOf(storedBytes) === undefined) {
+      return 'it has been cut'
+    }
+    const ordinal = Math.max(0, Math.ceil((storedBytes - HEADER_BYTES) / STORED_BLOCK_BYTES) - 1)
+    const start = blockOffset(ordinal)
+    const stored = await this.inner.readRange(key, start, STORED_BLOCK_BYTES)
+    const isHeld = stored !== undefined && openBlock(seal, ordinal, true, stored) !== undefined
+    return isHeld ? undefined : `${describeBlock(ordinal)}, or it has been cut`
+  }
+
+  async #readSeal(key: string): Promise<ObjectSeal | undefined> {
+    const header = await this.inner.readRange(key, 0, HEADER_BYTES)
+    return header === undefined ? undefined : await this.#bind(key, asBuffer(header))
+  }
+
+  /** TM1601 for a header that is none, or names a key that the repository never had. */
+  async #bind(key: string, header: Buffer): Promise<ObjectSeal> {
+    const parsed = parseHeader(header)
+    if ('problem' in parsed) throw damagedSeal(key, parsed.problem)
+    const dataKey = await this.#ring.find(parsed.keyId, key)
+    if (dataKey === undefined) {
+      throw damagedSeal(key, `it names the data key ${parsed.keyId}, which was never one here`)
+    }
+    return bindSeal(this.#ring.repositoryId, key, Buffer.from(header), dataKey.bytes)
+  }
+
+  override async size(key: string): Promise<number | undefined> {
+    const stored = await this.inner.size(key)
+    if (stored === undefined || !isSealedKey(key)) return stored
+    return plainSizeOf(stored) ?? 0
+  }
+
+  override list(prefix: string): AsyncIterable<StoredObject> {
+    return listPlain(this.inner.list(prefix))
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    if (!isSealedKey(key)) return await this.inner.write(key, bytes, options)
+    assertStorageKey(key)
+    const seal = beginSeal(this.#ring.repositoryId, key, await this.#ring.newest())
+    await this.inner.write(key, Buffer.concat(sealWhole(seal, bytes)), options)
+  }
+
+  override async openWriter(key: string): Promise<ObjectWriter> {
+    if (!isSealedKey(key)) return await this.inner.openWriter(key)
+    assertStorageKey(key)
+    const dataKey = await this.#ring.newest()
+    const writer = await this.inner.openWriter(key)
+    return new SealedWriter(beginSeal(this.#ring.repositoryId, key, dataKey), writer)
+  }
+}
+
+interface RangeReading {
+  readonly seal: ObjectSeal
+  /** Undefined: a tag did not hold, and `problem` says which. */
+  readonly plain: Buffer | undefined
+  readonly problem: string
+}
+
+interface OpenedBlocks {
+  readonly plain: readonly Buffer[]
+  /** More follows, or the last block of the object was among these. */
+  readonly endIsProved: boolean
+  readonly problem: string | undefined
+}
+
+/** `stored` begins with block `first`; fewer bytes than `wanted`: the object ends in it. */
+function openBlocks(seal: ObjectSeal, first: number, stored: Buffer, wanted: number): OpenedBlocks {
+  const endsHere = stored.length < wanted
+  const end = endsHere ? stored.length : wanted - 1
+  const plain: Buffer[] = []
+  for (let at = 0, ordinal = first; at < end; at += STORED_BLOCK_BYTES, ordinal++) {
+    const next = Math.min(end, at + STORED_BLOCK_BYTES)
+    const isLast = endsHere && next === end
+    const block = openBlock(seal, ordinal, isLast, stored.subarray(at, next))
+    if (block === undefined) {
+      return { plain, endIsProved: false, problem: describeBlock(ordinal) }
+    }
+    plain.push(block)
+  }
+  return { plain, endIsProved: !endsHere || plain.length > 0, problem: undefined }
+}
+
+function describeBlock(ordinal: number): string {
+  return `the tag of its block ${ordinal} does not hold`
+}
+
+/** Bytes [from, from + length) of the pieces together, or what there is of them. */
+function slicePieces(pieces: readonly Buffer[], from: number, length: number): Buffer {
+  const [only] = pieces
+  if (only !== undefined && pieces.length === 1) return only.subarray(from, from + length)
+  const whole = Buffer.concat(pieces)
+  return whole.subarray(from, from + length)
+}
+
+function putInto(plain: Buffer, length: number, into: Uint8Array | undefined): Uint8Array {
+  if (into === undefined) return plain
+  plain.copy(into)
+  return into.subarray(0, Math.min(length, plain.length))
+}
+
+async function* listPlain(stored: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {
+  for await (const object of stored) {
+    const { key, sizeBytes } = object
+    yield isSealedKey(key) ? { key, sizeBytes: plainSizeOf(sizeBytes) ?? 0 } : object
+  }
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+function damagedSeal(key: string, because: string): Failure {
+  return new Failure('TM1601', {
+    message: `the object ${key} is damaged`,
+    because,
+    fix: 'restore from another backup or repository; keep the damaged object for inspection',
+    details: { key },
+  })
+}
