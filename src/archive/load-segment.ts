@@ -18,7 +18,7 @@ import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { findWalFile } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
-import { listSegments } from './list-segments.ts'
+import { listSegmentsAfter } from './list-segments.ts'
 
 export interface WalPath {
   /** Asked in this order; the first whole copy of a segment is taken. */
@@ -109,8 +109,8 @@ async function findInStorage(
   after: string,
 ): Promise<string | undefined> {
   const { cluster, systemIdentifier } = from
-  for await (const { name } of listSegments(storage, cluster, systemIdentifier, timeline)) {
-    if (name > after && isTakenBy(from, timeline, name)) return name
+  for await (const { name } of listSegmentsAfter(storage, cluster, systemIdentifier, after)) {
+    if (isTakenBy(from, timeline, name)) return name
   }
   return undefined
 }

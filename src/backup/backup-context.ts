@@ -32,6 +32,12 @@ interface BackupSettings {
   readonly connection: string
   /** Read every page; nothing is taken over by the status of its file. */
   readonly full?: boolean
+  /** Compare with nothing: everything is stored anew. */
+  readonly rewrite?: boolean
+  /** What lies in packs that are older is stored again; nothing unless given. */
+  readonly maxPackAgeMs?: number
+  /** For tests: see chooseOldPacks(). */
+  readonly leastRenewalBytes?: number
   readonly labels?: Readonly<Record<string, string>>
   readonly pinned?: boolean
   readonly workers: number

@@ -53,8 +53,9 @@ export async function copyCluster(
     trustStatus: base.chosen?.trustStatus ?? false,
     trustedDevices: findTrustedDevices(listing.entries),
     relationSegmentBlocks: before.relationSegmentBlocks,
+    oldPacks: base.oldPacks,
   })
-  const { results, workerPacks, bytesRead } = await runCopy(context, runner, plan)
+  const { results, workerPacks, bytesRead } = await runCopy(context, runner, plan, base.oldPacks)
   await requireLivingFiles(plan, results, context.signal)
   noteLostLeaves(context, base, results)
   const configuration = await copyConfiguration(context, packs)
@@ -124,7 +125,12 @@ export async function requireCheckpoint(
   })
 }
 
-async function runCopy(context: BackupContext, runner: CopyRunner, plan: CopyPlan) {
+async function runCopy(
+  context: BackupContext,
+  runner: CopyRunner,
+  plan: CopyPlan,
+  oldPacks: ReadonlySet<string>,
+) {
   const { options, progress } = context
   progress.phase('reading data files', plan.bytesToRead)
   const results: CopyResult[] = []
@@ -135,6 +141,7 @@ async function runCopy(context: BackupContext, runner: CopyRunner, plan: CopyPla
     comparedIn: context.comparedIn,
     compressionLevel: compressionLevelOf(options),
     verifyChecksums: context.control.dataChecksumVersion !== 0,
+    oldPacks,
   }
   const workerPacks = await runner.run(
     plan.batches,

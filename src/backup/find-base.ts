@@ -22,6 +22,7 @@ export async function findBase(
   without: LostBackups = new Map(),
 ): Promise<FoundBase> {
   const { options, targets, facts, control, beganAt } = context
+  if (options.rewrite === true) return { base: undefined, comparedIn: [] }
   const lists = await targets.group.gather(async (storage) => {
     return (await listBackups(storage, options.cluster)).backups
   })

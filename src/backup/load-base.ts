@@ -3,16 +3,20 @@
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
  * Invariant: an entry that is given names only packs that are in the repository now, have the
- * size that they were written with, and are not condemned.
+ * size that they were written with or are sparse, and are not condemned. What it names in packs
+ * that are too old is there, and is not to be referred to.
  */
 import { isFailure } from '../base/failure.ts'
 import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
 import { type Condemned, NOTHING_CONDEMNED } from '../repository/condemned-sets.ts'
 import { decodePiece } from '../repository/file-list.ts'
+import { findSparsePacks } from '../repository/judge-pack-size.ts'
+import type { PackReader } from '../repository/pack-reader.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { WriteGroup } from '../storage/write-group.ts'
 import type { ChosenBase } from './choose-base.ts'
+import { chooseOldPacks } from './choose-old-packs.ts'
 import { openComparedStorage } from './compared-storage.ts'
 import { type BasePieces, type KnownPiece, packsOf, readBasePieces } from './write-metadata.ts'
 
@@ -24,6 +28,8 @@ export interface LoadedBase {
   readonly packSizes: ReadonlyMap<string, number>
   /** Those of the base that may be referred to: whole, and not expiring, wherever the base is. */
   readonly usablePacks: ReadonlySet<string>
+  /** Those that have grown too old: what lies in them is stored again. */
+  readonly oldPacks: ReadonlySet<string>
   /** Sentences for the report. */
   readonly notes: readonly string[]
 }
@@ -34,6 +40,14 @@ const NOTHING = {
   pieces: { bySha256: new Map(), byFirstPath: new Map() },
   packSizes: new Map(),
   usablePacks: new Set<string>(),
+  oldPacks: new Set<string>(),
+}
+
+export interface PackAgeLimit {
+  readonly at: Date
+  readonly maxAgeMs: number
+  /** For tests: see chooseOldPacks(). */
+  readonly leastBudgetBytes?: number
 }
 
 /** `comparedIn`: the members of the group that hold the base, the nearest first. */
@@ -42,15 +56,24 @@ export async function loadBase(
   comparedIn: readonly number[],
   chosen: ChosenBase | undefined,
   condemned: ReadonlyMap<number, Condemned>,
+  age?: PackAgeLimit,
 ): Promise<LoadedBase> {
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
-    const list = async (storage: Storage) => await listPacks(storage, backup.cluster)
-    const listings = await group.gather(list, comparedIn)
-    const packSizes = listings.values().next().value ?? new Map<string, number>()
-    const present = findCommonPacks(backup, listings, condemned)
+    const listings = await group.gather(async (target, number) => {
+      const sizes = await listPacks(target, backup.cluster)
+      const expiring = condemned.get(number) ?? NOTHING_CONDEMNED
+      return { sizes, there: await findThere(target, backup, sizes, expiring) }
+    }, comparedIn)
+    const there = [...listings.values()].map((listing) => listing.there)
+    const packSizes = listings.values().next().value?.sizes ?? new Map<string, number>()
     const storage = openComparedStorage(group, comparedIn)
+    const oldPacks =
+      age === undefined
+        ? NOTHING.oldPacks
+        : chooseOldPacks(backup, packSizes, age.at, age.maxAgeMs, age.leastBudgetBytes)
+    const present = findCommonPacks(there).difference(oldPacks)
     const bySha256 = new Map<string, FrameReference>()
     const byFirstPath = new Map<string, KnownPiece>()
     const entries = new Map<string, FileEntry>()
@@ -62,13 +85,14 @@ export async function loadBase(
         byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
       }
       for (const entry of decoded) {
-        if (isPresent(entry, present)) entries.set(entry.path, entry)
-        else lost++
+        if (!there.every((target) => isThere(entry, target))) lost++
+        else if (mayBeCompared(entry, oldPacks)) entries.set(entry.path, entry)
       }
     }
     const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
+    if (oldPacks.size > 0) notes.push(oldNote(oldPacks, packSizes))
     const pieces = { bySha256, byFirstPath }
-    return { chosen, entries, pieces, packSizes, usablePacks: present, notes }
+    return { chosen, entries, pieces, packSizes, usablePacks: present, oldPacks, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
@@ -78,33 +102,53 @@ export async function loadBase(
 }
 
 /** What one of the targets has lost counts as lost: it is stored anew, in all. */
-function findCommonPacks(
-  backup: BackupRecord,
-  listings: ReadonlyMap<number, ReadonlyMap<string, number>>,
-  condemned: ReadonlyMap<number, Condemned>,
-): ReadonlySet<string> {
-  const whole = [...listings].map(([target, sizes]) => {
-    return findWholePacks(backup, sizes, condemned.get(target) ?? NOTHING_CONDEMNED)
-  })
-  const [first = new Set<string>(), ...others] = whole
-  return new Set([...first].filter((id) => others.every((one) => one.has(id))))
+function findCommonPacks([first, ...others]: readonly PacksThere[]): ReadonlySet<string> {
+  const packs = [...(first?.packs ?? [])]
+  return new Set(packs.filter((id) => others.every((other) => other.packs.has(id))))
 }
 
-/** Packs that the backup names, that have their size, and that no expiry is about to remove. */
-function findWholePacks(
-  { packs }: BackupRecord,
+interface PacksThere {
+  /** Whole, and not condemned. */
+  readonly packs: ReadonlySet<string>
+  /** Those of them that were opened because they have lost frames. */
+  readonly sparse: ReadonlyMap<string, PackReader>
+}
+
+/** Packs that the backup names, that are whole, and that no expiry is about to remove. */
+async function findThere(
+  storage: Storage,
+  { packs, cluster }: BackupRecord,
   sizes: ReadonlyMap<string, number>,
   condemned: Condemned,
-): ReadonlySet<string> {
-  const whole = packs.filter(({ id, bytes }) => {
-    const size = condemned.hasPack(id) ? undefined : sizes.get(id)
-    return size !== undefined && (bytes === undefined || bytes === size)
-  })
-  return new Set(whole.map(({ id }) => id))
+): Promise<PacksThere> {
+  const found = packs.filter(({ id }) => sizes.has(id) && !condemned.hasPack(id))
+  const differ = found.filter(({ id, bytes }) => bytes !== undefined && bytes !== sizes.get(id))
+  const ids = new Set(differ.map(({ id }) => id))
+  const sparse = await findSparsePacks(storage, cluster, [...ids])
+  const whole = found.map(({ id }) => id).filter((id) => !ids.has(id) || sparse.has(id))
+  return { packs: new Set(whole), sparse }
 }
 
-function isPresent(entry: FileEntry, present: ReadonlySet<string>): boolean {
-  return packsOf(entry).every((pack) => present.has(pack))
+/** Dropped frames that the backup names: expiry keeps them, so that is a pack that was harmed. */
+function isThere(entry: FileEntry, { packs, sparse }: PacksThere): boolean {
+  if (!packsOf(entry).every((pack) => packs.has(pack))) return false
+  if (sparse.size === 0 || (entry.kind !== 'pages' && entry.kind !== 'content')) return true
+  const frames = entry.kind === 'pages' ? entry.leaves : entry.chunks
+  return frames.every(({ pack, frame }) => sparse.get(pack)?.holdsFrame(frame) !== false)
+}
+
+/** Pages in old packs are left out one by one (page-copier.ts), chunks with their file. */
+function mayBeCompared(entry: FileEntry, oldPacks: ReadonlySet<string>): boolean {
+  return entry.kind !== 'content' || !packsOf(entry).some((pack) => oldPacks.has(pack))
+}
+
+function oldNote(packs: ReadonlySet<string>, sizes: ReadonlyMap<string, number>): string {
+  const bytes = [...packs].reduce((sum, id) => sum + (sizes.get(id) ?? 0), 0)
+  const megabytes = Math.ceil(bytes / 1024 / 1024)
+  return (
+    `what lies in ${packs.size} packs (${megabytes} MiB) is stored again, because they are older ` +
+    'than maxPackAge'
+  )
 }
 
 function lostNote(backupId: string, files: number): string {

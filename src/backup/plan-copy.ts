@@ -46,6 +46,8 @@ export interface CopyPlanOptions {
   readonly trustedDevices: ReadonlySet<bigint>
   /** Of a segment of a relation fork: 131072 unless the server was built otherwise. */
   readonly relationSegmentBlocks: number
+  /** Files with anything in these are read, whatever their status: it is stored again. */
+  readonly oldPacks?: ReadonlySet<string>
 }
 
 /** `base` are the entries of the backup compared with, by path. */
@@ -69,7 +71,8 @@ export function planCopy(
     }
     const earlier = base.get(entry.path)
     const isTrusted = options.trustStatus && options.trustedDevices.has(entry.status.device)
-    if (isTrusted && earlier?.kind === 'pages' && isUnchanged(entry, earlier)) {
+    const isKept = isTrusted && earlier?.kind === 'pages' && !liesIn(earlier, options.oldPacks)
+    if (isKept && isUnchanged(entry, earlier)) {
       unchanged.push(earlier.mode === entry.mode ? earlier : { ...earlier, mode: entry.mode })
       bytesUnchanged += entry.size
       continue
@@ -161,6 +164,11 @@ function isUnchanged(listed: ListedFile, earlier: PagesEntry): boolean {
     listed.status.modifiedNs === seen.modifiedNs &&
     listed.status.changedNs === seen.changedNs
   )
+}
+
+function liesIn({ packs, leaves }: PagesEntry, some?: ReadonlySet<string>): boolean {
+  if (some === undefined || some.size === 0) return false
+  return packs.some((pack) => some.has(pack)) || leaves.some(({ pack }) => some.has(pack))
 }
 
 /** A time within two seconds of the look may be that of a write still to come (racy). */

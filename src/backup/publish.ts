@@ -171,16 +171,26 @@ function namePacks(
   copy: ClusterCopy,
   { files, relationNames }: WrittenMetadata,
   { base, packs: own }: Companions,
+  startedAt: Date,
 ): NamedPack[] {
   const written = [...copy.workerPacks, ...own.packs]
   const sizes = new Map(base.packSizes)
   for (const { id, bytes } of written) sizes.set(id, bytes)
+  const since = sinceOf(base.chosen?.backup)
+  for (const { id } of written) since.set(id, startedAt.toISOString())
   const ids = new Set([...files.packs, relationNames.pack, ...written.map(({ id }) => id)])
   if (own.openPackId !== undefined) ids.add(own.openPackId)
   return [...ids].sort().map((id) => {
     const bytes = sizes.get(id)
-    return bytes === undefined ? { id } : { id, bytes }
+    const age = { since: since.get(id) ?? startedAt.toISOString() }
+    return bytes === undefined ? { id, ...age } : { id, bytes, ...age }
   })
+}
+
+/** When each pack of the base was first written. */
+function sinceOf(base: BackupRecord | undefined): Map<string, string> {
+  if (base === undefined) return new Map()
+  return new Map(base.packs.map(({ id, since }) => [id, since ?? base.startedAt]))
 }
 
 function describeBackup(
@@ -226,7 +236,7 @@ function describeBackup(
     pinned: options.pinned ?? false,
     files: { pieces, entries, bytes, contentHash },
     relationNames,
-    packs: namePacks(copy, { files, relationNames }, companions),
+    packs: namePacks(copy, { files, relationNames }, companions, started.startedAt),
     damage: describeDamage(copy, facts, base?.backup),
     ...(base === undefined ? {} : { comparedWith: base.backup.id }),
     lastFullReadAt: wantsFullRead ? started.startedAt.toISOString() : base.backup.lastFullReadAt,

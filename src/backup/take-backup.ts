@@ -30,7 +30,7 @@ import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
 import { type CopyRunner, startCopy } from './copy-files.ts'
 import { type HeldBase, holdBase } from './hold-base.ts'
 import { judgeArchiving } from './judge-archiving.ts'
-import { loadBase } from './load-base.ts'
+import { loadBase, type PackAgeLimit } from './load-base.ts'
 import { publish } from './publish.ts'
 import { NameReader } from './relation-names.ts'
 import { Targets } from './targets.ts'
@@ -103,7 +103,7 @@ async function copyAndPublish(
   const starting = startBackup(session, version, `tidemark ${backupId}`)
   const [started, base] = await Promise.all([
     cancelOnAbort(session, options.connection, signal, starting),
-    loadBase(targets.group, comparedIn, context.base, held.condemned),
+    loadBase(targets.group, comparedIn, context.base, held.condemned, ageLimitOf(context)),
   ])
   signal.throwIfAborted()
   context.notes.push(...base.notes)
@@ -166,6 +166,12 @@ async function prepare(session: ServerSession, assignment: Assignment): Promise<
     beganAt,
   }
   return { ...context, ...(await findBase(context)) }
+}
+
+function ageLimitOf({ options, beganAt: at }: BackupContext): PackAgeLimit | undefined {
+  const { maxPackAgeMs: maxAgeMs, leastRenewalBytes: leastBudgetBytes } = options
+  if (maxAgeMs === undefined) return undefined
+  return { at, maxAgeMs, ...(leastBudgetBytes === undefined ? {} : { leastBudgetBytes }) }
 }
 
 function requireArchiving(options: BackupContext['options'], facts: ServerFacts): void {

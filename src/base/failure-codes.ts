@@ -11,6 +11,7 @@ import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { RECOVERY_CODES } from './failure-codes/recovery.ts'
+import { REPACKING_CODES } from './failure-codes/repacking.ts'
 import { RETENTION_CODES } from './failure-codes/retention.ts'
 import { SERVER_CODES } from './failure-codes/server.ts'
 import { STORAGE_CODES } from './failure-codes/storage.ts'
@@ -29,6 +30,7 @@ export const FAILURE_CODES = {
   ...DAMAGE_CODES,
   ...CHECKS_CODES,
   ...DEMO_CODES,
+  ...REPACKING_CODES,
   ...RETENTION_CODES,
 } as const
 

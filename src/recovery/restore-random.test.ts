@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFailure } from '../base/failure.ts'
 import { SILENT } from '../base/progress.ts'
 import { crc32c } from '../postgres/crc32c.ts'
+import { compactPack } from '../repository/compact-pack.ts'
 import { packKey } from '../repository/keys.ts'
 import { parseFileUrl } from '../storage/open-storage.ts'
 import {
@@ -76,6 +77,50 @@ for (const seed of [1, 2]) {
     }
   })
 }
+
+/** Of each pack, what it is without its first frames; the pack itself stays as it was. */
+async function makeSparse(
+  backup: HandMadeBackup,
+  deadFrames: number,
+): Promise<Map<string, string>> {
+  const sparse = new Map<string, string>()
+  for (const pack of backup.packs) {
+    const path = join(parseFileUrl(backup.url), packKey(CLUSTER, pack))
+    const whole = readFileSync(path)
+    await compactPack(backup.storage, CLUSTER, pack, (ordinal) => ordinal >= deadFrames)
+    renameSync(path, `${path}~`)
+    writeFileSync(path, whole)
+    sparse.set(path, `${path}~`)
+  }
+  return sparse
+}
+
+test('packs that are replaced by sparse ones in mid-restore are read again', async () => {
+  for (const [seed, at] of [
+    [21, 0.01],
+    [22, 0.3],
+    [23, 0.6],
+  ] as const) {
+    const pages = [4000, 3000, ...Array.from({ length: 200 }, (_, file) => 1 + (file % 40))]
+    const contents = [9000, 4_000_000, 70_000, 5_000_000]
+    const backup = await makeBackup({ seed, pages, contents, packs: 3, deadFrames: 9 })
+    const sparse = await makeSparse(backup, 9)
+    let bytes = 0
+    const progress = {
+      ...SILENT,
+      advance: (units: number) => {
+        bytes += units
+        if (bytes < backup.record.files.bytes * at) return
+        for (const [path, replacement] of sparse) renameSync(replacement, path)
+        sparse.clear()
+      },
+    }
+    const limits = { batchPages: 2000, writeBackBytes: 4_000_000 }
+    const restored = await restore(backup, { workers: 2, progress, limits })
+    assert.equal(sparse.size, 0)
+    assertWhole(backup, restored, `seed ${seed}, replaced at ${at}`)
+  }
+})
 
 /** What a medium does: bits, sectors of zeros, sectors of something else. */
 function damage(bytes: Buffer, random: (below: number) => number): void {

@@ -9,6 +9,7 @@ import { now, monotonicMs } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
+import { readCondemned } from '../repository/condemned-sets.ts'
 import { packKey } from '../repository/keys.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
 import {
@@ -97,9 +98,9 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     const state = await openState(options, list, pool)
     await verifyRepositoryIdentity(state)
     const identities = await verifySystems(state)
-    verifyRecords(state, list)
+    await verifyRecords(state, list)
     await verifyHolds(state)
-    judgeNamedPacks(state)
+    await judgeNamedPacks(state)
     pool.tell(await verifyPacks(state))
     if (state.book.size > 0) state.budget.lift()
     await verifyMaps(state, dueBackups(state))
@@ -137,6 +138,7 @@ async function openState(
   const { backups } = list
   const chosen = mode.kind === 'backup' ? chooseBackup(list, mode.id, cluster) : backups
   const { memory, damaged } = await readVerifiedMemory(storage, cluster)
+  const condemned = await readCondemned(storage, cluster)
   const inventory = await takeInventory(storage, cluster)
   const startedAt = Math.floor(now().getTime() / 1000)
   const isIncremental = mode.kind === 'incremental'
@@ -159,6 +161,7 @@ async function openState(
     isOneBackup: mode.kind === 'backup',
     wantedBackup: mode.kind === 'backup' ? (chosen[0]?.id ?? mode.id) : undefined,
     inventory,
+    condemned,
     book: new FindingBook(),
     proved: nothingProved(),
     left: { packs: 0, segments: 0, backups: 0 },
@@ -242,7 +245,8 @@ function forgetRemoved({ memory, inventory, cluster, book }: VerifyState): void 
 
 function describe(state: VerifyState): Omit<VerifyReport, 'findings' | 'rebuilt' | 'durationMs'> {
   const { backups, inventory, proved, left, notes } = state
-  const named = new Set(backups.flatMap(({ packs }) => packs.map(({ id }) => id)))
+  const named = new Set<string>()
+  for (const backup of backups) for (const { id } of backup.packs) named.add(id)
   const packs = [...inventory.packs].filter(([id]) => !named.has(id))
   return {
     proved,

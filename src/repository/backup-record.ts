@@ -87,6 +87,11 @@ export interface NamedPack {
   readonly id: string
   /** Its stored size; not told for the pack that this record itself lies in. */
   readonly bytes?: number
+  /**
+   * When it was first written, ISO 8601 by the server's clock; carried from record to record.
+   * Older records lack it.
+   */
+  readonly since?: string
 }
 
 export interface BackupTablespace {

@@ -24,6 +24,11 @@ export interface CondemnedSet {
   readonly packs: readonly string[]
   /** Keys of everything else: WAL, pins. */
   readonly keys: readonly string[]
+  /**
+   * Ids of packs that stay and lose their dead frames (docs/design/repacking.md): nobody may put
+   * frames into them. Backups go on to refer to what their base refers to.
+   */
+  readonly repacked?: readonly string[]
 }
 
 export interface CondemnedSets {
@@ -38,7 +43,7 @@ export interface Condemned {
   readonly unreadable: readonly string[]
   hasBackup(backupId: string): boolean
   hasPack(packId: string): boolean
-  /** Any object, packs and records included. */
+  /** Any object, packs and records included, also packs that are about to lose frames. */
   hasKey(key: string): boolean
 }
 
@@ -104,6 +109,7 @@ export function joinSets(cluster: string, { sets, unreadable }: CondemnedSets): 
   const packs = new Set(sets.flatMap((set) => set.packs))
   const keys = new Set(sets.flatMap((set) => set.keys))
   for (const id of packs) keys.add(packKey(cluster, id))
+  for (const { repacked = [] } of sets) for (const id of repacked) keys.add(packKey(cluster, id))
   for (const id of backups) keys.add(backupKey(cluster, id))
   return {
     unreadable,

@@ -2,8 +2,16 @@
  * Frames as bytes: compression and its inverse (docs/design/repository-format.md,
  * section 3). Synchronous, for worker threads.
  */
+import { Failure } from '../base/failure.ts'
 import { damagedObject } from './envelope.ts'
-import { CODEC_RAW, CODEC_ZSTD, FRAME_BYTES, type FrameEntry, frameHash } from './pack-format.ts'
+import {
+  CODEC_DROPPED,
+  CODEC_RAW,
+  CODEC_ZSTD,
+  FRAME_BYTES,
+  type FrameEntry,
+  frameHash,
+} from './pack-format.ts'
 import { makeZstdContext, type ZstdContext } from './zstd-context.ts'
 
 /** One context per thread and level, made when first needed. */
@@ -62,13 +70,14 @@ export function decodeSharedFrame(
   return decodeUnprovedFrame(key, ordinal, entry, stored)
 }
 
-/** TM1601 unless the stored bytes are those that the index knows. */
+/** TM1602 for a dropped frame, TM1601 unless the stored bytes are those that the index knows. */
 export function proveFrame(
   key: string,
   ordinal: number,
   entry: FrameEntry,
   stored: Uint8Array,
 ): void {
+  if (entry.codec === CODEC_DROPPED) throw droppedFrame(key, ordinal)
   if (stored.length === entry.storedLength && frameHash(stored).equals(entry.hash)) return
   throw damagedObject(key, `frame ${ordinal} is not the one that was written`)
 }
@@ -80,6 +89,7 @@ export function decodeUnprovedFrame(
   entry: FrameEntry,
   stored: Uint8Array,
 ): Uint8Array {
+  if (entry.codec === CODEC_DROPPED) throw droppedFrame(key, ordinal)
   if (entry.codec === CODEC_RAW) return stored
   if (entry.codec !== CODEC_ZSTD) throw damagedObject(key, `frame ${ordinal}: unknown codec`)
   const raw = decompress(key, ordinal, entry, stored)
@@ -100,4 +110,14 @@ function decompress(
   } catch (cause) {
     throw damagedObject(key, `frame ${ordinal} does not decompress`, cause)
   }
+}
+
+/** Whoever asks for it has a reference to it, so it is missing. */
+export function droppedFrame(key: string, ordinal: number): Failure {
+  return new Failure('TM1602', {
+    message: `frame ${ordinal} of ${key} is missing`,
+    because: 'the pack was repacked without it, because no backup seemed to need it any more',
+    fix: 'restore from another backup or repository, heal it (tidemark sync), and report this',
+    details: { key, frame: ordinal },
+  })
 }

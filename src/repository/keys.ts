@@ -65,8 +65,13 @@ export function attemptPrefix(cluster: string, attemptId: string): string {
 }
 
 export function packKey(cluster: string, packId: string): string {
-  const attempt = packId.slice(0, ATTEMPT_ID_LENGTH)
+  const attempt = attemptOfPack(packId)
   return `${attemptPrefix(cluster, attempt)}${packId.slice(ATTEMPT_ID_LENGTH)}.pack`
+}
+
+/** The attempt that wrote a pack. */
+export function attemptOfPack(packId: string): string {
+  return packId.slice(0, ATTEMPT_ID_LENGTH)
 }
 
 /** The pack id in a pack's key, or undefined for another key. */

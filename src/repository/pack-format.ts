@@ -6,6 +6,7 @@
  */
 import { hash } from 'node:crypto'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { Failure } from '../base/failure.ts'
 import { damagedObject } from './envelope.ts'
 
 export const PAGE_BYTES = 8192
@@ -34,6 +35,11 @@ export type FrameKind = (typeof FRAME_KINDS)[keyof typeof FRAME_KINDS]
 
 export const CODEC_RAW = 0
 export const CODEC_ZSTD = 1
+/** Of a sparse pack: the frame was there, and nothing of it is stored any more. */
+export const CODEC_DROPPED = 255
+
+/** Flag of the header: frames of the pack were dropped. */
+const SPARSE = 2
 
 /** Pages (or, for kind content, chunks of 128 KiB) of one file in a frame. */
 export interface FrameExtent {
@@ -54,12 +60,27 @@ export interface FrameEntry {
   readonly extents: readonly FrameExtent[]
 }
 
-export function encodePackHeader(packId: string): Buffer {
+export function encodePackHeader(packId: string, form: 'whole' | 'sparse' = 'whole'): Buffer {
   const header = Buffer.alloc(PACK_HEADER_BYTES)
   header.write(MAGIC, 0, 'latin1')
   header.write(packId, 8, 'hex')
+  header.writeUInt32LE(form === 'sparse' ? SPARSE : 0, 24)
   header.writeUInt8(PAGES_PER_FRAME, 28)
   return header
+}
+
+/** Of a header that parsePackIndex() has proved. */
+export function isSparseHeader(header: Uint8Array): boolean {
+  return flagsOf(header) === SPARSE
+}
+
+function flagsOf(header: Uint8Array): number {
+  return Buffer.from(header.buffer, header.byteOffset, header.byteLength).readUInt32LE(24)
+}
+
+/** What stays in the index of a sparse pack of a frame that is dropped. */
+export function dropFrame(entry: FrameEntry): FrameEntry {
+  return { ...entry, codec: CODEC_DROPPED, storedLength: 0, extents: [] }
 }
 
 export function frameHash(stored: Uint8Array): Buffer {
@@ -173,6 +194,17 @@ export function parsePackIndex(
   if (head.toString('latin1', 0, 8) !== MAGIC || head.toString('hex', 8, 24) !== packId) {
     throw damagedObject(key, 'it is another pack than its name says')
   }
+  if (![0, SPARSE].includes(flagsOf(head))) throw unknownFlags(key)
+  const frames = readIndex(key, storedIndex, trailerBytes)
+  for (const { codec, storedLength } of frames) {
+    if (codec !== CODEC_DROPPED) continue
+    if (storedLength === 0 && isSparseHeader(head)) continue
+    throw damagedObject(key, 'its index says of frames that they are dropped, and still stored')
+  }
+  return frames
+}
+
+function readIndex(key: string, storedIndex: Uint8Array, trailerBytes: Uint8Array): FrameEntry[] {
   try {
     const rawLength = Buffer.from(trailerBytes).readUInt32LE(12)
     const raw = zstdDecompressSync(storedIndex, { maxOutputLength: Math.max(rawLength, 1) })
@@ -181,6 +213,15 @@ export function parsePackIndex(
     // The hash holds: it was written so.
     throw damagedObject(key, 'its index cannot be read', cause)
   }
+}
+
+function unknownFlags(key: string): Failure {
+  return new Failure('TM1504', {
+    message: `the pack ${key} is of a kind that is not known here`,
+    because: 'its header has flags that this version of Tidemark does not know',
+    fix: 'use the version of Tidemark that wrote it, or a later one',
+    details: { key },
+  })
 }
 
 function decodeIndex(raw: Buffer): FrameEntry[] {

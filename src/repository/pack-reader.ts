@@ -1,7 +1,12 @@
 /**
  * Reads packs: the index once, then frames by ordinal. Every byte handed out was proved
  * by the hashes of the index, and the index by the trailer.
+ *
+ * A pack may be replaced under its key by the same pack without its dead frames
+ * (docs/design/repacking.md). A reader goes by the index that it has read: what it reads out of
+ * the new object does not hold, and the pack is opened again, once, before that is damage.
  */
+import { isFailure } from '../base/failure.ts'
 import { copiesOf } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { damagedObject, missingObject } from './envelope.ts'
@@ -9,7 +14,9 @@ import { decodeFrame, decodeSharedFrame, decodeUnprovedFrame, proveFrame } from 
 import { packKey } from './keys.ts'
 import { openPackCopies } from './pack-copies.ts'
 import {
+  CODEC_DROPPED,
   type FrameEntry,
+  isSparseHeader,
   PACK_HEADER_BYTES,
   PACK_TRAILER_BYTES,
   parsePackIndex,
@@ -20,20 +27,25 @@ export interface PackReader {
   readonly key: string
   readonly packId: string
   readonly sizeBytes: number
+  /** Frames of it were dropped: it is smaller than what was written first. */
+  readonly isSparse: boolean
+  /** Dropped ones too. */
   readonly frames: readonly FrameEntry[]
-  /** One frame, proved and decompressed. */
+  /** True where the frame exists and was not dropped. */
+  holdsFrame(ordinal: number): boolean
+  /** One frame, proved and decompressed; TM1602 when it was dropped. */
   readFrame(ordinal: number): Promise<Uint8Array>
   /**
    * The stored bytes of frames [first, first + count), in one ranged read, in `into` where
    * that is given (of storedLength() bytes). Hand them to decodeStored() one by one: so a
-   * caller decides how much is in memory.
+   * caller decides how much is in memory. TM1601 when the pack ends before: ask reopen().
    */
   readStored(first: number, count: number, into?: Uint8Array): Promise<Uint8Array>
   /** Bytes of frames [first, first + count) as they are stored. */
   storedLength(first: number, count: number): number
   /**
-   * Proves and decompresses frame `ordinal` out of readStored(first, …). The result holds
-   * until the next frame is decoded on this thread.
+   * Proves and decompresses frame `ordinal` out of readStored(first, …) of this reader. The
+   * result holds until the next frame is decoded on this thread. After TM1601 ask reopen().
    */
   decodeStored(ordinal: number, first: number, stored: Uint8Array): Uint8Array
   /**
@@ -41,6 +53,11 @@ export interface PackReader {
    * fingerprint, and asks decodeStored() which object is damaged when one differs.
    */
   decodeUnproved(ordinal: number, first: number, stored: Uint8Array): Uint8Array
+  /**
+   * For what did not hold: a reader of the pack as it is now, or undefined when it was not
+   * replaced since this one was opened, so that what was found is damage.
+   */
+  reopen(): Promise<PackReader | undefined>
   /** The stored bytes of one frame, proved, from whichever repository has them. */
   readCopy(ordinal: number): Promise<FrameCopy>
   /** The repository that it was opened in does not answer any more: open it again. */
@@ -55,6 +72,13 @@ export interface FrameCopy {
 
 type ReadRange = (offset: number, length: number, into?: Uint8Array) => Promise<Uint8Array>
 
+interface Place {
+  readonly storage: Storage
+  readonly cluster: string
+  readonly packId: string
+  readonly neededBy: string
+}
+
 /**
  * Opens a pack and proves its index; TM1602 when it is missing, TM1601 when damaged. Of
  * storages that are read as one, the first that has it whole.
@@ -65,17 +89,25 @@ export async function openPack(
   packId: string,
   neededBy = 'a backup',
 ): Promise<PackReader> {
-  if (copiesOf(storage).length === 1) return await openAlone(storage, cluster, packId, neededBy)
-  const open = async (copy: Storage) => await openAlone(copy, cluster, packId, neededBy)
-  return await openPackCopies(storage, packKey(cluster, packId), open)
+  const place = { storage, cluster, packId, neededBy }
+  if (copiesOf(storage).length === 1) return await openAlone(place)
+  return await openPackCopies(storage, packKey(cluster, packId), async (copy) => {
+    return await openAlone({ ...place, storage: copy })
+  })
 }
 
-async function openAlone(
-  storage: Storage,
-  cluster: string,
-  packId: string,
-  neededBy: string,
-): Promise<PackReader> {
+async function openAlone(place: Place): Promise<OpenPack> {
+  try {
+    return await openOnce(place)
+  } catch (error) {
+    // Size, trailer and index may be those of two objects.
+    if (!isFailure(error, 'TM1601')) throw error
+    return await openOnce(place)
+  }
+}
+
+async function openOnce(place: Place): Promise<OpenPack> {
+  const { storage, cluster, packId, neededBy } = place
   const key = packKey(cluster, packId)
   const sizeBytes = await storage.size(key)
   if (sizeBytes === undefined) throw missingObject(key, neededBy)
@@ -93,56 +125,121 @@ async function openAlone(
   const header = await read(0, PACK_HEADER_BYTES)
   const index = await read(trailer.indexOffset, trailer.indexStoredLength)
   const frames = parsePackIndex(key, packId, header, index, trailerBytes)
-  return makeReader(key, packId, sizeBytes, frames, read)
-}
-
-function makeReader(
-  key: string,
-  packId: string,
-  sizeBytes: number,
-  frames: readonly FrameEntry[],
-  read: ReadRange,
-): PackReader {
-  const entryAt = (ordinal: number): FrameEntry => {
-    const entry = frames[ordinal]
-    if (entry === undefined) throw damagedObject(key, `it has no frame ${ordinal}`)
-    return entry
-  }
-  const bytesOf = (ordinal: number, first: number, stored: Uint8Array): Uint8Array => {
-    const { offset, storedLength: length } = entryAt(ordinal)
-    const start = offset - entryAt(first).offset
-    return stored.subarray(start, start + length)
-  }
-  const storedLength = (first: number, count: number): number => {
-    const last = entryAt(first + count - 1)
-    return last.offset + last.storedLength - entryAt(first).offset
-  }
-  const reader: PackReader = {
-    key,
-    packId,
+  return new OpenPack(place, {
     sizeBytes,
     frames,
-    isAway: false,
-    async readFrame(ordinal) {
-      const entry = entryAt(ordinal)
-      return decodeFrame(key, ordinal, entry, await read(entry.offset, entry.storedLength))
-    },
-    storedLength,
-    async readStored(first, count, into) {
-      return await read(entryAt(first).offset, storedLength(first, count), into)
-    },
-    decodeStored(ordinal, first, stored) {
-      return decodeSharedFrame(key, ordinal, entryAt(ordinal), bytesOf(ordinal, first, stored))
-    },
-    decodeUnproved(ordinal, first, stored) {
-      return decodeUnprovedFrame(key, ordinal, entryAt(ordinal), bytesOf(ordinal, first, stored))
-    },
-    async readCopy(ordinal) {
-      const entry = entryAt(ordinal)
-      const stored = await read(entry.offset, entry.storedLength)
-      proveFrame(key, ordinal, entry, stored)
-      return { reader, stored }
-    },
+    isSparse: isSparseHeader(header),
+    trailer: Uint8Array.from(trailerBytes),
+    read,
+  })
+}
+
+interface Opened {
+  readonly sizeBytes: number
+  readonly frames: readonly FrameEntry[]
+  readonly isSparse: boolean
+  /** Its hash tells versions of a pack apart. */
+  readonly trailer: Uint8Array
+  readonly read: ReadRange
+}
+
+class OpenPack implements PackReader {
+  readonly key: string
+  readonly packId: string
+  readonly sizeBytes: number
+  readonly isSparse: boolean
+  readonly frames: readonly FrameEntry[]
+  readonly isAway = false
+  readonly trailer: Uint8Array
+  readonly #place: Place
+  readonly #read: ReadRange
+  /** The pack as it was found when this reader met bytes of a newer one. */
+  #successor: OpenPack | undefined
+
+  constructor(place: Place, { sizeBytes, frames, isSparse, trailer, read }: Opened) {
+    this.key = packKey(place.cluster, place.packId)
+    this.packId = place.packId
+    this.sizeBytes = sizeBytes
+    this.isSparse = isSparse
+    this.frames = frames
+    this.trailer = trailer
+    this.#place = place
+    this.#read = read
   }
-  return reader
+
+  holdsFrame(ordinal: number): boolean {
+    const entry = this.frames[ordinal]
+    return entry !== undefined && entry.codec !== CODEC_DROPPED
+  }
+
+  async readFrame(ordinal: number): Promise<Uint8Array> {
+    if (this.#successor !== undefined) return await this.#successor.readFrame(ordinal)
+    try {
+      return await this.#readFrame(ordinal)
+    } catch (error) {
+      if (!isFailure(error, 'TM1601')) throw error
+      const successor = await this.reopen()
+      if (successor === undefined) throw error
+      return await successor.readFrame(ordinal)
+    }
+  }
+
+  async #readFrame(ordinal: number): Promise<Uint8Array> {
+    const entry = this.#entryAt(ordinal)
+    const stored = await this.#read(entry.offset, entry.storedLength)
+    return decodeFrame(this.key, ordinal, entry, stored)
+  }
+
+  storedLength(first: number, count: number): number {
+    const last = this.#entryAt(first + count - 1)
+    return last.offset + last.storedLength - this.#entryAt(first).offset
+  }
+
+  async readStored(first: number, count: number, into?: Uint8Array): Promise<Uint8Array> {
+    return await this.#read(this.#entryAt(first).offset, this.storedLength(first, count), into)
+  }
+
+  decodeStored(ordinal: number, first: number, stored: Uint8Array): Uint8Array {
+    const bytes = this.#bytesOf(ordinal, first, stored)
+    return decodeSharedFrame(this.key, ordinal, this.#entryAt(ordinal), bytes)
+  }
+
+  decodeUnproved(ordinal: number, first: number, stored: Uint8Array): Uint8Array {
+    const bytes = this.#bytesOf(ordinal, first, stored)
+    return decodeUnprovedFrame(this.key, ordinal, this.#entryAt(ordinal), bytes)
+  }
+
+  async reopen(): Promise<OpenPack | undefined> {
+    const opened = await openAlone(this.#place)
+    if (Buffer.from(opened.trailer).equals(this.trailer)) return undefined
+    this.#successor = opened
+    return opened
+  }
+
+  async readCopy(ordinal: number): Promise<FrameCopy> {
+    if (this.#successor !== undefined) return await this.#successor.readCopy(ordinal)
+    try {
+      const entry = this.#entryAt(ordinal)
+      const stored = await this.#read(entry.offset, entry.storedLength)
+      proveFrame(this.key, ordinal, entry, stored)
+      return { reader: this, stored }
+    } catch (error) {
+      if (!isFailure(error, 'TM1601')) throw error
+      const successor = await this.reopen()
+      if (successor === undefined) throw error
+      return await successor.readCopy(ordinal)
+    }
+  }
+
+  #entryAt(ordinal: number): FrameEntry {
+    const entry = this.frames[ordinal]
+    if (entry === undefined) throw damagedObject(this.key, `it has no frame ${ordinal}`)
+    return entry
+  }
+
+  #bytesOf(ordinal: number, first: number, stored: Uint8Array): Uint8Array {
+    const { offset, storedLength } = this.#entryAt(ordinal)
+    const start = offset - this.#entryAt(first).offset
+    return stored.subarray(start, start + storedLength)
+  }
 }

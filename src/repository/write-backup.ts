@@ -6,6 +6,7 @@ import { Failure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { BackupRecord } from './backup-record.ts'
 import { encodeEnvelope, missingObject } from './envelope.ts'
+import { findSparsePacks } from './judge-pack-size.ts'
 import { backupKey, packKey, packPrefix, parsePackKey } from './keys.ts'
 import type { PackSummary } from './pack-writer.ts'
 
@@ -25,7 +26,7 @@ export async function listPacks(storage: Storage, cluster: string): Promise<Map<
 
 /**
  * Creates the record. `written` are the packs of this run, whose sizes must be exactly
- * what was written; older ones must exist. `raw` are the record's bytes, as they stand in
+ * what was written; older ones must exist, and may have become sparse since they were seen. `raw` are the record's bytes, as they stand in
  * the last frame of the attempt's last pack.
  */
 export async function publishBackup(
@@ -38,14 +39,19 @@ export async function publishBackup(
   for (const { id } of record.packs) {
     if (!seen.has(id)) throw missingObject(packKey(record.cluster, id), `backup ${record.id}`)
   }
-  for (const { id, bytes } of [...record.packs, ...written]) {
-    if (bytes !== undefined && seen.get(id) !== bytes) {
-      throw new Failure('TM1601', {
-        message: `the pack ${packKey(record.cluster, id)} has not the size that was written`,
-        because: `${bytes} bytes were written, ${seen.get(id) ?? 0} are there`,
-        fix: 'check the storage of the repository, then run the backup again',
-      })
-    }
+  const own = new Set(written.map(({ id }) => id))
+  const differ = [...record.packs, ...written].filter(
+    ({ id, bytes }) => bytes !== undefined && seen.get(id) !== bytes,
+  )
+  const older = differ.map(({ id }) => id).filter((id) => !own.has(id))
+  const sparse = await findSparsePacks(storage, record.cluster, older)
+  for (const { id, bytes } of differ) {
+    if (sparse.has(id)) continue
+    throw new Failure('TM1601', {
+      message: `the pack ${packKey(record.cluster, id)} has not the size that was written`,
+      because: `${bytes} bytes were written, ${seen.get(id) ?? 0} are there`,
+      fix: 'check the storage of the repository, then run the backup again',
+    })
   }
   const key = backupKey(record.cluster, record.id)
   await storage.write(key, encodeEnvelope('RECD', raw), { createOnly: true })

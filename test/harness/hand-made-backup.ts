@@ -51,6 +51,8 @@ export interface Layout {
   /** Bytes of each other file. */
   readonly contents: readonly number[]
   readonly packs: number
+  /** So many frames that nothing needs come first in every pack, for repacking. */
+  readonly deadFrames?: number
 }
 
 /** Random numbers of a seed: [0, below). */
@@ -72,6 +74,11 @@ export async function makeBackup(layout: Layout): Promise<HandMadeBackup> {
   const storage = await openStorage({ url })
   await createRepository(storage, new Date(0))
   const packs = await openPacks(storage, layout.packs)
+  for (let pack = 0; pack < layout.packs; pack++) {
+    for (let frame = 0; frame < (layout.deadFrames ?? 0); frame++) {
+      packs.add(pack, FRAME_KINDS.content, Buffer.alloc(5000 + frame, frame + 1), 1)
+    }
+  }
   const files = makeFiles(layout, random)
   const entries: FileEntry[] = ['base', 'base/1', 'log'].map((path) => {
     return { path, kind: 'directory', mode: 0o700 }

@@ -98,8 +98,18 @@ export class SimulatedCluster {
   }
 }
 
+/** So lately that files may be left unread. */
+const BEGAN_AT = Date.now() - 6 * 86_400_000
+let secondsPassed = 0
+
+/** Later with every answer, so that backups have an order. */
+function tellTime(): Date {
+  secondsPassed++
+  return new Date(BEGAN_AT + secondsPassed * 1000)
+}
+
 function answer(text: string, directory: string): Row[] {
-  const at = new Date('2026-01-03T00:00:00Z')
+  const at = tellTime()
   if (text.includes('FROM pg_settings')) return [{ name: 'data_directory', setting: directory }]
   if (text.includes('pg_file_settings')) return []
   if (text.includes('pg_try_advisory_lock')) return [{ locked: true }]

@@ -61,8 +61,8 @@ def read_record(root, key):
 def read_pack(root, key, pack_id):
     """The frames of a pack (3) as (codec, stored bytes, raw length, hash)."""
     pack = memoryview(pathlib.Path(root, key).read_bytes())
-    header = b'TMPACK01' + bytes.fromhex(pack_id) + bytes(4)
-    need(pack[:28] == header and pack[-8:] == b'TMPACKND', f'{key}: not a whole pack')
+    headers = [b'TMPACK01' + bytes.fromhex(pack_id) + bytes([flags, 0, 0, 0]) for flags in (0, 2)]
+    need(pack[:28] in headers and pack[-8:] == b'TMPACKND', f'{key}: not a whole pack')
     offset, stored_length, raw_length, digest = struct.unpack_from('<QII32s', pack[-64:])
     index = pack[offset:offset + stored_length]
     need(sha256([pack[:64], index, pack[-64:-48]]) == digest, f'{key}: its index is damaged')

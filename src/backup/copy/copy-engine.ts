@@ -36,6 +36,7 @@ export class CopyEngine {
     const baseLeaves = makeLeafReader(compared, setup.cluster, 'the backup compared with')
     this.#copier = new PageCopier(this.#packs, this.#leaves, baseLeaves, {
       verifyChecksums: setup.verifyChecksums,
+      oldPacks: setup.oldPacks,
     })
   }
 

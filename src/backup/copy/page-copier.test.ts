@@ -40,6 +40,7 @@ async function backUp(
   const leaves = new LeafStore(packs)
   const copier = new PageCopier(packs, leaves, makeLeafReader(storage, 'main', 'a test'), {
     verifyChecksums: false,
+    oldPacks: new Set(),
   })
   const fd = openSync(location, 'r')
   let result: PagesResult | undefined

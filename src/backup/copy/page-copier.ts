@@ -2,7 +2,8 @@
  * Copies the pages of relation files into frames: read, check, compare, compress.
  *
  * Invariant: a page is left out only when all of its bytes are zero, or its fingerprint
- * equals that of the same page of the same file in the backup compared with.
+ * equals that of the same page of the same file in the backup compared with, where it does
+ * not lie in a pack that has grown too old.
  *
  * Hot path: no object per page, one copy only where the pages of a frame are not
  * neighbours in the read buffer.
@@ -48,6 +49,7 @@ const PATIENT_BAD_PAGES = 256
 
 export interface PageCopierOptions {
   readonly verifyChecksums: boolean
+  readonly oldPacks: ReadonlySet<string>
 }
 
 /** What is known of one page of the leaf under way. */
@@ -107,12 +109,13 @@ export class PageCopier {
       const wanted = Math.min(LEAF_PAGES, piece.pages - leafStart)
       const baseReference = piece.base[number]
       const base = baseReference && (await this.#readBaseLeaf(baseReference))
-      const draft = new LeafDraft(base, wanted)
+      const draft = new LeafDraft(base, wanted, this.#options.oldPacks)
       const read = await this.#copyLeaf(piece, fd, leafStart, wanted, draft, badPages)
       pages += read
       if (read > 0) leafDigests.push(draft.digest(read))
       storedPages += draft.storedPages
-      if (read > 0 && baseReference !== undefined && draft.equalsBase(read)) {
+      const isKept = baseReference !== undefined && !this.#options.oldPacks.has(baseReference.pack)
+      if (read > 0 && isKept && draft.equalsBase(read)) {
         references[number] = baseReference
         for (const pack of base?.packs ?? []) usedPacks.add(pack)
       } else if (read > 0) {
@@ -182,7 +185,9 @@ export class PageCopier {
       if (got > 0) {
         const scan = this.#scan(piece, fd, first, got, draft.baseFingerprints(read), badPages)
         draft.setFingerprints(read, scan.fingerprints)
-        await this.#store(piece, first, read, got, scan.flags.slice(), draft)
+        const flags = scan.flags.slice()
+        draft.storeOldAgain(read, flags)
+        await this.#store(piece, first, read, got, flags, draft)
       }
       read += got
       if (got < pages) break
@@ -327,6 +332,8 @@ function readBadPagesAgain(fd: number, into: Uint8Array, first: number, scan: Pa
 /** One leaf under way: where its pages lie, as far as it is known. */
 class LeafDraft {
   readonly #base: Leaf | undefined
+  /** Runs of the base that lie in packs that are too old. */
+  readonly #old: readonly PageRun[]
   readonly #fingerprints: BigUint64Array
   /** Per page: index into #packs, FROM_FRAME while it waits, IS_ZERO. */
   readonly #pack: Int32Array
@@ -341,8 +348,9 @@ class LeafDraft {
   /** The base's run that the last kept page lies in: pages are kept in ascending order. */
   #baseRun = 0
 
-  constructor(base: Leaf | undefined, pages: number) {
+  constructor(base: Leaf | undefined, pages: number, oldPacks: ReadonlySet<string>) {
     this.#base = base
+    this.#old = base === undefined ? [] : base.runs.filter((run) => liesIn(base, run, oldPacks))
     this.#fingerprints = new BigUint64Array(pages)
     this.#pack = new Int32Array(pages)
     this.#frame = new Uint32Array(pages)
@@ -354,6 +362,16 @@ class LeafDraft {
     if (base === undefined || from >= base.pageCount) return undefined
     const { buffer, byteOffset } = base.fingerprints
     return new Uint8Array(buffer, byteOffset + from * 8, (base.pageCount - from) * 8)
+  }
+
+  /** Pages from `from` on that are unchanged and lie in old packs count as changed. */
+  storeOldAgain(from: number, flags: Uint8Array): void {
+    for (const { first, count } of this.#old) {
+      const end = Math.min(first + count - from, flags.length)
+      for (let page = Math.max(first - from, 0); page < end; page++) {
+        flags[page] = (flags[page] as number) & ~PAGE_UNCHANGED
+      }
+    }
   }
 
   setFingerprints(from: number, bytes: Uint8Array): void {
@@ -430,6 +448,10 @@ class LeafDraft {
       },
     }
   }
+}
+
+function liesIn({ packs }: Leaf, { pack }: PageRun, some: ReadonlySet<string>): boolean {
+  return pack !== ZERO_RUN && some.has(packs[pack] as string)
 }
 
 export interface DraftedLeaf {

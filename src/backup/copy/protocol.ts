@@ -26,6 +26,8 @@ export interface CopySetup {
   readonly comparedIn: readonly number[]
   readonly compressionLevel: number
   readonly verifyChecksums: boolean
+  /** Pages and leaves in these packs are stored again. */
+  readonly oldPacks: ReadonlySet<string>
 }
 
 export interface WorkerSetup extends CopySetup {

@@ -76,6 +76,7 @@ export class Portion {
   readonly #frames: ReadonlyMap<string, Frame>
   readonly #memory: FrameMemory
   readonly #proof: Proof
+  readonly #readers = new Set<PackReader>()
   #stored: Uint8Array = NOTHING
   #current: Frame | undefined
   #raw: Uint8Array = NOTHING
@@ -102,6 +103,7 @@ export class Portion {
     const groups: { reader: PackReader; frames: Frame[] }[] = []
     for (const [pack, frames] of Map.groupBy(this.#frames.values(), ({ pack }) => pack)) {
       const reader = await openPack(pack)
+      this.#readers.add(reader)
       for (const group of groupFrames(frames)) groups.push({ reader, frames: group })
     }
     const lengths = groups.map(({ reader, frames }) => reader.storedLength(...spanOf(frames)))
@@ -115,6 +117,11 @@ export class Portion {
       for (const frame of frames) Object.assign(frame, { reader, first, stored })
       at += length
     }
+  }
+
+  /** By whose indexes it was read. */
+  get readers(): ReadonlySet<PackReader> {
+    return this.#readers
   }
 
   /**

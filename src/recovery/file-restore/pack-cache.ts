@@ -35,11 +35,32 @@ export class PackCache {
     }
     this.#packs.delete(packId)
     this.#packs.set(packId, pack)
+    this.#forget(packId)
+    return pack
+  }
+
+  /**
+   * After something that was read by these readers did not hold: true when one of the packs was
+   * replaced since, so that it is worth reading again.
+   */
+  async refresh(readers: Iterable<PackReader>): Promise<boolean> {
+    let isReplaced = false
+    for (const reader of readers) {
+      // What was read ahead may be older than what others have found since.
+      const known = this.#packs.get(reader.packId)
+      const now = known === reader ? await reader.reopen() : known
+      if (known !== undefined && now === undefined) continue
+      isReplaced = true
+      if (now !== undefined) this.#packs.set(reader.packId, now)
+    }
+    return isReplaced
+  }
+
+  #forget(current: string): void {
     for (const [oldest, { frames }] of this.#packs) {
-      if (this.#frames <= KEPT_FRAMES || oldest === packId) break
+      if (this.#frames <= KEPT_FRAMES || oldest === current) break
       this.#packs.delete(oldest)
       this.#frames -= frames.length
     }
-    return pack
   }
 }

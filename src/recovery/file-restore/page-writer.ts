@@ -15,6 +15,12 @@ import { type BatchFile, PIECE_FIELDS } from './messages.ts'
 /** 512 KiB: what was measured fastest lies between 256 KiB and 1 MiB. */
 export const STAGE_PAGES = 64
 
+export interface Mark {
+  readonly length: number
+  /** The last piece, which may have grown since. */
+  readonly last: readonly number[]
+}
+
 export class PageWriter {
   readonly #kernel: PageKernel
   readonly #handles: FileHandles
@@ -67,13 +73,14 @@ export class PageWriter {
     this.#pages = 0
   }
 
-  /** Where the pieces end now, to come back to when what follows has to be written again. */
-  mark(): readonly number[] {
-    return [this.#pieces.length, ...this.#pieces.slice(-PIECE_FIELDS)]
+  /** Where rewind() leads back to: what was flushed up to here. */
+  mark(): Mark {
+    const { length } = this.#pieces
+    return { length, last: this.#pieces.slice(-PIECE_FIELDS) }
   }
 
-  /** Forgets pages that wait, and pieces since the mark; what was written stays written. */
-  rollback([length = 0, ...last]: readonly number[]): void {
+  /** Forgets what was added since; the same pages are added once more. */
+  rewind({ length, last }: Mark): void {
     this.#pages = 0
     this.#pieces.length = length
     this.#pieces.splice(length - last.length, last.length, ...last)

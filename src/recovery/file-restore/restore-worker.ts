@@ -5,7 +5,7 @@
  * It never fsyncs: the main thread does, for whole file systems (restore-files.ts).
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { Failure, toFailureMessage } from '../../base/failure.ts'
+import { Failure, isFailure, toFailureMessage } from '../../base/failure.ts'
 import { createPageKernel } from '../../postgres/page-kernel.ts'
 import { damagedObject } from '../../repository/envelope.ts'
 import { packKey } from '../../repository/keys.ts'
@@ -15,7 +15,7 @@ import { openStorage } from '../../storage/open-storage.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { ContentWriter } from './content-writer.ts'
 import { FileHandles } from './file-handles.ts'
-import { FrameMemory, type FrameUse, MAX_FRAMES, Portion, type Proof } from './frame-source.ts'
+import { FrameMemory, type FrameUse, MAX_FRAMES, Portion } from './frame-source.ts'
 import {
   type BatchFile,
   type FromWorker,
@@ -24,15 +24,23 @@ import {
   type WorkerSettings,
 } from './messages.ts'
 import { PackCache } from './pack-cache.ts'
-import { PageWriter, STAGE_PAGES } from './page-writer.ts'
+import { type Mark, PageWriter, STAGE_PAGES } from './page-writer.ts'
 
 /** Reads first, in its turn, while others run; then runs without waiting for anything. */
 interface Step {
   readonly load?: () => Promise<void>
   /** The answer to the task, from its last step. */
   readonly run: () => FromWorker | undefined
-  /** The same from copies in other repositories, where these can mend the error. */
-  readonly again?: (error: unknown) => Step | undefined
+  /**
+   * After load() or run() failed with TM1601: true when a pack was replaced meanwhile, and all
+   * is read again, so that run() may be called once more.
+   */
+  readonly reload?: () => Promise<boolean>
+  /**
+   * After any failure of the repository: true when all was read again, frame by frame, from
+   * whichever repository has it. Only where there are several.
+   */
+  readonly copy?: () => Promise<boolean>
 }
 
 class RestoreWorker {
@@ -86,46 +94,43 @@ class RestoreWorker {
         if (frames.size > MAX_FRAMES) break
         uses.push({ pack, ordinal })
       }
+      let portion = new Portion(uses, this.#memory, 'pages')
       const part = runs.subarray(from, to)
       const isLast = to >= runs.length
-      const write = (portion: Portion): FromWorker | undefined => {
+      let mark: Mark | undefined
+      const run = (): FromWorker | undefined => {
+        mark ??= this.#pages.mark()
         bytes += using(portion, () => this.#writePages(portion, uses, part))
         return isLast ? done(bytes, this.#pages.takePieces()) : undefined
       }
-      yield this.#makeStep('pages', () => uses, write)
+      const begin = (): Portion => {
+        if (mark !== undefined) this.#pages.rewind(mark)
+        portion = new Portion(uses, this.#memory, 'pages')
+        return portion
+      }
+      const reload = async (): Promise<boolean> => {
+        if (!(await this.#packs.refresh(portion.readers))) return false
+        await this.#load(begin())
+        return true
+      }
+      const copy = async (): Promise<boolean> => await this.#loadCopies(begin())
+      yield { load: async () => await this.#load(portion), run, reload, copy }
       from = to
     }
   }
 
-  /** `rest`: the uses that are still to come when it is asked. */
-  #makeStep(
-    proof: Proof,
-    rest: () => readonly FrameUse[],
-    run: (portion: Portion) => FromWorker | undefined,
-  ): Step {
-    const open = async (id: string) => await this.#packs.open(id)
-    const portion = new Portion(rest(), this.#memory, proof)
-    const step = { load: async () => await portion.load(open), run: () => run(portion) }
-    if (!this.#hasCopies) return step
-    const again = (error: unknown): Step | undefined => {
-      if (!isOfRepository(error, proof)) return undefined
-      const copies = new Portion(rest(), this.#memory, proof)
-      return { load: async () => await copies.loadCopies(open), run: () => run(copies) }
-    }
-    return { ...step, again }
+  async #load(portion: Portion): Promise<void> {
+    await portion.load(async (id) => await this.#packs.open(id))
+  }
+
+  /** False where there is one repository alone. */
+  async #loadCopies(portion: Portion): Promise<boolean> {
+    if (!this.#hasCopies) return false
+    await portion.loadCopies(async (id) => await this.#packs.open(id))
+    return true
   }
 
   #writePages(portion: Portion, uses: readonly FrameUse[], runs: Uint32Array): number {
-    const mark = this.#pages.mark()
-    try {
-      return this.#writeUses(portion, uses, runs)
-    } catch (error) {
-      this.#pages.rollback(mark)
-      throw error
-    }
-  }
-
-  #writeUses(portion: Portion, uses: readonly FrameUse[], runs: Uint32Array): number {
     let bytes = 0
     for (const [number, use] of uses.entries()) {
       const [, , slot = 0, count = 0, file = 0, page = 0, fingerprint = 0] = runs.subarray(
@@ -154,19 +159,36 @@ class RestoreWorker {
     yield { run: () => writing.next(EMPTY_FRAME).value ?? undefined }
     for (let from = 0; from < chunks.length; from += MAX_FRAMES) {
       const uses = chunks.slice(from, from + MAX_FRAMES)
-      let written = 0
-      const write = (portion: Portion): FromWorker | undefined => {
+      let portion = new Portion(uses, this.#memory, 'frames')
+      // Proved before it is written: what failed was not taken yet.
+      let taken = 0
+      let isWriting = false
+      const run = (): FromWorker | undefined => {
         let answer: FromWorker | undefined
         using(portion, () => {
-          for (const use of uses.slice(written)) {
+          for (const use of uses.slice(taken)) {
             const raw = portion.next(use)
-            written++
+            taken++
+            isWriting = true
             answer = writing.next(raw).value ?? undefined
+            isWriting = false
           }
         })
         return answer
       }
-      yield this.#makeStep('frames', () => uses.slice(written), write)
+      const reload = async (): Promise<boolean> => {
+        if (isWriting || !(await this.#packs.refresh(portion.readers))) return false
+        portion = new Portion(uses.slice(taken), this.#memory, 'frames')
+        await this.#load(portion)
+        return true
+      }
+      const copy = async (): Promise<boolean> => {
+        // A file that is wrong although each of its frames was proved is wrong everywhere.
+        if (isWriting) return false
+        portion = new Portion(uses.slice(taken), this.#memory, 'frames')
+        return await this.#loadCopies(portion)
+      }
+      yield { load: async () => await this.#load(portion), run, reload, copy }
     }
   }
 
@@ -225,37 +247,37 @@ function describe(error: unknown): FromWorker {
   return { kind: 'crashed', error: text }
 }
 
-/** `failed`: how its load ended badly. What cannot be read or proved is looked for elsewhere. */
-async function finish(
-  step: Step,
-  failed: { readonly error: unknown } | undefined,
-): Promise<FromWorker | undefined> {
-  let error = failed?.error
-  if (failed === undefined) {
-    try {
-      return step.run()
-    } catch (thrown) {
-      error = thrown
-    }
-  }
-  const again = step.again?.(error)
-  if (again === undefined) throw error
-  await again.load?.()
-  return again.run()
-}
-
-/**
- * Missing, damaged or unreachable; not that a file cannot be written here, nor one that is
- * wrong although each of its frames was proved.
- */
-function isOfRepository(error: unknown, proof: Proof): boolean {
-  if (!(error instanceof Failure) || error.code === 'TM1217') return false
-  return proof === 'pages' || error.code !== 'TM1218'
-}
-
 interface Loading {
   readonly step: Step
   readonly loaded: Promise<void>
+}
+
+/**
+ * What does not hold may be of a pack that was replaced: it is read once more. What is missing,
+ * damaged or out of reach here is looked for in the other repositories.
+ */
+async function runStep({ step, loaded }: Loading): Promise<FromWorker | undefined> {
+  try {
+    return await runOrReload(step, loaded)
+  } catch (error) {
+    if (!isOfRepository(error) || (await step.copy?.()) !== true) throw error
+    return step.run()
+  }
+}
+
+async function runOrReload(step: Step, loaded: Promise<void>): Promise<FromWorker | undefined> {
+  try {
+    await loaded
+    return step.run()
+  } catch (error) {
+    if (!isFailure(error, 'TM1601') || (await step.reload?.()) !== true) throw error
+    return step.run()
+  }
+}
+
+/** Not that a file cannot be written here. */
+function isOfRepository(error: unknown): boolean {
+  return error instanceof Failure && error.code !== 'TM1217'
 }
 
 /** Steps in the order of their tasks. A message waits in the port until it is taken. */
@@ -284,12 +306,9 @@ class Pipeline {
         })
         continue
       }
-      const loaded = await current.loaded.then(
-        () => undefined,
-        (error: unknown) => ({ error }),
-      )
+      await current.loaded.catch(() => {})
       next = this.#begin()
-      const answer = await finish(current.step, loaded)
+      const answer = await runStep(current)
       if (answer !== undefined) this.#port.postMessage(answer)
     }
   }

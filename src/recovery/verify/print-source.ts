@@ -3,7 +3,7 @@
  * kept them, else by reading and decoding the frame here. What was used last is kept.
  */
 import type { FailureMessage } from '../../base/failure.ts'
-import { toFailureMessage } from '../../base/failure.ts'
+import { isFailure, toFailureMessage } from '../../base/failure.ts'
 import { damagedObject } from '../../repository/envelope.ts'
 import { packKey } from '../../repository/keys.ts'
 import { FRAME_KINDS, type FrameEntry, PAGE_BYTES } from '../../repository/pack-format.ts'
@@ -20,7 +20,8 @@ const KEPT_INDEX_FRAMES = 32_768
 const MAX_READ_FRAMES = 32
 
 export interface KnownPack {
-  readonly reader: PackReader
+  /** Another one once the pack was found replaced. */
+  reader: PackReader
   readonly prints: PackPrints
 }
 
@@ -66,10 +67,27 @@ export class PrintSource {
   }
 
   /** The decoded frame, in memory that holds until the next one is decoded. */
-  async readFrame({ reader }: KnownPack, frame: number): Promise<Uint8Array> {
-    const stored = await reader.readStored(frame, 1)
-    this.bytesRead += stored.length
-    return reader.decodeStored(frame, frame, stored)
+  async readFrame(known: KnownPack, frame: number): Promise<Uint8Array> {
+    const read = async (): Promise<Uint8Array> => {
+      const stored = await known.reader.readStored(frame, 1)
+      this.bytesRead += stored.length
+      return known.reader.decodeStored(frame, frame, stored)
+    }
+    try {
+      return await read()
+    } catch (error) {
+      if (!(await this.#isReplaced(known, error))) throw error
+      return await read()
+    }
+  }
+
+  /** True when what did not hold may do so now: the pack was replaced since it was opened. */
+  async #isReplaced(known: KnownPack, error: unknown): Promise<boolean> {
+    if (!isFailure(error, 'TM1601')) return false
+    const now = await known.reader.reopen()
+    if (now === undefined) return false
+    known.reader = now
+    return true
   }
 
   /**
@@ -77,28 +95,48 @@ export class PrintSource {
    * `onDamage` and stays unknown.
    */
   async fill(
-    { reader, prints }: KnownPack,
+    known: KnownPack,
     ordinals: readonly number[],
     onDamage: (frame: number, failure: FailureMessage) => void,
   ): Promise<void> {
-    const missing = ordinals.filter((ordinal) => prints.known[ordinal] === 0)
+    const missing = ordinals.filter((ordinal) => known.prints.known[ordinal] === 0)
     for (const group of groupNeighbours(missing)) {
-      const first = group[0] as number
-      const stored = await reader.readStored(first, (group.at(-1) as number) - first + 1)
-      this.bytesRead += stored.length
-      for (const ordinal of group) {
-        try {
-          const entry = reader.frames[ordinal] as FrameEntry
-          const raw = reader.decodeStored(ordinal, first, stored)
-          if (raw.length === entry.slots * PAGE_BYTES) {
-            this.#printer.fill(prints, ordinal, entry, raw)
-          }
-        } catch (error) {
-          if (!isDamage(error)) throw error
-          onDamage(ordinal, toFailureMessage(error))
-        }
+      try {
+        await this.#fillGroup(known, group)
+      } catch (error) {
+        if (!isDamage(error)) throw error
+        // One by one: which frames hold, in the pack as it is now.
+        for (const ordinal of group) await this.#fillOne(known, ordinal, onDamage)
       }
     }
+  }
+
+  async #fillGroup(known: KnownPack, group: readonly number[]): Promise<void> {
+    const first = group[0] as number
+    const stored = await known.reader.readStored(first, (group.at(-1) as number) - first + 1)
+    this.bytesRead += stored.length
+    for (const ordinal of group) {
+      this.#print(known, ordinal, known.reader.decodeStored(ordinal, first, stored))
+    }
+  }
+
+  async #fillOne(
+    known: KnownPack,
+    ordinal: number,
+    onDamage: (frame: number, failure: FailureMessage) => void,
+  ): Promise<void> {
+    if (known.prints.known[ordinal] !== 0) return
+    try {
+      this.#print(known, ordinal, await this.readFrame(known, ordinal))
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      onDamage(ordinal, toFailureMessage(error))
+    }
+  }
+
+  #print({ reader, prints }: KnownPack, ordinal: number, raw: Uint8Array): void {
+    const entry = reader.frames[ordinal] as FrameEntry
+    if (raw.length === entry.slots * PAGE_BYTES) this.#printer.fill(prints, ordinal, entry, raw)
   }
 
   #forget(current: string): void {

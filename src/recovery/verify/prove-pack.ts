@@ -28,14 +28,36 @@ export async function provePack(
     const faults = [{ pack, frame: undefined, failure }]
     return { frames: 0, pages: 0, bytes: 0, faults, records: [], prints: undefined }
   }
+  const answer = await proveFrames(reader, printer)
+  if (answer.faults.length === 0) return answer
+  const now = await reopen(reader)
+  return now === undefined ? answer : await proveFrames(now, printer)
+}
+
+/** The pack as it is now, if it was replaced since; a missing one was damaged all the same. */
+async function reopen(reader: PackReader): Promise<PackReader | undefined> {
+  try {
+    return await reader.reopen()
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return undefined
+  }
+}
+
+/** Dropped frames are no fault of the pack: a map that needs one tells of it. */
+async function proveFrames(reader: PackReader, printer: PagePrinter): Promise<PackAnswer> {
+  const { packId: pack } = reader
   const prints = makePrints(reader.frames.length)
   const faults: Fault[] = []
   const records: RecordFrame[] = []
+  let frames = 0
   let pages = 0
   for (const { first, count } of groupFrames(reader)) {
     const stored = await readGroup(reader, first, count, faults)
     for (let ordinal = first; stored !== undefined && ordinal < first + count; ordinal++) {
       const entry = reader.frames[ordinal] as FrameEntry
+      if (!reader.holdsFrame(ordinal)) continue
+      frames++
       try {
         const raw = reader.decodeStored(ordinal, first, stored)
         requireShape(reader.key, ordinal, entry, raw)
@@ -50,7 +72,7 @@ export async function provePack(
       }
     }
   }
-  return { frames: reader.frames.length, pages, bytes: reader.sizeBytes, faults, records, prints }
+  return { frames, pages, bytes: reader.sizeBytes, faults, records, prints }
 }
 
 /**

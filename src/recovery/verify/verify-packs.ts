@@ -1,6 +1,7 @@
 /** The phase of the packs: every due pack is proved whole, oldest proof first. */
 import { toFailureMessage } from '../../base/failure.ts'
 import { damagedObject, missingObject } from '../../repository/envelope.ts'
+import { findSparsePacks } from '../../repository/judge-pack-size.ts'
 import { backupKey, holdKey, packKey } from '../../repository/keys.ts'
 import { orderByAge } from './budget.ts'
 import type { Knowledge, PackAnswer, PackTask } from './messages.ts'
@@ -11,8 +12,19 @@ import { addFault, countObject, isDue, type VerifyState } from './verify-state.t
 /** Of prints that wait for the maps: 16 million pages, 128 GiB. */
 const KEPT_PRINT_BYTES = 136 * 1024 * 1024
 
-/** Packs that a record names and that are missing, or have not the size that was written. */
-export function judgeNamedPacks(state: VerifyState): void {
+/**
+ * Packs that a record names and that are missing, or have another size than was written and are
+ * not sparse: which frames those have dropped is a matter of the maps.
+ */
+export async function judgeNamedPacks(state: VerifyState): Promise<void> {
+  const { storage, cluster, inventory, chosen } = state
+  const named = chosen.flatMap(({ packs }) => packs)
+  const differ = named.filter(({ id, bytes }) => {
+    const size = inventory.packs.get(id)
+    return size !== undefined && bytes !== undefined && bytes !== size
+  })
+  const ids = [...new Set(differ.map(({ id }) => id))]
+  const sparse = new Set((await findSparsePacks(storage, cluster, ids)).keys())
   for (const backup of state.chosen) {
     for (const { id, bytes } of backup.packs) {
       const size = state.inventory.packs.get(id)
@@ -20,7 +32,7 @@ export function judgeNamedPacks(state: VerifyState): void {
       if (size === undefined) {
         const failure = toFailureMessage(missingObject(key, `backup ${backup.id}`))
         addFault(state, { pack: id, frame: undefined, failure }).backups.add(backup.id)
-      } else if (bytes !== undefined && bytes !== size) {
+      } else if (bytes !== undefined && bytes !== size && !sparse.has(id)) {
         const because = `it has ${size} bytes, and ${bytes} were written`
         const failure = toFailureMessage(damagedObject(key, because))
         addFault(state, { pack: id, frame: undefined, failure }).backups.add(backup.id)
@@ -82,7 +94,8 @@ function takeAnswer(state: VerifyState, pack: string, answer: PackAnswer): void 
   for (const { backupId } of answer.records) {
     const record = backupKey(cluster, backupId)
     const isUnderWay = holds.includes(holdKey(cluster, backupId))
-    if (!records.includes(record) && !isUnderWay) missesRecord(state, backupId, key)
+    const isExpected = !isUnderWay && !state.condemned.hasBackup(backupId)
+    if (!records.includes(record) && isExpected) missesRecord(state, backupId, key)
   }
   if (answer.faults.length > 0) return
   proved.packs++
@@ -99,7 +112,10 @@ function isStillThere(
   return backups.some(({ packs }) => packs.some(({ id }) => id === pack))
 }
 
-/** The pack says that there was such a backup; nothing that is under way is called so. */
+/**
+ * The pack says that there was such a backup; nothing that is under way is called so, and of one
+ * that expired the pack says it no more.
+ */
 export function missesRecord(state: VerifyState, backupId: string, witness: string): void {
   const key = backupKey(state.cluster, backupId)
   const failure = toFailureMessage(missingObject(key, `the copy of the record in ${witness}`))

@@ -12,8 +12,10 @@ import {
   type SystemIdentity,
   systemKey,
 } from '../../repository/system-identity.ts'
+import { openPack } from '../../repository/pack-reader.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { isDamage } from './prove-pack.ts'
+import { holdsRecord } from './rebuild-catalogue.ts'
 import { missesRecord } from './verify-packs.ts'
 import { addFailure, countObject, type VerifyState } from './verify-state.ts'
 
@@ -130,7 +132,7 @@ function mendIdentity(failure: Failure, major: number | undefined): Failure {
 }
 
 /** The readable ones were proved by reading them. */
-export function verifyRecords(state: VerifyState, { damaged }: BackupList): void {
+export async function verifyRecords(state: VerifyState, { damaged }: BackupList): Promise<void> {
   const { cluster, inventory, memory, chosen, wantedBackup } = state
   for (const { id } of chosen) {
     const key = backupKey(cluster, id)
@@ -147,8 +149,23 @@ export function verifyRecords(state: VerifyState, { damaged }: BackupList): void
   const present = new Set(inventory.records)
   for (const [id, { recordPack }] of memory.backups) {
     if (present.has(backupKey(cluster, id))) continue
-    if (inventory.packs.has(recordPack)) missesRecord(state, id, packKey(cluster, recordPack))
+    if (await isMissed(state, id, recordPack)) missesRecord(state, id, packKey(cluster, recordPack))
     else memory.backups.delete(id)
+  }
+}
+
+/** Expiry takes the copy of the record out of its pack, so a copy that is there is witness. */
+async function isMissed(
+  { storage, cluster, inventory, condemned }: VerifyState,
+  backupId: string,
+  recordPack: string,
+): Promise<boolean> {
+  if (!inventory.packs.has(recordPack) || condemned.hasBackup(backupId)) return false
+  try {
+    return await holdsRecord(await openPack(storage, cluster, recordPack), backupId)
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return true
   }
 }
 

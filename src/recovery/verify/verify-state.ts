@@ -3,6 +3,7 @@ import type { Failure } from '../../base/failure.ts'
 import { toFailureMessage } from '../../base/failure.ts'
 import type { Progress } from '../../base/progress.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
+import type { Condemned } from '../../repository/condemned-sets.ts'
 import { packKey } from '../../repository/keys.ts'
 import type { VerifiedMemory } from '../../repository/verified-memory.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -58,6 +59,8 @@ export interface VerifyState {
   readonly isOneBackup: boolean
   readonly wantedBackup: string | undefined
   readonly inventory: Inventory
+  /** What an expiry under way removes, or one that was interrupted: seen after the records. */
+  readonly condemned: Condemned
   readonly book: FindingBook
   readonly proved: Proved
   readonly left: Left
