@@ -326,7 +326,7 @@ function addRestore(program: Command, run: RunAction): void {
     .option('--pg-bin <dir>', 'where the PostgreSQL programs are, for --start')
     .option('--owner <user>', 'who the files shall belong to, when run by root')
     .option('--preload <libraries>', 'shared_preload_libraries that replay needs, in a copy')
-    .option('--repository <name>', REPOSITORY)
+    .option('--repository <name>', 'only from this repository (default: the nearest that is whole)')
     .option('--workers <count>', 'writers (default: one more than processors, at most 4)')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
