@@ -195,5 +195,13 @@ async function findSystem(
     if (found !== undefined) return found
   }
   const { onlySystemIdentifier } = await import('./only-system.ts')
-  return await onlySystemIdentifier(cluster, storages[0] as Storage)
+  let refusal: unknown
+  for (const storage of storages) {
+    try {
+      return await onlySystemIdentifier(cluster, storage)
+    } catch (error) {
+      refusal ??= error
+    }
+  }
+  throw refusal
 }

@@ -6,6 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createRepository } from '../../src/repository/repository.ts'
+import { ensureFirstKey } from '../../src/repository/unlock.ts'
 import { openStorage, type StorageSpecification } from '../../src/storage/open-storage.ts'
 import { type PostgresServer, startPostgres } from '../harness/postgres-server.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
@@ -24,7 +25,7 @@ export interface BackupReport {
 
 export interface FixtureOptions {
   /** Beside `local`, which is a directory: directories by name, or S3. */
-  readonly others: Readonly<Record<string, StorageSpecification | 'directory'>>
+  readonly others: Readonly<Record<string, StorageSpecification | 'directory' | 'encrypted'>>
   readonly required?: readonly string[]
 }
 
@@ -62,6 +63,10 @@ export class SeveralRepositories {
 
   #describe(name: string): string {
     const other = this.#options.others[name] ?? 'directory'
+    if (other === 'encrypted') {
+      const encryption = { keyFile: `${this.root(name)}.key` }
+      return JSON.stringify({ url: `file://${this.root(name)}`, encryption })
+    }
     if (other === 'directory') return JSON.stringify({ url: `file://${this.root(name)}` })
     return JSON.stringify({ url: other.url, ...other.s3 })
   }
@@ -70,6 +75,18 @@ export class SeveralRepositories {
   async create(name: string): Promise<void> {
     await createRepository(await openStorage({ url: `file://${this.root(name)}` }), new Date())
     this.giveToServer(this.root(name))
+  }
+
+  /** The same, encrypted by a key file beside it. */
+  async createEncrypted(name: string): Promise<void> {
+    const bytes = Buffer.alloc(32, name)
+    const keyFile = `${this.root(name)}.key`
+    writeFileSync(keyFile, bytes, { mode: 0o600 })
+    const storage = await openStorage({ url: `file://${this.root(name)}` })
+    await createRepository(storage, new Date(), true)
+    const secret = { kind: 'key-file', bytes, where: 'a test' } as const
+    await ensureFirstKey(storage, { secret, label: 'first', createdAt: new Date() })
+    for (const path of [keyFile, this.root(name)]) this.giveToServer(path)
   }
 
   giveToServer(path: string): void {
@@ -144,6 +161,7 @@ export async function protectServerBySeveral(
   await scene.create('local')
   for (const [name, other] of Object.entries(options.others)) {
     if (other === 'directory') await scene.create(name)
+    else if (other === 'encrypted') await scene.createEncrypted(name)
     else await createRepository(await openStorage(other), new Date())
   }
   return scene
