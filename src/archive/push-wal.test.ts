@@ -291,7 +291,7 @@ test('another server is refused and not stored', async () => {
   assert.deepEqual(keysOf(), [])
 })
 
-test('another repository takes the file too or is told of; other content there refuses it', async () => {
+test('another repository takes the file or is told of; other content refuses it', async () => {
   const others = [await newStorage(new Map()), openMemoryStorage()]
   const path = await put(segmentName(), buildSegment())
   const pushed = await pushWalFile({ storages: [storage], others, cluster: 'main', path })

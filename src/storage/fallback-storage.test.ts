@@ -156,9 +156,10 @@ test('for those who only bridge an absence, damage and absence are those of the 
   const whole = await fill({ k: 'v' })
   const damaged = openFallbackStorage([new Failing('a:', 'TM1601'), whole], 'away')
   await assert.rejects(damaged.read('k'), (error) => isFailure(error, 'TM1601'))
-  assert.equal(await openFallbackStorage([openMemoryStorage(), whole], 'away').read('k'), undefined)
-  const away = openFallbackStorage([new Failing('a:', 'TM1509'), whole], 'away')
-  assert.deepEqual(await away.read('k'), bytes('v'))
+  const absent = openFallbackStorage([openMemoryStorage(), whole], 'away')
+  assert.equal(await absent.read('k'), undefined)
+  const bridged = openFallbackStorage([new Failing('a:', 'TM1509'), whole], 'away')
+  assert.deepEqual(await bridged.read('k'), bytes('v'))
 })
 
 test('nothing is written to several that are read as one', async () => {
