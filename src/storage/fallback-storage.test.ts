@@ -152,7 +152,7 @@ test('a listing goes on without one that fails, says it, and fails when all do',
   }
 })
 
-test('for those who only bridge an absence, damage and absence are those of the first', async () => {
+test('who only bridges an absence takes damage and absence from the first', async () => {
   const whole = await fill({ k: 'v' })
   const damaged = openFallbackStorage([new Failing('a:', 'TM1601'), whole], 'away')
   await assert.rejects(damaged.read('k'), (error) => isFailure(error, 'TM1601'))
