@@ -112,7 +112,7 @@ async function takeInto(
   }
 }
 
-function parseLabels(texts: readonly string[]): Record<string, string> {
+export function parseLabels(texts: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     texts.map((text) => {
       const match = /^([A-Za-z0-9_.-]+)=(.*)$/s.exec(text)

@@ -11,12 +11,14 @@ import {
 import { unlockStorage } from '../../config/unlock-storage.ts'
 import type { RecoveryAction } from '../../recovery/format-recovery-settings.ts'
 import { findPostgresPrograms } from '../../recovery/find-postgres.ts'
+import { holdInSources } from '../../recovery/hold-restore.ts'
 import { describeLeftOut, describePassedOver } from '../../recovery/open-sources.ts'
 import { formatTarget, parseTarget } from '../../recovery/parse-target.ts'
 import type { RestorePlan } from '../../recovery/plan-restore.ts'
 import { parseTablespaceMapping } from '../../recovery/plan-tablespaces.ts'
 import {
   executeRestore,
+  type PreparedRestore,
   prepareRestore,
   type RestoreOptions,
   type RestoreResult,
@@ -59,11 +61,7 @@ export async function runRestore(
     return 0
   }
   if (!context.json) announce(context, prepared.plan, request)
-  const restored = await executeRestore(prepared, context.progress, context.signal)
-  const started =
-    options.start === true
-      ? await startRecovery(prepared, options.pgBin, context.progress, context.signal)
-      : undefined
+  const { restored, started } = await runHeld(context, prepared, options)
   context.progress.end()
   if (context.json) context.terminal.printJson(resultJson(restored, request, started))
   else {
@@ -72,6 +70,24 @@ export async function runRestore(
     printResult(context, restored, request, started, pgCtl)
   }
   return 0
+}
+
+/** The server that is started fetches WAL too, so that the hold stays until it has recovered. */
+async function runHeld(
+  { progress, signal, terminal }: CommandContext,
+  prepared: PreparedRestore,
+  { start, pgBin }: RestoreCommandOptions,
+) {
+  const hold = await holdInSources(prepared.sources.specification, prepared.record)
+  try {
+    for (const note of hold.notes) terminal.remark(`note: ${note}`)
+    const restored = await executeRestore(prepared, progress, signal)
+    const started =
+      start === true ? await startRecovery(prepared, pgBin, progress, signal) : undefined
+    return { restored, started }
+  } finally {
+    await hold.release()
+  }
 }
 
 const ACTIONS: readonly RecoveryAction[] = ['promote', 'pause', 'shutdown']
