@@ -36,6 +36,7 @@ import {
   scaleShape,
   TEN_TERABYTES,
 } from './large-cluster.ts'
+import { WriteGroup } from '../../src/storage/write-group.ts'
 import { SinkPool } from './sink-pool.ts'
 
 const [stage = '', directory = '', factor = '1'] = process.argv.slice(2)
@@ -113,7 +114,8 @@ async function backUp(id: string, digit: string, earlier: boolean): Promise<void
 async function loadNewest(): Promise<LoadedBase> {
   const { backups } = await listBackups(storage, CLUSTER)
   const backup = backups.at(-1) as BackupRecord
-  return await loadBase(storage, { backup, trustStatus: true }, NOTHING_CONDEMNED)
+  const group = new WriteGroup([{ storage, required: true }], () => {})
+  return await loadBase(group, [0], { backup, trustStatus: true }, new Map())
 }
 
 function namePacks(used: ReadonlySet<string>, own: readonly string[]): NamedPack[] {

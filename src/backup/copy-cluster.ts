@@ -135,6 +135,7 @@ async function runCopy(
   const setup = {
     cluster: options.cluster,
     attemptId: context.attemptId,
+    comparedIn: context.comparedIn,
     compressionLevel: compressionLevelOf(options),
     verifyChecksums: context.control.dataChecksumVersion !== 0,
     oldPacks,
@@ -148,6 +149,7 @@ async function runCopy(
         progress.advance(bytes)
       },
       onResult: (result) => results.add(result),
+      onDropped: (target, failure) => context.targets.noteFailure(target, failure),
       signal: context.signal,
     },
     plan.bytesToRead,
@@ -190,7 +192,7 @@ function vanished(path: string): Failure {
 export function openOwnPacks(context: BackupContext, workers: number): PackWriter {
   const { options, attemptId } = context
   return new PackWriter({
-    storage: options.storage,
+    storage: context.targets.group.writers,
     cluster: options.cluster,
     attemptId,
     firstSequence: workers,

@@ -9,14 +9,16 @@
 import { isFailure } from '../base/failure.ts'
 import { keepHeapSmall } from '../base/heap.ts'
 import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
-import type { Condemned } from '../repository/condemned-sets.ts'
+import { type Condemned, NOTHING_CONDEMNED } from '../repository/condemned-sets.ts'
 import { findSparsePacks } from '../repository/judge-pack-size.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { WriteGroup } from '../storage/write-group.ts'
 import type { ChosenBase } from './choose-base.ts'
 import { BaseList } from './base-list.ts'
 import { chooseOldPacks } from './choose-old-packs.ts'
+import { openComparedStorage } from './compared-storage.ts'
 import { type BasePieces, type Lookup, packsOf, readBasePieces } from './write-metadata.ts'
 
 export interface LoadedBase {
@@ -26,7 +28,7 @@ export interface LoadedBase {
   readonly pieces: BasePieces
   /** Stored sizes of all packs of the cluster, as they are now. */
   readonly packSizes: ReadonlyMap<string, number>
-  /** Those of the base that may be referred to. */
+  /** Those of the base that may be referred to: whole, and not expiring, wherever the base is. */
   readonly usablePacks: ReadonlySet<string>
   /** Those that have grown too old: what lies in them is stored again. */
   readonly oldPacks: ReadonlySet<string>
@@ -50,25 +52,33 @@ export interface PackAgeLimit {
   readonly leastBudgetBytes?: number
 }
 
+/** `comparedIn`: the members of the group that hold the base, the nearest first. */
 export async function loadBase(
-  storage: Storage,
+  group: WriteGroup,
+  comparedIn: readonly number[],
   chosen: ChosenBase | undefined,
-  condemned: Condemned,
+  condemned: ReadonlyMap<number, Condemned>,
   age?: PackAgeLimit,
 ): Promise<LoadedBase> {
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
-    const packSizes = await listPacks(storage, backup.cluster)
-    const there = await findThere(storage, backup, packSizes, condemned)
+    const listings = await group.gather(async (target, number) => {
+      const sizes = await listPacks(target, backup.cluster)
+      const expiring = condemned.get(number) ?? NOTHING_CONDEMNED
+      return { sizes, there: await findThere(target, backup, sizes, expiring) }
+    }, comparedIn)
+    const there = [...listings.values()].map((listing) => listing.there)
+    const packSizes = listings.values().next().value?.sizes ?? new Map<string, number>()
+    const storage = openComparedStorage(group, comparedIn)
     const oldPacks =
       age === undefined
         ? NOTHING.oldPacks
         : chooseOldPacks(backup, packSizes, age.at, age.maxAgeMs, age.leastBudgetBytes)
-    const present = there.packs.difference(oldPacks)
+    const present = findCommonPacks(there).difference(oldPacks)
     keepHeapSmall(backup.files.entries)
     const list = new BaseList(backup.files.entries, {
-      isThere: (entry) => isThere(entry, there),
+      isThere: (entry) => there.every((target) => isThere(entry, target)),
       mayBeCompared: (entry) => mayBeCompared(entry, oldPacks),
       mayRefer: (pack) => present.has(pack),
     })
@@ -83,6 +93,12 @@ export async function loadBase(
     const note = `${what}, everything is stored anew: ${error.message}`
     return { ...NOTHING, notes: [note] }
   }
+}
+
+/** What one of the targets has lost counts as lost: it is stored anew, in all. */
+function findCommonPacks([first, ...others]: readonly PacksThere[]): ReadonlySet<string> {
+  const packs = [...(first?.packs ?? [])]
+  return new Set(packs.filter((id) => others.every((other) => other.packs.has(id))))
 }
 
 interface PacksThere {

@@ -8,11 +8,12 @@ import { formatLsn, formatSegmentName, segmentNumber, type Timeline } from '../p
 import { parseRelationPath } from '../postgres/relation-path.ts'
 import type { BackupRecord, DamagedPages, NamedPack } from '../repository/backup-record.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
-import type { PackWriter } from '../repository/pack-writer.ts'
+import type { PackSummary, PackWriter } from '../repository/pack-writer.ts'
 import { encodeBackupRecord } from '../repository/write-backup.ts'
 import { archiveBackupWal, type BackupWalOptions } from './archive-backup-wal.ts'
 import { type BackupContext, sizesOf, waitLimitOf } from './backup-context.ts'
 import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mode.ts'
+import { openComparedStorage } from './compared-storage.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
 import { publishHeld } from './publish-held.ts'
@@ -39,14 +40,14 @@ export async function publish(
   copy: ClusterCopy,
   companions: Companions,
 ): Promise<BackupRecord> {
-  const { session, options, progress, signal } = context
+  const { session, progress, signal } = context
   signal.throwIfAborted()
   progress.phase('ending the backup')
   const tablespaceNames = await readTablespaceNames(session)
   const stopped = await stopBackup(session, context.version)
   const timeline = await requireSameServer(context, stopped)
   const wal = walOptions(context, started, stopped, timeline)
-  const segments = await archiveBackupWal(wal, progress, signal)
+  const segments = await archiveBackupWal(wal, context.targets.group, progress, signal)
   progress.phase('writing the record')
   const { raw: rawNames, unknown } = await companions.names.read()
   const names = copy.damage.length === 0 ? [] : parseRelationNames(rawNames)
@@ -55,8 +56,28 @@ export async function publish(
   const { record, raw } = await writeRecord(context, copy, facts, companions)
   signal.throwIfAborted()
   const written = [...copy.workerPacks, ...companions.packs.packs]
-  context.notes.push(...(await publishHeld(options.storage, record, raw, written)))
+  await publishEverywhere(context, record, raw, written)
   return record
+}
+
+/**
+ * One target after the other, the required ones first. Each is published by its own proof: one
+ * that has not the base has not its packs either, and none that sync or a restore could tell
+ * from it. What was published stays, whatever happens elsewhere.
+ */
+async function publishEverywhere(
+  { targets, base, comparedIn, notes }: BackupContext,
+  record: BackupRecord,
+  raw: Uint8Array,
+  written: readonly PackSummary[],
+): Promise<void> {
+  for (const target of targets.inOrderOfNeed()) {
+    if (base !== undefined && !comparedIn.includes(target)) continue
+    const isStored = await targets.group.attempt(target, async (storage) => {
+      notes.push(...(await publishHeld(storage, record, raw, written)))
+    })
+    if (isStored) targets.noteStored(target)
+  }
 }
 
 function unknownNames(databases: readonly string[]): string {
@@ -105,7 +126,6 @@ function walOptions(
 ): BackupWalOptions {
   const { options, control, facts, session } = context
   return {
-    storage: options.storage,
     cluster: options.cluster,
     systemIdentifier: String(control.systemIdentifier),
     dataDirectory: facts.dataDirectory,
@@ -136,7 +156,7 @@ async function writeRecord(
   facts: BackupFacts,
   companions: Companions,
 ): Promise<{ record: BackupRecord; raw: Uint8Array }> {
-  const { storage } = context.options
+  const storage = openComparedStorage(context.targets.group, context.comparedIn)
   const { base, packs } = companions
   const files = await writeFileList(copy.entries, packs, base.pieces)
   const relationNames = await writeRelationNames(facts.rawNames, packs, storage, base)

@@ -192,6 +192,15 @@ const cluster = z
           'Names of the repositories that take the backups and the WAL of this cluster. All of the file when left out.',
         examples: [['local']],
       }),
+    required: z
+      .array(z.string())
+      .min(1)
+      .optional()
+      .meta({
+        description:
+          'Those of the repositories that must have taken a backup or a WAL file before it counts. The first one when left out: another one that is away is left out, said so, and caught up by `sync`. A required one that is away keeps WAL in `pg_wal` until it is back.',
+        examples: [['local', 'offsite']],
+      }),
     wal: wal.optional(),
     retention: retention(
       'What is kept; the rest is removed by `tidemark expire --apply`. A backup stays as long as one rule keeps it; the newest one and pinned ones always stay. Without it nothing expires.',

@@ -14,11 +14,12 @@ import type { BackupRecord, FileEntry, LeafReference } from '../repository/backu
 import { readFileList } from '../repository/file-list.ts'
 import type { Leaf } from '../repository/page-map.ts'
 import { type LeafReader, makeLeafReader } from '../repository/read-leaves.ts'
+import { listenToFallback, type PassedOverListener } from '../storage/fallback-storage.ts'
 import { openStorage, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type Batch, BatchBuilder } from './file-restore/batch.ts'
 import { FileChecksums } from './file-restore/file-checksums.ts'
-import type { Owner } from './file-restore/messages.ts'
+import type { Owner, WorkerSettings } from './file-restore/messages.ts'
 import { interrupted, type RestorePool, WorkerPool } from './file-restore/worker-pool.ts'
 import { runSync } from './sync-file-systems.ts'
 
@@ -39,6 +40,8 @@ export interface RestoreFilesOptions {
   readonly placeOf: (entry: FileEntry) => string | undefined
   /** Every regular file that was written, in order of the file list. */
   readonly onFile: (file: RestoredFile) => void | Promise<void>
+  /** Objects, and frames of them, that had to be taken from another repository. */
+  readonly onPassedOver?: PassedOverListener
 }
 
 export interface RestoredFile {
@@ -53,6 +56,15 @@ const WRITE_BACK_BYTES = 1024 * 1024 * 1024
 /** Small, so that the workers begin soon: 256 MiB. */
 const FIRST_BATCH_PAGES = 32_768
 
+function openWorkers(
+  settings: WorkerSettings,
+  { workers, onPassedOver }: RestoreFilesOptions,
+): RestorePool {
+  const pool = new WorkerPool(settings, workers)
+  if (onPassedOver !== undefined) pool.onPassedOver = onPassedOver
+  return pool
+}
+
 /** Returns the bytes of all files. Failures: TM1217, TM1218, TM1601, TM1602, TM15xx. */
 export async function restoreFiles(options: RestoreFilesOptions): Promise<number> {
   const storage = await openStorage(options.storage)
@@ -64,7 +76,8 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     dataDirectory,
     owner,
   }
-  const pool = options.openPool?.() ?? new WorkerPool(settings, options.workers)
+  const pool = options.openPool?.() ?? openWorkers(settings, options)
+  if (options.onPassedOver !== undefined) listenToFallback(storage, options.onPassedOver)
   const interrupt = (): void => {
     pool.fail(interrupted())
   }

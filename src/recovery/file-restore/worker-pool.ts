@@ -3,6 +3,7 @@
  */
 import { Worker } from 'node:worker_threads'
 import { Failure, fromFailureMessage } from '../../base/failure.ts'
+import type { PassedOverListener } from '../../storage/fallback-storage.ts'
 import type { Batch } from './batch.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.ts'
 import { TaskQueues } from './task-queues.ts'
@@ -30,6 +31,8 @@ export class WorkerPool implements RestorePool {
   #wake: (() => void) | undefined
   #onResult: (result: TaskResult) => void = () => {}
   readonly #held = new Map<Worker, number>()
+  /** Hears of what a worker had to take from another repository. */
+  onPassedOver: PassedOverListener = () => {}
   #ended = 0
 
   constructor(settings: WorkerSettings, count: number) {
@@ -134,6 +137,9 @@ export class WorkerPool implements RestorePool {
       case 'ended':
         this.#ended++
         break
+      case 'passed-over':
+        this.onPassedOver(message.event)
+        return
       case 'failed':
         this.fail(fromFailureMessage(message.failure))
         return
