@@ -46,12 +46,6 @@ const data = join(directory, 'data')
 const specification = { url: `file://${repository}` }
 const storage = await openStorage(specification)
 const SEGMENT_BLOCKS = 131_072
-const NOTHING_CONDEMNED = {
-  unreadable: [],
-  hasBackup: () => false,
-  hasPack: () => false,
-  hasKey: () => false,
-}
 
 async function make(): Promise<void> {
   await createRepository(storage, new Date())
