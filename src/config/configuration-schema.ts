@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { Failure } from '../base/failure.ts'
 import { isClusterName } from '../repository/keys.ts'
 import { assertStorageUrl, isS3Url } from '../storage/open-storage.ts'
+import { isPackAge } from './pack-age.ts'
 import { isBandwidth } from './resolve-storage.ts'
 
 const NAME_RULE = '1 to 63 of a-z, 0-9, _ and -, beginning with a letter'
@@ -159,6 +160,15 @@ const cluster = z
         examples: [['local']],
       }),
     wal: wal.optional(),
+    maxPackAge: z
+      .string()
+      .refine(isPackAge, { error: 'an age is a number of days or weeks (90d, 12w), or off' })
+      .optional()
+      .meta({
+        description:
+          'What lies in packs that are older is stored again by the next backups, a part by each (10 % of the stored bytes, or 1 GiB), so that no backup depends on an ancient copy. 90d unless given; `off` stores nothing again.',
+        examples: ['90d', '12w', 'off'],
+      }),
   })
   .meta({ description: 'A PostgreSQL cluster that is protected.' })
 

@@ -48,6 +48,8 @@ export interface ClusterConfiguration {
   readonly password: string | undefined
   readonly repositories: readonly RepositoryConfiguration[]
   readonly walSource: 'archive_command'
+  /** `90d`, `off` */
+  readonly maxPackAge?: string
 }
 
 export function buildConfiguration(path: string, file: ConfigurationFile): Configuration {
@@ -63,6 +65,7 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       password: cluster.password,
       repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
       walSource: cluster.wal?.source ?? 'archive_command',
+      ...(cluster.maxPackAge === undefined ? {} : { maxPackAge: cluster.maxPackAge }),
     })
   }
   return { path, repositories, clusters }

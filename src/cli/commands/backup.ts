@@ -10,6 +10,7 @@ import {
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
 import { unlockStorage } from '../../config/unlock-storage.ts'
+import { parsePackAge } from '../../config/pack-age.ts'
 import { openRepository } from '../../repository/repository.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
@@ -21,6 +22,7 @@ import { explainFull, measureTotals } from './backup/explain-full.ts'
 
 export interface BackupCommandOptions {
   readonly full?: boolean
+  readonly rewrite?: boolean
   readonly label?: readonly string[]
   readonly pin?: boolean
   readonly repository?: string
@@ -40,6 +42,7 @@ export async function runBackup(
   const cluster = chooseCluster(context.configuration(), clusterName)
   const labels = parseLabels(options.label ?? [])
   const workers = parseWorkers(options.workers)
+  if (options.rewrite === true && options.full !== true) throw rewriteAlone()
   const repositories =
     options.repository === undefined
       ? cluster.repositories
@@ -75,12 +78,15 @@ async function backUpInto(
   const storage = await openStorage(specification)
   await openRepository(storage)
   const measured = measureTotals(context.progress)
+  const maxPackAgeMs = parsePackAge(cluster.maxPackAge)
   const request: TakeBackupOptions = {
     storage,
     specification,
     cluster: cluster.name,
     connection: connectionUrl(context, cluster),
     full: options.full === true,
+    rewrite: options.rewrite === true,
+    ...(maxPackAgeMs === undefined ? {} : { maxPackAgeMs }),
     labels: parsed.labels,
     pinned: options.pin === true,
     workers: parsed.workers,
@@ -98,6 +104,14 @@ async function backUpInto(
   } catch (error) {
     throw await explainFull(error, storage, cluster.name, measured.largestTotal())
   }
+}
+
+function rewriteAlone(): Failure {
+  return new Failure('TM1001', {
+    message: '--rewrite goes with --full',
+    because: 'to store everything anew, everything has to be read',
+    fix: 'give both: tidemark backup --full --rewrite',
+  })
 }
 
 function printResult(context: CommandContext, repository: string, result: BackupResult): void {
