@@ -25,7 +25,14 @@ function tell(text: string): void {
 }
 
 async function main(): Promise<void> {
-  const options = parseOptions(process.argv.slice(2))
+  const args = process.argv.slice(2)
+  if (args.includes('--scale')) {
+    const { measureScale } = await import('./scale/measure-scale.ts')
+    const section = await measureScale(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
+  const options = parseOptions(args)
   if ((await runProgram('pgbackrest', ['version']).catch(() => undefined)) === undefined) {
     throw new Error('pgbackrest is not installed: apt-get install pgbackrest')
   }

@@ -19,6 +19,9 @@ export interface Command {
   readonly args: readonly string[]
   readonly runAs: Owner | undefined
   readonly env: Readonly<Record<string, string>>
+  /** Exit statuses that are no failure; 0 unless given. */
+  readonly statuses?: readonly number[]
+  readonly sampleMs?: number
 }
 
 const SAMPLE_MS = 100
@@ -43,7 +46,7 @@ export async function measure(command: Command): Promise<Measurement> {
   let peakPssBytes = 0
   const sampler = setInterval(() => {
     peakPssBytes = Math.max(peakPssBytes, treePssBytes(child.pid ?? 0))
-  }, SAMPLE_MS)
+  }, command.sampleMs ?? SAMPLE_MS)
   const { status, end } = await new Promise<{ status: number | null; end: number }>(
     (resolve, reject) => {
       let ended = 0
@@ -52,7 +55,7 @@ export async function measure(command: Command): Promise<Measurement> {
       child.on('close', (code) => resolve({ status: code, end: ended }))
     },
   ).finally(() => clearInterval(sampler))
-  if (status !== 0) {
+  if (!(command.statuses ?? [0]).includes(status ?? -1)) {
     throw new Error(`${command.program} ${command.args.join(' ')}: status ${status}\n${output}`)
   }
   return { wallSeconds: (end - begin) / 1000, cpuSeconds: childrenSeconds(times), peakPssBytes }

@@ -7,7 +7,9 @@ import {
   countSegments,
   findGaps,
   findPathGaps,
+  findRange,
   findRanges,
+  rangesOnPath,
   timelineOfSegment,
 } from './find-gaps.ts'
 
@@ -49,13 +51,52 @@ test('the segment of a fork belongs to the new timeline, also at its first byte'
   assert.deepEqual(owners, [1, 2, 2, 4, 4])
 })
 
+const rangesOf = (timeline: number) => {
+  const archived = new Map([
+    [1, [range(2n, 3n)]],
+    [2, [range(4n, 4n)]],
+    [3, [range(5n, 5n)]],
+    [4, [range(6n, 6n)]],
+  ])
+  return archived.get(timeline) ?? []
+}
+
+const range = (first: bigint, last: bigint) => ({ first, last })
+
 test('what another timeline holds fills no gap of the path', () => {
-  const archived = new Set(['1-2', '1-3', '2-4', '3-5', '4-6'])
-  const gaps = findPathGaps(path, 2n, 6n, MB, (timeline, segment) =>
-    archived.has(`${timeline}-${segment}`),
-  )
-  assert.deepEqual(gaps, [
+  const archived = rangesOnPath(path, MB, rangesOf)
+  assert.deepEqual(archived, [range(2n, 2n), range(4n, 4n), range(6n, 6n)])
+  assert.deepEqual(findPathGaps(path, 2n, 6n, MB, archived), [
     { timeline: 2, segment: 3n },
     { timeline: 4, segment: 5n },
   ])
+})
+
+test('the ranges of a path are what a look at every segment finds', () => {
+  const numbers = fc.uniqueArray(fc.bigInt({ min: 0n, max: 12n }), { maxLength: 12 })
+  const archives = fc.tuple(numbers, numbers, numbers, numbers)
+  const segment = fc.bigInt({ min: 0n, max: 12n })
+  fc.assert(
+    fc.property(archives, segment, segment, (archive, one, other) => {
+      const isThere = (at: bigint): boolean =>
+        archive[timelineOfSegment(path, at, MB) - 1]?.includes(at) === true
+      const archived = rangesOnPath(path, MB, (timeline) =>
+        findRanges((archive[timeline - 1] ?? []).sort((a, b) => Number(a - b))),
+      )
+      for (let at = 0n; at <= 12n; at += 1n) {
+        const { holding, after } = findRange(archived, at)
+        assert.equal(holding !== undefined, isThere(at))
+        let next = at
+        while (isThere(next)) next += 1n
+        assert.equal(holding === undefined ? at : holding.last + 1n, next)
+        while (next <= 12n && !isThere(next)) next += 1n
+        assert.equal(after?.first, next > 12n ? undefined : next)
+      }
+      const [first, last] = one < other ? [one, other] : [other, one]
+      const missing = findPathGaps(path, first, last, MB, archived).map((gap) => gap.segment)
+      const looked: bigint[] = []
+      for (let at = first; at <= last; at += 1n) if (!isThere(at)) looked.push(at)
+      assert.deepEqual(missing, looked)
+    }),
+  )
 })

@@ -51,6 +51,48 @@ export function timelineOfSegment(
   return pathOf(path).findLast((timeline) => begins(timeline) <= segment) as Timeline
 }
 
+/** The range that holds a segment, and the first one behind it. Ranges ascend. */
+export function findRange(
+  ranges: readonly SegmentRange[],
+  segment: bigint,
+): { readonly holding: SegmentRange | undefined; readonly after: SegmentRange | undefined } {
+  const at = ranges.findIndex(({ last }) => last >= segment)
+  const range = ranges[at]
+  if (range === undefined) return { holding: undefined, after: undefined }
+  if (range.first > segment) return { holding: undefined, after: range }
+  return { holding: range, after: ranges[at + 1] }
+}
+
+/** The segments of a path that are archived under the timeline that it takes there. */
+export function rangesOnPath(
+  path: TimelineHistory,
+  walSegmentSizeBytes: number,
+  rangesOf: (timeline: Timeline) => readonly SegmentRange[],
+): SegmentRange[] {
+  const timelines = pathOf(path)
+  const begins = timelines.map((timeline) =>
+    segmentNumber(timelineStart(path, timeline) as Lsn, walSegmentSizeBytes),
+  )
+  const ranges: SegmentRange[] = []
+  timelines.forEach((timeline, number) => {
+    const begin = begins[number] as bigint
+    const end = begins[number + 1]
+    for (const range of rangesOf(timeline)) {
+      const first = range.first < begin ? begin : range.first
+      const last = end !== undefined && range.last >= end ? end - 1n : range.last
+      if (first <= last) appendRange(ranges, first, last)
+    }
+  })
+  return ranges
+}
+
+/** `first` lies behind all that is there. */
+function appendRange(ranges: SegmentRange[], first: bigint, last: bigint): void {
+  const before = ranges.at(-1)
+  if (before?.last === first - 1n) ranges[ranges.length - 1] = { first: before.first, last }
+  else ranges.push({ first, last })
+}
+
 export interface MissingSegment {
   readonly timeline: Timeline
   readonly segment: bigint
@@ -58,19 +100,28 @@ export interface MissingSegment {
 
 /**
  * The segments from `first` to `last` along a path that are not archived under the
- * timeline that the path takes there.
+ * timeline that the path takes there. `archived`: rangesOnPath().
  */
 export function findPathGaps(
   path: TimelineHistory,
   first: bigint,
   last: bigint,
   walSegmentSizeBytes: number,
-  isArchived: (timeline: Timeline, segment: bigint) => boolean,
+  archived: readonly SegmentRange[],
 ): MissingSegment[] {
   const missing: MissingSegment[] = []
-  for (let segment = first; segment <= last; segment += 1n) {
-    const timeline = timelineOfSegment(path, segment, walSegmentSizeBytes)
-    if (!isArchived(timeline, segment)) missing.push({ timeline, segment })
+  const addUpTo = (from: bigint, to: bigint): void => {
+    for (let segment = from; segment <= to; segment += 1n) {
+      missing.push({ timeline: timelineOfSegment(path, segment, walSegmentSizeBytes), segment })
+    }
   }
+  let next = first
+  for (const range of archived) {
+    if (range.last < next) continue
+    if (range.first > last) break
+    addUpTo(next, range.first - 1n)
+    next = range.last + 1n
+  }
+  addUpTo(next, last)
   return missing
 }

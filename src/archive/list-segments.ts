@@ -1,9 +1,8 @@
 /**
  * Listings of archived segments by their keys; nothing is read.
  */
-import type { Timeline } from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
-import { timelinePrefix } from './wal-file-name.ts'
+import { segmentKey, timelinePrefix } from './wal-file-name.ts'
 
 export interface ListedSegment {
   readonly name: string
@@ -21,15 +20,19 @@ export function parseSegmentKey(key: string): string | undefined {
   return name.startsWith(`${match[1]}${match[2]}`) ? name : undefined
 }
 
-/** The segments of one timeline in their order. */
-export async function* listSegments(
+/**
+ * The segments of one timeline behind the one called `after`, in their order. An archive of a
+ * year is a hundred listings of an object store: only what lies behind is asked for.
+ */
+export async function* listSegmentsAfter(
   storage: Storage,
   cluster: string,
   systemIdentifier: string,
-  timeline: Timeline,
+  after: string,
 ): AsyncGenerator<ListedSegment> {
-  const prefix = timelinePrefix(cluster, systemIdentifier, timeline)
-  for await (const { key, sizeBytes } of storage.list(prefix)) {
+  const prefix = timelinePrefix(cluster, systemIdentifier, Number.parseInt(after.slice(0, 8), 16))
+  const from = segmentKey(cluster, systemIdentifier, after)
+  for await (const { key, sizeBytes } of storage.list(prefix, from)) {
     const name = parseSegmentKey(key)
     if (name !== undefined) yield { name, key, sizeBytes }
   }
@@ -45,9 +48,8 @@ export async function findSegmentAfter(
   systemIdentifier: string,
   name: string,
 ): Promise<string | undefined> {
-  const timeline = Number.parseInt(name.slice(0, 8), 16)
-  for await (const segment of listSegments(storage, cluster, systemIdentifier, timeline)) {
-    if (segment.name > name) return segment.name
+  for await (const later of listSegmentsAfter(storage, cluster, systemIdentifier, name)) {
+    return later.name
   }
   return undefined
 }

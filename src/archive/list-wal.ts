@@ -7,7 +7,7 @@ import { parseHistoryFileName, type TimelineHistory } from '../postgres/history-
 import { parseSegmentName, type Timeline } from '../postgres/lsn.ts'
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage, StoredObject } from '../storage/storage.ts'
-import { findGaps, findRanges, type SegmentRange } from './find-gaps.ts'
+import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
 import { parseSegmentKey } from './list-segments.ts'
 import { walPrefix } from './wal-file-name.ts'
@@ -77,9 +77,18 @@ export function hasSegment(archive: WalListing, timeline: Timeline, segment: big
   return within === true
 }
 
+/** The ranges of segments along a path, each under the timeline that the path takes there. */
+export function rangesAlong(archive: WalListing, path: TimelineHistory): SegmentRange[] {
+  const byTimeline = new Map(archive.timelines.map((one) => [one.timeline, one.ranges]))
+  const size = archive.walSegmentSizeBytes
+  return rangesOnPath(path, size, (timeline) => byTimeline.get(timeline) ?? [])
+}
+
+/** Ranges, not segments: an archive of a year has a hundred thousand of them. */
 interface CollectedTimeline {
   hasHistory: boolean
-  readonly segments: bigint[]
+  readonly ranges: { readonly first: bigint; last: bigint }[]
+  segments: number
   bytes: number
 }
 
@@ -115,13 +124,21 @@ function collect(
     segmentName === undefined ? undefined : parseSegmentName(segmentName, walSegmentSizeBytes)
   if (segment !== undefined) {
     const timeline = timelineOf(into, segment.timeline)
-    timeline.segments.push(segment.segment)
+    addSegment(timeline, segment.segment)
     timeline.bytes += object.sizeBytes
     return
   }
   const folder = folderOf(into, path)
   if (folder === undefined) into.strangers.push(object.key)
   else folder.push({ name: path.slice(path.indexOf('/') + 1), ...object })
+}
+
+/** Keys of one timeline come in the order of their segments. */
+function addSegment(into: CollectedTimeline, segment: bigint): void {
+  const last = into.ranges.at(-1)
+  if (last?.last === segment - 1n) last.last = segment
+  else into.ranges.push({ first: segment, last: segment })
+  into.segments += 1
 }
 
 function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
@@ -134,17 +151,17 @@ function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
 function timelineOf(into: Collection, timeline: Timeline): CollectedTimeline {
   const known = into.timelines.get(timeline)
   if (known !== undefined) return known
-  const created: CollectedTimeline = { hasHistory: false, segments: [], bytes: 0 }
+  const created: CollectedTimeline = { hasHistory: false, ranges: [], segments: 0, bytes: 0 }
   into.timelines.set(timeline, created)
   return created
 }
 
-function summarize(
-  found: CollectedTimeline,
-): Pick<WalTimeline, 'ranges' | 'gaps' | 'segments' | 'bytes'> {
-  const ascending = found.segments.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
-  const ranges = findRanges(ascending)
-  return { ranges, gaps: findGaps(ranges), segments: ascending.length, bytes: found.bytes }
+function summarize({
+  ranges,
+  segments,
+  bytes,
+}: CollectedTimeline): Pick<WalTimeline, 'ranges' | 'gaps' | 'segments' | 'bytes'> {
+  return { ranges, gaps: findGaps(ranges), segments, bytes }
 }
 
 /** A damaged history is shown, not thrown: the list is what one looks at then. */

@@ -17,7 +17,7 @@ import {
 import type { Storage } from '../storage/storage.ts'
 import { findWalFile } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
-import { listSegments } from './list-segments.ts'
+import { listSegmentsAfter } from './list-segments.ts'
 
 export interface WalPath {
   /** Asked in this order; the first whole copy of a segment is taken. */
@@ -104,8 +104,8 @@ async function findInStorage(
   after: string,
 ): Promise<string | undefined> {
   const { cluster, systemIdentifier } = from
-  for await (const { name } of listSegments(storage, cluster, systemIdentifier, timeline)) {
-    if (name > after && isTakenBy(from, timeline, name)) return name
+  for await (const { name } of listSegmentsAfter(storage, cluster, systemIdentifier, after)) {
+    if (isTakenBy(from, timeline, name)) return name
   }
   return undefined
 }

@@ -18,6 +18,7 @@ import { openRepositoryStorage } from '../config/unlock-storage.ts'
 import { type Repository, openRepository } from '../repository/repository.ts'
 import type { Storage } from '../storage/storage.ts'
 import { openProgress, type ShownProgress } from './progress-bar.ts'
+import { describeStorage, storageJson } from './storage-report.ts'
 import { openTerminal, type Terminal } from './terminal.ts'
 
 /** Options that stand before the command's name. */
@@ -48,7 +49,8 @@ export interface CommandContext {
 
 export function createContext(options: GlobalOptions, signal: AbortSignal): CommandContext {
   const env = environment()
-  const terminal = openTerminal({ quiet: options.quiet === true, env })
+  const quiet = options.quiet === true
+  const terminal = withStorageReport(openTerminal({ quiet, env }), options.verbose === true)
   const progress = openProgress({
     stream: terminal.progressStream,
     asked: options.progress,
@@ -70,6 +72,20 @@ export function createContext(options: GlobalOptions, signal: AbortSignal): Comm
     },
     close() {
       progress.end()
+      if (options.verbose !== true || options.json === true) return
+      for (const line of describeStorage()) terminal.remark(line)
+    },
+  }
+}
+
+/** With --json and --verbose the document says at its end what was asked of each repository. */
+function withStorageReport(terminal: Terminal, verbose: boolean): Terminal {
+  if (!verbose) return terminal
+  return {
+    ...terminal,
+    printJson(value) {
+      const isDocument = typeof value === 'object' && value !== null && !Array.isArray(value)
+      terminal.printJson(isDocument ? { ...value, storage: storageJson() } : value)
     },
   }
 }

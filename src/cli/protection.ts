@@ -4,7 +4,7 @@
  * is opened here.
  */
 import { findPathGaps, type MissingSegment } from '../archive/find-gaps.ts'
-import { hasSegment, listWal, type WalListing } from '../archive/list-wal.ts'
+import { hasSegment, listWal, rangesAlong, type WalListing } from '../archive/list-wal.ts'
 import { includes, pathOf, type TimelineHistory } from '../postgres/history-file.ts'
 import {
   formatSegmentName,
@@ -112,7 +112,7 @@ export function judgeServer(
           segmentNumber(oldest, walSegmentSizeBytes),
           last.segment,
           walSegmentSizeBytes,
-          (timeline, segment) => hasSegment(archive, timeline, segment),
+          rangesAlong(archive, path),
         )
   const newest =
     last === undefined

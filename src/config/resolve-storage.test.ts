@@ -16,7 +16,9 @@ function parse(...lines: string[]) {
 }
 
 test('a file repository needs nothing', () => {
-  assert.deepEqual(resolveStorage(parse('url: file:///x'), {}), { url: 'file:///x' })
+  const { meter, ...rest } = resolveStorage(parse('url: file:///x'), {})
+  assert.deepEqual(rest, { url: 'file:///x' })
+  assert.equal(resolveStorage(parse('url: file:///x'), {}).meter, meter)
 })
 
 test('references to keys are replaced, everything else is passed on', () => {
@@ -35,7 +37,7 @@ test('references to keys are replaced, everything else is passed on', () => {
     'bandwidth: 2MB/s',
   )
   assert.ok(!JSON.stringify(repository).includes('from-file'))
-  const { bandwidth, ...rest } = resolveStorage(repository, { KEY: 'from-environment' })
+  const { bandwidth, meter: _, ...rest } = resolveStorage(repository, { KEY: 'from-environment' })
   assert.deepEqual(rest, {
     url: 's3://bucket/x',
     s3: {

@@ -6,6 +6,7 @@
 import { Failure } from '../base/failure.ts'
 import { makeBandwidthLimit } from '../storage/limited-storage.ts'
 import type { StorageSpecification } from '../storage/open-storage.ts'
+import { meterOf } from '../storage/storage-meter.ts'
 import type { RepositoryConfiguration, S3Configuration } from './configuration.ts'
 import type { Environment } from './environment.ts'
 import { findSecretFile, resolveSecret } from './secret.ts'
@@ -17,6 +18,7 @@ export function resolveStorage(
   const { url, name, s3, bandwidth } = repository
   return {
     url,
+    meter: meterOf(url),
     ...(s3 === undefined ? {} : { s3: resolveS3(name, s3, env) }),
     ...(bandwidth === undefined
       ? {}

@@ -245,7 +245,8 @@ function forgetRemoved({ memory, inventory, cluster, book }: VerifyState): void 
 
 function describe(state: VerifyState): Omit<VerifyReport, 'findings' | 'rebuilt' | 'durationMs'> {
   const { backups, inventory, proved, left, notes } = state
-  const named = new Set(backups.flatMap(({ packs }) => packs.map(({ id }) => id)))
+  const named = new Set<string>()
+  for (const backup of backups) for (const { id } of backup.packs) named.add(id)
   const packs = [...inventory.packs].filter(([id]) => !named.has(id))
   return {
     proved,

@@ -4,8 +4,8 @@
  * the last segments of each interval. Neither proves that the segments are whole: that is
  * archive/check-wal.ts, and every restore for its own range.
  */
-import { timelineOfSegment } from '../archive/find-gaps.ts'
-import { hasSegment, listWal, type WalListing } from '../archive/list-wal.ts'
+import { findRange, type SegmentRange, timelineOfSegment } from '../archive/find-gaps.ts'
+import { listWal, rangesAlong, type WalListing } from '../archive/list-wal.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
 import { pathOf, type TimelineHistory, timelineStart } from '../postgres/history-file.ts'
 import {
@@ -19,7 +19,7 @@ import {
 } from '../postgres/lsn.ts'
 import type { WalEvent } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
-import { listBackups } from '../repository/read-backups.ts'
+import { type BackupList, listBackups } from '../repository/read-backups.ts'
 import type { Storage } from '../storage/storage.ts'
 import { backupsOnPath, stoppedAt } from './choose-backup.ts'
 import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
@@ -58,8 +58,9 @@ export function planWindow(backups: readonly BackupRecord[], archive: WalListing
   const unusable = new Map<string, { backup: BackupRecord; missing: string }>()
   const covered = new Set<string>()
   for (const path of leafPaths(archive, backups)) {
+    const archived = rangesAlong(archive, path)
     for (const backup of backupsOnPath(backups, path).reverse()) {
-      const reach = reachOf(archive, path, backup)
+      const reach = reachOf(archive.walSegmentSizeBytes, archived, path, backup)
       if (reach.missing !== undefined) {
         if (!covered.has(backup.id)) {
           unusable.set(backup.id, { backup, missing: reach.missing })
@@ -93,40 +94,28 @@ interface Reach {
   readonly missing: string | undefined
 }
 
-function reachOf(archive: WalListing, path: TimelineHistory, backup: BackupRecord): Reach {
-  const size = archive.walSegmentSizeBytes
+/** `archived`: the ranges along the path. */
+function reachOf(
+  size: number,
+  archived: readonly SegmentRange[],
+  path: TimelineHistory,
+  backup: BackupRecord,
+): Reach {
   const nameOf = (segment: bigint): string =>
     formatSegmentName(timelineOfSegment(path, segment, size), segment, size)
-  const isThere = (segment: bigint): boolean =>
-    hasSegment(archive, timelineOfSegment(path, segment, size), segment)
   const needed = previousSegmentNumber(consistencyLsn(backup), size)
-  let segment = segmentNumber(recordLsn(backup.startLsn), size)
-  while (isThere(segment)) segment += 1n
-  if (segment <= needed) return { lastSegment: segment, gap: undefined, missing: nameOf(segment) }
-  const end = lastOnPath(archive, path)
-  let after = segment
-  while (after <= end && !isThere(after)) after += 1n
-  if (after > end) return { lastSegment: segment - 1n, gap: undefined, missing: undefined }
+  const first = segmentNumber(recordLsn(backup.startLsn), size)
+  const { holding, after } = findRange(archived, first)
+  const end = holding === undefined ? first : holding.last + 1n
+  if (end <= needed) return { lastSegment: end, gap: undefined, missing: nameOf(end) }
+  if (after === undefined) return { lastSegment: end - 1n, gap: undefined, missing: undefined }
   const gap = {
-    timeline: timelineOfSegment(path, segment, size),
-    first: nameOf(segment),
-    last: nameOf(after - 1n),
-    segments: Number(after - segment),
+    timeline: timelineOfSegment(path, end, size),
+    first: nameOf(end),
+    last: nameOf(after.first - 1n),
+    segments: Number(after.first - end),
   }
-  return { lastSegment: segment - 1n, gap, missing: undefined }
-}
-
-function lastOnPath(archive: WalListing, path: TimelineHistory): bigint {
-  const size = archive.walSegmentSizeBytes
-  let last = -1n
-  for (const timeline of pathOf(path)) {
-    const listed = archive.timelines.find((one) => one.timeline === timeline)
-    const range = listed?.ranges.at(-1)
-    if (range === undefined) continue
-    const isOwn = timelineOfSegment(path, range.last, size) === timeline
-    if (isOwn && range.last > last) last = range.last
-  }
-  return last
+  return { lastSegment: end - 1n, gap, missing: undefined }
 }
 
 function addTo(
@@ -213,16 +202,33 @@ export async function readWindow(
   progress: Progress = SILENT,
 ): Promise<RecoveryWindow> {
   const listed = await listBackups(storage, cluster)
+  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const archive =
+    systemIdentifier === undefined ? undefined : await listWal(storage, cluster, systemIdentifier)
+  return await describeWindow({ storage, cluster, listed, archive, progress })
+}
+
+export interface ListedCluster {
+  readonly storage: Storage
+  readonly cluster: string
+  readonly listed: BackupList
+  /** Of the server of the newest backup; undefined when there is no backup. */
+  readonly archive: WalListing | undefined
+  readonly progress?: Progress
+}
+
+/** As readWindow(), for whoever has listed everything already. */
+export async function describeWindow(input: ListedCluster): Promise<RecoveryWindow> {
+  const { storage, cluster, listed, archive, progress = SILENT } = input
   const damaged = listed.damaged.map(({ backupId, failure }) => ({
     backup: backupId,
     because: failure.message,
   }))
   const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
   const backups = listed.backups.filter((one) => one.systemIdentifier === systemIdentifier)
-  if (systemIdentifier === undefined) {
+  if (systemIdentifier === undefined || archive === undefined) {
     return { systemIdentifier, intervals: [], unusable: [], damaged }
   }
-  const archive = await listWal(storage, cluster, systemIdentifier)
   const plan = planWindow(backups, archive)
   const intervals: WindowInterval[] = []
   for (const interval of plan.intervals) {

@@ -1,39 +1,51 @@
 /**
- * Counts what is asked of a storage: calls of the interface, by operation, and the bytes of
- * objects that were read and written. A failed call counts as a call.
+ * Counts what is asked of a storage (storage-meter.ts): calls of the interface, by operation,
+ * and the bytes of objects that were read and written. A failed call counts as a call.
  */
+import {
+  countBytesRead,
+  countBytesWritten,
+  countCall,
+  makeStorageMeter,
+  readMeter,
+  type StorageCall,
+  type StorageCounts,
+  type StorageMeter,
+} from './storage-meter.ts'
 import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
-
-export interface StorageCounts {
-  readonly calls: ReadonlyMap<string, number>
-  readonly bytesRead: number
-  readonly bytesWritten: number
-}
 
 export interface CountingStorage extends Storage {
   readonly counts: StorageCounts
 }
 
-export function openCountingStorage(inner: Storage): CountingStorage {
-  return new Counter(inner)
+export function openCountingStorage(
+  inner: Storage,
+  meter: StorageMeter = makeStorageMeter(),
+): CountingStorage {
+  return new Counter(inner, meter)
 }
 
 class Counter implements CountingStorage {
   readonly url: string
   readonly isSealed: boolean
-  readonly counts = { calls: new Map<string, number>(), bytesRead: 0, bytesWritten: 0 }
   readonly #inner: Storage
+  readonly #meter: StorageMeter
 
-  constructor(inner: Storage) {
+  constructor(inner: Storage, meter: StorageMeter) {
     this.url = inner.url
     this.isSealed = inner.isSealed === true
     this.#inner = inner
+    this.#meter = meter
+  }
+
+  get counts(): StorageCounts {
+    return readMeter(this.#meter)
   }
 
   async read(key: string): Promise<Uint8Array | undefined> {
     this.#count('read')
     const bytes = await this.#inner.read(key)
-    this.counts.bytesRead += bytes?.length ?? 0
+    countBytesRead(this.#meter, bytes?.length ?? 0)
     return bytes
   }
 
@@ -45,7 +57,7 @@ class Counter implements CountingStorage {
   ): Promise<Uint8Array | undefined> {
     this.#count('readRange')
     const bytes = await this.#inner.readRange(key, offset, length, into)
-    this.counts.bytesRead += bytes?.length ?? 0
+    countBytesRead(this.#meter, bytes?.length ?? 0)
     return bytes
   }
 
@@ -54,15 +66,15 @@ class Counter implements CountingStorage {
     return await this.#inner.size(key)
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
+  list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     this.#count('list')
-    return this.#inner.list(prefix)
+    return this.#inner.list(prefix, after)
   }
 
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     this.#count('write')
     await this.#inner.write(key, bytes, options)
-    this.counts.bytesWritten += bytes.length
+    countBytesWritten(this.#meter, bytes.length)
   }
 
   async openWriter(key: string): Promise<ObjectWriter> {
@@ -77,7 +89,7 @@ class Counter implements CountingStorage {
       commit: async () => {
         this.#count('commit')
         await writer.commit()
-        this.counts.bytesWritten += appended
+        countBytesWritten(this.#meter, appended)
       },
       abort: async () => {
         this.#count('abort')
@@ -115,8 +127,7 @@ class Counter implements CountingStorage {
     await this.#inner.close()
   }
 
-  #count(operation: string): void {
-    const { calls } = this.counts
-    calls.set(operation, (calls.get(operation) ?? 0) + 1)
+  #count(operation: StorageCall): void {
+    countCall(this.#meter, operation)
   }
 }

@@ -29,8 +29,8 @@ export class ForwardingStorage implements Storage {
     return await this.inner.size(key)
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
-    return this.inner.list(prefix)
+  list(prefix: string, after?: string): AsyncIterable<StoredObject> {
+    return this.inner.list(prefix, after)
   }
 
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {

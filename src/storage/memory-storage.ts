@@ -3,7 +3,7 @@
  * no root that could vanish, so it asks for no marker.
  */
 import { Failure } from '../base/failure.ts'
-import { assertStorageKey, assertStoragePrefix, compareKeys } from './storage-key.ts'
+import { assertListing, assertStorageKey, compareKeys } from './storage-key.ts'
 import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 /** Two storages opened over the same map see the same objects, as two processes would. */
@@ -35,13 +35,13 @@ class MemoryStorage implements Storage {
     return this.#objects.get(key)?.length
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
-    assertStoragePrefix(prefix)
-    return this.#list(prefix)
+  list(prefix: string, after = ''): AsyncIterable<StoredObject> {
+    assertListing(prefix, after === '' ? undefined : after)
+    return this.#list(prefix, after)
   }
 
-  async *#list(prefix: string): AsyncGenerator<StoredObject> {
-    const keys = [...this.#objects.keys()].filter((key) => key.startsWith(prefix))
+  async *#list(prefix: string, after: string): AsyncGenerator<StoredObject> {
+    const keys = [...this.#objects.keys()].filter((key) => key.startsWith(prefix) && key > after)
     for (const key of keys.sort(compareKeys)) {
       const object = this.#objects.get(key)
       if (object !== undefined) yield { key, sizeBytes: object.length }

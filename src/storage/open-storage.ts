@@ -9,6 +9,7 @@ import type { BandwidthLimit } from './limited-storage.ts'
 import { openPosixStorage } from './posix-storage.ts'
 import type { S3Settings } from './s3/s3-connection.ts'
 import { parseS3Url } from './s3/s3-url.ts'
+import type { StorageMeter } from './storage-meter.ts'
 import type { Storage } from './storage.ts'
 
 /** May hold secrets: it is for opening, never for printing. */
@@ -20,6 +21,8 @@ export interface StorageSpecification {
   readonly bandwidth?: BandwidthLimit
   /** Of an encrypted repository: the slot that opens it, and its data keys. */
   readonly sealing?: Sealing
+  /** Counts what is asked of it, below every other wrapper but the one that tries again. */
+  readonly meter?: StorageMeter
 }
 
 const SUPPORTED = 'file:///absolute/path'
@@ -40,17 +43,26 @@ export async function openStorage(specification: StorageSpecification): Promise<
 
 async function openLimited(specification: StorageSpecification): Promise<Storage> {
   const { bandwidth } = specification
-  const storage = await openDriver(specification)
+  const storage = await openCounted(specification)
   if (bandwidth === undefined) return storage
   const { openLimitedStorage } = await import('./limited-storage.ts')
   return openLimitedStorage(storage, bandwidth)
 }
 
-async function openDriver({ url, owner, s3 }: StorageSpecification): Promise<Storage> {
+async function openCounted(specification: StorageSpecification): Promise<Storage> {
+  const { meter } = specification
+  const storage = await openDriver(specification)
+  if (meter === undefined) return storage
+  const { openCountingStorage } = await import('./counting-storage.ts')
+  return openCountingStorage(storage, meter)
+}
+
+async function openDriver(specification: StorageSpecification): Promise<Storage> {
+  const { url, owner, s3, meter } = specification
   if (isS3Url(url)) {
     const { openS3Storage } = await import('./s3-storage.ts')
     const { openRetryingStorage } = await import('./retrying-storage.ts')
-    return openRetryingStorage(await openS3Storage(url, s3 ?? {}))
+    return openRetryingStorage(await openS3Storage(url, s3 ?? {}, meter))
   }
   const root = parseFileUrl(url)
   return openPosixStorage({ root, ...(owner === undefined ? {} : { owner }) })

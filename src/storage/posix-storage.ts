@@ -14,7 +14,7 @@ import { publish } from './posix/publish.ts'
 import { errorCode, translateSystemError } from './posix/system-failure.ts'
 import { isAbsence, type Owner, parentOf, RepositoryTree } from './posix/tree.ts'
 import { discardQuietly, openIncomingWriter, syncAndClose } from './posix/writer.ts'
-import { assertStorageKey, assertStoragePrefix, MARKER_KEY } from './storage-key.ts'
+import { assertListing, assertStorageKey, MARKER_KEY } from './storage-key.ts'
 import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 export interface PosixStorageOptions {
@@ -68,14 +68,14 @@ class PosixStorage implements Storage {
     return await this.#open(key, async (_fd, sizeBytes) => sizeBytes)
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
-    assertStoragePrefix(prefix)
-    return this.#list(prefix)
+  list(prefix: string, after?: string): AsyncIterable<StoredObject> {
+    assertListing(prefix, after)
+    return this.#list(prefix, after)
   }
 
-  async *#list(prefix: string): AsyncGenerator<StoredObject> {
+  async *#list(prefix: string, after: string | undefined): AsyncGenerator<StoredObject> {
     try {
-      yield* listTree(this.#tree, prefix)
+      yield* listTree(this.#tree, prefix, after)
     } catch (error) {
       throw this.#translate(error, `list ${prefix === '' ? 'objects' : prefix}`, parentOf(prefix))
     }

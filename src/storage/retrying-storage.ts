@@ -9,7 +9,6 @@
 import { monotonicMs, sleep } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { randomHex, randomUpTo } from '../base/random.ts'
-import { compareKeys } from './storage-key.ts'
 import type { ObjectLocks, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 export interface RetryPolicy {
@@ -78,17 +77,20 @@ class RetryingStorage implements Storage {
     return await this.#retry(async () => await this.#inner.size(key))
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
-    return this.#list(prefix, this.#inner.list(prefix))
+  list(prefix: string, after?: string): AsyncIterable<StoredObject> {
+    return this.#list(prefix, after, this.#inner.list(prefix, after))
   }
 
-  async *#list(prefix: string, first: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {
+  async *#list(
+    prefix: string,
+    after: string | undefined,
+    first: AsyncIterable<StoredObject>,
+  ): AsyncGenerator<StoredObject> {
     const series = new Series(this.#policy)
-    let last: string | undefined
-    for (let objects = first; ; objects = this.#inner.list(prefix)) {
+    let last = after
+    for (let objects = first; ; objects = this.#inner.list(prefix, last)) {
       try {
         for await (const object of objects) {
-          if (last !== undefined && compareKeys(object.key, last) <= 0) continue
           last = object.key
           series.restart()
           yield object

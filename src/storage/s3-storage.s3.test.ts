@@ -9,6 +9,7 @@ import { openStorage } from './open-storage.ts'
 import { openRetryingStorage } from './retrying-storage.ts'
 import { openS3Storage } from './s3-storage.ts'
 import { openSealedStorage } from './sealed-storage.ts'
+import { makeStorageMeter, readMeter } from './storage-meter.ts'
 import type { Storage } from './storage.ts'
 
 let server: S3Server
@@ -51,7 +52,8 @@ describe('a real S3 server', { skip }, () => {
 
   test('a listing of several pages, over the storage that is opened by its URL', async () => {
     const bucket = await server.createBucket()
-    const storage = await openStorage({ url: `s3://${bucket}`, s3: server.settings })
+    const meter = makeStorageMeter()
+    const storage = await openStorage({ url: `s3://${bucket}`, s3: server.settings, meter })
     await storage.write('tidemark.repository', Buffer.from('x'), { createOnly: true })
     const keys = Array.from({ length: 1100 }, (_, index) => `k/${String(index).padStart(4, '0')}`)
     const queue = [...keys]
@@ -65,6 +67,12 @@ describe('a real S3 server', { skip }, () => {
     await storage.removeMany(keys)
     assert.deepEqual(await server.allKeys(bucket), ['tidemark.repository'])
     await storage.close()
+    // One listing looks whether the place is empty, two are the pages.
+    assert.deepEqual(Object.fromEntries(readMeter(meter).requests), {
+      PutObject: 1101,
+      ListObjectsV2: 3,
+      DeleteObjects: 2,
+    })
   })
 
   describeContract('S3', (storage) => storage)

@@ -34,11 +34,12 @@ import { parseS3Url } from './s3/s3-url.ts'
 import { abortDeadUploads } from './s3/unfinished-uploads.ts'
 import {
   assertStorageKey,
-  assertStoragePrefix,
+  assertListing,
   compareKeys,
   isStorageKey,
   MARKER_KEY,
 } from './storage-key.ts'
+import type { StorageMeter } from './storage-meter.ts'
 import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 /** The SHA-256 of a whole object, in its metadata, compared by every read of it. */
@@ -47,8 +48,12 @@ const CONTENT_HASH = 'tidemark-sha256'
 /** The most that one DeleteObjects takes. */
 const DELETE_BATCH = 1000
 
-export async function openS3Storage(url: string, settings: S3Settings): Promise<Storage> {
-  const connection = new S3Connection(url, parseS3Url(url), settings)
+export async function openS3Storage(
+  url: string,
+  settings: S3Settings,
+  meter?: StorageMeter,
+): Promise<Storage> {
+  const connection = new S3Connection(url, parseS3Url(url), settings, meter)
   await connection.requireRegion()
   const { objectLock } = settings
   const locks = objectLock === undefined ? undefined : new S3ObjectLocks(connection, objectLock)
@@ -138,20 +143,22 @@ class S3Storage implements Storage {
     })
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
-    assertStoragePrefix(prefix)
-    return this.#list(prefix)
+  list(prefix: string, after?: string): AsyncIterable<StoredObject> {
+    assertListing(prefix, after)
+    return this.#list(prefix, after)
   }
 
-  async *#list(prefix: string): AsyncGenerator<StoredObject> {
+  async *#list(prefix: string, after: string | undefined): AsyncGenerator<StoredObject> {
     const doing = `list ${prefix === '' ? 'objects' : prefix}`
     let token: string | undefined
     let last: string | undefined
     do {
-      const page = await this.#listPage(doing, prefix, token)
+      const page = await this.#listPage(doing, prefix, token, after)
       for (const { Key = '', Size = 0 } of page.Contents ?? []) {
         const key = Key.slice(this.#connection.prefix.length)
         if (!isStorageKey(key)) continue
+        // A store that does not know StartAfter.
+        if (after !== undefined && compareKeys(key, after) <= 0) continue
         if (last !== undefined && compareKeys(last, key) >= 0) throw this.#unordered(doing)
         last = key
         yield { key, sizeBytes: Size }
@@ -162,10 +169,11 @@ class S3Storage implements Storage {
     await this.#proveRepository()
   }
 
-  async #listPage(doing: string, prefix: string, token: string | undefined) {
+  async #listPage(doing: string, prefix: string, token: string | undefined, after?: string) {
     return await this.#connection.send(doing, async (client, options) => {
       const place = { Bucket: this.#connection.bucket, Prefix: this.#connection.key(prefix) }
-      const from = token === undefined ? {} : { ContinuationToken: token }
+      const start = after === undefined ? {} : { StartAfter: this.#connection.key(after) }
+      const from = token === undefined ? start : { ContinuationToken: token }
       return await client.send(new ListObjectsV2Command({ ...place, ...from }), options)
     })
   }

@@ -189,8 +189,8 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     return plainSizeOf(stored) ?? 0
   }
 
-  override list(prefix: string): AsyncIterable<StoredObject> {
-    return listPlain(this.inner.list(prefix))
+  override list(prefix: string, after?: string): AsyncIterable<StoredObject> {
+    return listPlain(this.inner.list(prefix, after))
   }
 
   override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {

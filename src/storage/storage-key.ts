@@ -36,6 +36,14 @@ export function assertStoragePrefix(prefix: string): void {
   }
 }
 
+/** A listing may begin anywhere behind its prefix. */
+export function assertListing(prefix: string, after: string | undefined): void {
+  assertStoragePrefix(prefix)
+  if (after !== undefined && !after.startsWith(prefix)) {
+    throw new Error(`${JSON.stringify(after)} does not start with ${JSON.stringify(prefix)}`)
+  }
+}
+
 /** Key order is byte order; keys are ASCII, so that of UTF-16 units is the same. */
 export function compareKeys(left: string, right: string): number {
   if (left === right) return 0

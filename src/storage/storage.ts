@@ -40,8 +40,11 @@ export interface Storage {
   /** Stored size in bytes. */
   size(key: string): Promise<number | undefined>
 
-  /** All objects whose key starts with `prefix`, in key order. */
-  list(prefix: string): AsyncIterable<StoredObject>
+  /**
+   * All objects whose key starts with `prefix`, in key order; with `after`, which must start
+   * with the prefix too, only those behind it: what is left out is not asked for either.
+   */
+  list(prefix: string, after?: string): AsyncIterable<StoredObject>
 
   /**
    * Stores one object, durable when the promise is fulfilled. `createOnly`: fails with

@@ -46,7 +46,12 @@ function openFlaky(times: number, failure = away()): { storage: Storage; calls: 
         calls += 1
         const count = failed.get(name) ?? 0
         failed.set(name, count + 1)
-        if (name === 'list') return listFlaky(target, String(args[0]), count < times, failure)
+        if (name === 'list')
+          return listFlaky(
+            target.list(...(args as Parameters<Storage['list']>)),
+            count < times,
+            failure,
+          )
         if (count < times) return Promise.reject(failure)
         return value.apply(target, args)
       }
@@ -56,9 +61,9 @@ function openFlaky(times: number, failure = away()): { storage: Storage; calls: 
 }
 
 /** Fails behind its second object. */
-async function* listFlaky(inner: Storage, prefix: string, fails: boolean, failure: Failure) {
+async function* listFlaky(found: ReturnType<Storage['list']>, fails: boolean, failure: Failure) {
   let given = 0
-  for await (const object of inner.list(prefix)) {
+  for await (const object of found) {
     if (fails && given === 2) throw failure
     given += 1
     yield object

@@ -93,8 +93,8 @@ class FaultInjector implements FaultyStorage {
     return await this.#call('size', key, async () => await this.#inner.size(key))
   }
 
-  list(prefix: string): AsyncIterable<StoredObject> {
-    return this.#list(prefix, this.#inner.list(prefix))
+  list(prefix: string, after?: string): AsyncIterable<StoredObject> {
+    return this.#list(prefix, this.#inner.list(prefix, after))
   }
 
   async *#list(prefix: string, found: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {

@@ -18,10 +18,9 @@ export interface ContractPlace {
 
 const text = (value: string) => Buffer.from(value)
 
-export async function keysOf(storage: Storage, prefix = ''): Promise<string[]> {
-  const keys: string[] = []
-  for await (const { key } of storage.list(prefix)) if (key !== MARKER_KEY) keys.push(key)
-  return keys
+export async function keysOf(storage: Storage, prefix = '', after?: string): Promise<string[]> {
+  const found = await collect(storage.list(prefix, after))
+  return found.map(({ key }) => key).filter((key) => key !== MARKER_KEY)
 }
 
 export function describeStorageContract(name: string, open: () => Promise<ContractPlace>): void {
@@ -219,9 +218,23 @@ function describeListing(storage: () => Storage): void {
         const some = (all[pick % Math.max(1, all.length)] ?? '').slice(place.length)
         const prefix = place + some.slice(0, pick % 5)
         const listed = await keysOf(storage(), prefix)
-        for (const key of all) await storage().remove(key)
         const expected = all.filter((key) => key.startsWith(prefix)).sort(compareKeys)
+        const after = expected[pick % Math.max(1, expected.length)] ?? prefix
+        const cut = `${prefix}${after.slice(prefix.length, prefix.length + 2)}`
+        const behind = await keysOf(storage(), prefix, after)
+        const behindCut = await keysOf(storage(), prefix, cut)
+        for (const key of all) await storage().remove(key)
         assert.deepEqual(listed, expected)
+        assert.deepEqual(
+          behind,
+          expected.filter((key) => key > after),
+          after,
+        )
+        assert.deepEqual(
+          behindCut,
+          expected.filter((key) => key > cut),
+          cut,
+        )
       }),
       { numRuns: 30 },
     )

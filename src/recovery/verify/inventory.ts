@@ -43,7 +43,7 @@ export async function takeInventory(storage: Storage, cluster: string): Promise<
     if (system !== undefined) {
       systems.add(system)
       if (parseSegmentKey(key) !== undefined) continue
-      if (isWalFile(path)) walFiles.set(system, [...(walFiles.get(system) ?? []), key])
+      if (isWalFile(path)) addTo(walFiles, system, key)
       else strangers.push(key)
     } else if (parseBackupKey(key) !== undefined) records.push(key)
     else if (/^holds\/[^/]+\.hold$/.test(path)) holds.push(key)
@@ -51,6 +51,12 @@ export async function takeInventory(storage: Storage, cluster: string): Promise<
     else if (!isKnown(key, path, cluster)) strangers.push(key)
   }
   return { sizes, packs, records, holds, identities, systems, walFiles, strangers }
+}
+
+function addTo(files: Map<string, string[]>, system: string, key: string): void {
+  const known = files.get(system)
+  if (known === undefined) files.set(system, [key])
+  else known.push(key)
 }
 
 /** Below `wal/<system>/`; segments are told apart before. */

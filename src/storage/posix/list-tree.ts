@@ -5,8 +5,9 @@
  * which sort after `a-b` and `a.b`. So directories are sorted as if their names ended in
  * a slash.
  */
-import type { Dirent, Stats } from 'node:fs'
+import { type Dirent, lstatSync, type Stats } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
+import { monotonicMs } from '../../base/clock.ts'
 import { compareKeys, isKeySegment } from '../storage-key.ts'
 import type { StoredObject } from '../storage.ts'
 import { isAbsence, parentOf, type RepositoryTree } from './tree.ts'
@@ -21,32 +22,45 @@ const READ_ATTEMPTS = 5
 export async function* listTree(
   tree: RepositoryTree,
   prefix: string,
+  after = '',
 ): AsyncGenerator<StoredObject> {
   const directory = parentOf(prefix)
   if (await tree.findDirectory(directory)) {
-    yield* listDirectory(tree, directory, prefix.slice(directory === '' ? 0 : directory.length + 1))
+    const nameBegins = prefix.slice(directory === '' ? 0 : directory.length + 1)
+    for await (const objects of listDirectory(tree, directory, nameBegins, after)) {
+      for (const object of objects) yield object
+    }
   }
   await tree.proveRoot()
 }
 
+/** In portions: what is yielded one by one waits once on each level of the tree. */
 async function* listDirectory(
   tree: RepositoryTree,
   directory: string,
   nameBegins: string,
-): AsyncGenerator<StoredObject> {
+  after: string,
+): AsyncGenerator<readonly StoredObject[]> {
   const names = await readNames(tree, directory, nameBegins)
   const prefix = directory === '' ? '' : `${directory}/`
   let files: string[] = []
   for (const name of names) {
+    if (isPassed(prefix + name, after)) continue
     if (!name.endsWith('/')) {
       files.push(prefix + name)
       if (files.length < STAT_BATCH) continue
     }
-    yield* await readSizes(tree, files)
+    if (files.length > 0) yield await readSizes(tree, files)
     files = []
-    if (name.endsWith('/')) yield* listDirectory(tree, prefix + name.slice(0, -1), '')
+    if (name.endsWith('/')) yield* listDirectory(tree, prefix + name.slice(0, -1), '', after)
   }
-  yield* await readSizes(tree, files)
+  if (files.length > 0) yield await readSizes(tree, files)
+}
+
+/** Nothing of this name, in a directory (with its slash) or not, comes behind `after`. */
+function isPassed(name: string, after: string): boolean {
+  if (name.endsWith('/') && after.startsWith(name)) return false
+  return compareKeys(name, after) <= 0
 }
 
 /** Names in key order, those of directories with a slash at the end. */
@@ -91,18 +105,46 @@ function notAnObject(path: string, found: Dirent | Stats): Error {
   return Object.assign(new Error(`${code}: neither file nor directory`), { code, path })
 }
 
+/** A file system that answers so quickly is asked file by file. */
+const QUICK_MS = 0.2
+
+/**
+ * To hand one question to a thread costs ten times what a local file system takes to answer
+ * it. The first one tells: a slow file system (a network, a cold disk) is asked for many at
+ * once, so that neither its delay adds up nor this thread waits for it.
+ */
 async function readSizes(tree: RepositoryTree, keys: readonly string[]): Promise<StoredObject[]> {
-  const found = await Promise.all(keys.map((key) => readSize(tree, key)))
+  const [first, ...others] = keys
+  if (first === undefined) return []
+  const begin = monotonicMs()
+  const found = [readSizeNow(tree, first)]
+  if (monotonicMs() - begin <= QUICK_MS) {
+    for (const key of others) found.push(readSizeNow(tree, key))
+  } else {
+    found.push(...(await Promise.all(others.map((key) => readSize(tree, key)))))
+  }
   return found.filter((object) => object !== undefined)
 }
 
-async function readSize(tree: RepositoryTree, key: string): Promise<StoredObject | undefined> {
+function readSizeNow(tree: RepositoryTree, key: string): StoredObject | undefined {
   try {
-    const stats = await lstat(tree.path(key))
-    if (!stats.isFile()) throw notAnObject(tree.path(key), stats)
-    return { key, sizeBytes: stats.size }
+    return sizeOf(tree, key, lstatSync(tree.path(key)))
   } catch (error) {
     if (isAbsence(error)) return undefined
     throw error
   }
+}
+
+async function readSize(tree: RepositoryTree, key: string): Promise<StoredObject | undefined> {
+  try {
+    return sizeOf(tree, key, await lstat(tree.path(key)))
+  } catch (error) {
+    if (isAbsence(error)) return undefined
+    throw error
+  }
+}
+
+function sizeOf(tree: RepositoryTree, key: string, stats: Stats): StoredObject {
+  if (!stats.isFile()) throw notAnObject(tree.path(key), stats)
+  return { key, sizeBytes: stats.size }
 }

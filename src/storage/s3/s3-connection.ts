@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Agent } from 'node:https'
 import { describeSystemError, Failure } from '../../base/failure.ts'
+import { countRequest, type StorageMeter } from '../storage-meter.ts'
 import type { ObjectLockSettings } from './object-lock.ts'
 import { DamagedTransferError, type S3Address, translateS3Error } from './s3-failure.ts'
 import type { S3Place } from './s3-url.ts'
@@ -53,7 +54,7 @@ export class S3Connection {
   readonly #waiting: (() => void)[] = []
   #running = 0
 
-  constructor(url: string, place: S3Place, settings: S3Settings) {
+  constructor(url: string, place: S3Place, settings: S3Settings, meter?: StorageMeter) {
     const { region, endpoint, storageClass } = settings
     const host = region === undefined ? 'Amazon S3' : `Amazon S3 in ${region}`
     this.address = { url, bucket: place.bucket, endpoint: endpoint ?? host }
@@ -62,6 +63,7 @@ export class S3Connection {
     // A store may have classes of its own, which the SDK's list does not name.
     this.storage = storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass }
     this.#client = new S3Client(clientConfiguration(url, settings))
+    if (meter !== undefined) countRequests(this.#client, meter)
   }
 
   /** TM1508 where neither the configuration nor the environment names a region. */
@@ -198,7 +200,20 @@ export async function readBody(
 }
 
 interface Stack {
-  add(middleware: unknown, options: { step: 'build'; name: string }): void
+  add(middleware: unknown, options: { step: 'build' | 'deserialize'; name: string }): void
+}
+
+/** Every request that goes out: the step next to the wire runs once for each. */
+function countRequests(client: S3Client, meter: StorageMeter): void {
+  type Next = (args: unknown) => unknown
+  const middleware = (next: Next, context: { readonly commandName?: string }) => {
+    return (args: unknown) => {
+      countRequest(meter, context.commandName ?? '')
+      return next(args)
+    }
+  }
+  const stack = client.middlewareStack as unknown as Stack
+  stack.add(middleware, { step: 'deserialize', name: 'countRequests' })
 }
 
 /** Adds Content-MD5, which older stores want for a batch of deletions, and locks want always. */

@@ -4,7 +4,11 @@ import type { RepositoryConfiguration } from '../../../config/configuration.ts'
 import type { Environment } from '../../../config/environment.ts'
 import { openRepositoryStorage } from '../../../config/unlock-storage.ts'
 import { formatLsn } from '../../../postgres/lsn.ts'
-import { readWindow, type RecoveryWindow } from '../../../recovery/window.ts'
+import {
+  describeWindow,
+  type ListedCluster,
+  type RecoveryWindow,
+} from '../../../recovery/window.ts'
 import type { BackupRecord } from '../../../repository/backup-record.ts'
 import { openRepository } from '../../../repository/repository.ts'
 import type { Storage } from '../../../storage/storage.ts'
@@ -62,7 +66,11 @@ async function read(
   const wanted = reached?.systemIdentifier ?? lastBackup?.systemIdentifier
   const server = protection.servers.find(({ systemIdentifier }) => systemIdentifier === wanted)
   const newest = server?.newest
-  const { window, damage } = await tryReadWindow(storage, cluster)
+  const own = protection.servers.find(
+    ({ systemIdentifier }) => systemIdentifier === lastBackup?.systemIdentifier,
+  )
+  const listed = { storage, cluster, listed: protection.list, archive: own?.archive }
+  const { window, damage } = await tryReadWindow(listed)
   return {
     backups: protection.list.backups.length,
     lastBackup,
@@ -85,11 +93,10 @@ function requireBackup(check: Check): Check {
 }
 
 async function tryReadWindow(
-  storage: Storage,
-  cluster: string,
+  listed: ListedCluster,
 ): Promise<{ window: RecoveryWindow | undefined; damage: Check[] }> {
   try {
-    const window = await readWindow(storage, cluster)
+    const window = await describeWindow(listed)
     const damage = window.intervals.flatMap((interval) => {
       if (interval.damage === undefined) return []
       const { segment, because } = interval.damage
