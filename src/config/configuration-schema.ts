@@ -106,6 +106,22 @@ const repository = z
       ['file:/etc/tidemark/s3.secret'],
     ),
     sessionToken: s3Text('S3: the token of temporary credentials.', ['${S3_TOKEN}']),
+    objectLock: z
+      .strictObject({
+        mode: z.enum(['governance', 'compliance']).meta({
+          description:
+            '`governance`: accounts with a special permission may remove locked objects. `compliance`: nobody can, not even the owner of the account.',
+        }),
+        days: z.int().min(1).max(36_500).meta({
+          description:
+            'How long objects are locked from when they are stored. Each backup extends the lock of the packs that it needs.',
+        }),
+      })
+      .optional()
+      .meta({
+        description:
+          'S3: what a restore needs is stored locked, so that whoever has the keys of the store cannot remove it. The bucket must have been created with object lock.',
+      }),
     bandwidth: z
       .string()
       .refine(isBandwidth, { error: 'a bandwidth is a number with kB/s, MB/s or GB/s: 50MB/s' })

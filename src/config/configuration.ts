@@ -39,6 +39,7 @@ export interface S3Configuration {
   readonly accessKeyId?: string
   readonly secretAccessKey?: string
   readonly sessionToken?: string
+  readonly objectLock?: { readonly mode: 'governance' | 'compliance'; readonly days: number }
 }
 
 export interface ClusterConfiguration {

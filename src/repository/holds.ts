@@ -159,6 +159,17 @@ export function isDeadWriter({ writer }: { readonly writer: string }): boolean {
   return judgeLiveness(other, readProcessIdentity(), lookUpStartTicks) === 'dead'
 }
 
+/** What is locked yet is garbage of nobody from then on, which expiry collects. */
+async function removeUnlessLocked(storage: Storage, key: string): Promise<boolean> {
+  try {
+    await storage.remove(key)
+    return true
+  } catch (error) {
+    if (!isFailure(error, 'TM1513')) throw error
+    return false
+  }
+}
+
 /**
  * Removes what a dead attempt left behind, the hold last: a crash in between is cleaned
  * up by the next run. A backup whose record exists keeps its packs; only the hold goes.
@@ -177,10 +188,7 @@ export async function removeDeadAttempt(
   } else if (hold.attemptId !== undefined) {
     const keys: string[] = []
     for await (const { key } of storage.list(attemptPrefix(cluster, hold.attemptId))) keys.push(key)
-    for (const key of keys) {
-      await storage.remove(key)
-      removed++
-    }
+    for (const key of keys) if (await removeUnlessLocked(storage, key)) removed++
   }
   await storage.remove(holdKey(cluster, hold.id))
   return removed

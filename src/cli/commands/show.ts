@@ -28,12 +28,18 @@ export async function runShow(
 ): Promise<number> {
   const { backup, repository, storage } = await find(context, backupId, options)
   const missing = await findMissingPacks(storage, backup)
+  const { repositoryId } = await openRepository(storage)
+  const lockedUntil = earliestLock(backup, repositoryId)
   const { terminal } = context
   if (context.json) {
-    terminal.printJson({ repository, backup: backupDetails(backup, missing) })
+    const details = { ...backupDetails(backup, missing), lockedUntil: lockedUntil ?? null }
+    terminal.printJson({ repository, backup: details })
   } else {
     for (const line of formatBackup(backup, repository, missing, terminal.colours)) {
       terminal.print(line)
+    }
+    if (lockedUntil !== undefined) {
+      terminal.print(`its packs are locked at least until ${formatTime(lockedUntil)}`)
     }
   }
   return 0
@@ -160,6 +166,12 @@ function formatBackup(
     missing.map((id) => colours.red(`missing pack ${id}: this backup cannot be restored`)),
   ]
   return [...formatPairs(pairs), ...lists.flat()]
+}
+
+/** As the record noted it; a later backup may have extended it. */
+function earliestLock({ locks = [] }: BackupRecord, repositoryId: string): string | undefined {
+  const own = locks.filter(({ repository }) => repository === repositoryId)
+  return own.map(({ until }) => until).sort()[0]
 }
 
 /** How many copies of how many backups it needs, and how old the oldest is. */
