@@ -65,7 +65,7 @@ function later(days: number): Date {
   return new Date(AT.getTime() + days * DAY)
 }
 
-test('a lock is extended once less than half of its time is left, and not asked for before', async () => {
+test('a lock is extended once less than half of its time is left, not before', async () => {
   const { storage, asked } = await openLocked(30)
   const named = packs('a', 'b', 'c')
   const first = await extend([storage], AT, named, named)

@@ -26,8 +26,8 @@ export async function listPacks(storage: Storage, cluster: string): Promise<Map<
 
 /**
  * Creates the record. `written` are the packs of this run, whose sizes must be exactly
- * what was written; older ones must exist, and may have become sparse since they were seen. `raw` are the record's bytes, as they stand in
- * the last frame of the attempt's last pack.
+ * what was written; older ones must exist, and may have become sparse since they were seen.
+ * `raw` are the record's bytes, as they stand in the last frame of the attempt's last pack.
  */
 export async function publishBackup(
   storage: Storage,

@@ -130,7 +130,7 @@ export async function repack(request: RepackingRequest): Promise<RepackingReport
   return { ...done, heldPacks, lostRecords, unfinished: isUnfinished ? [...expired] : [] }
 }
 
-/** Packs that no backup names: of running backups, garbage, or of a backup whose record was lost. */
+/** Packs that no backup names: of running backups, of lost records, or garbage. */
 async function listUnnamed(
   storage: Storage,
   cluster: string,

@@ -50,7 +50,7 @@ describe('object lock', { skip }, () => {
   })
   after(async () => await server.stop())
 
-  test('a bucket with locks is proved, one without is refused, and so are uploads to it', async () => {
+  test('a bucket with locks is proved, one without is refused, and uploads to it', async () => {
     const { storage, locks } = await open(1)
     await locks.prove()
     assert.deepEqual(await Array.fromAsync(storage.list('probe/')), [])

@@ -180,7 +180,8 @@ function describePacks(backup: BackupRecord): string {
   const age = now().getTime() - Date.parse(oldest)
   const days = formatCount(Math.max(0, Math.floor(age / 86_400_000)), 'day')
   const wrote = attempts === 1 ? 'of this backup alone' : `of ${attempts} backups`
-  return `${formatCount(packs, 'pack')} ${wrote}, the oldest from ${formatTime(oldest)} (${days} old)`
+  const since = `the oldest from ${formatTime(oldest)} (${days} old)`
+  return `${formatCount(packs, 'pack')} ${wrote}, ${since}`
 }
 
 function countPacks({ packs, startedAt }: BackupRecord) {

@@ -35,13 +35,16 @@ const DAY_MS = 24 * 3600 * 1000
 const PROBE_MS = 60_000
 
 /** What a restore needs. All of it is created locked. */
-const LOCKED =
-  /^(tidemark\.repository|keys\/.+|clusters\/[^/]+\/((packs|wal|systems)\/.+|backups\/[^/]+\.record))$/
+const LOCKED = [
+  /^tidemark\.repository$/,
+  /^keys\/.+$/,
+  /^clusters\/[^/]+\/((packs|wal|systems)\/.+|backups\/[^/]+\.record)$/,
+]
 /** What expiry removes for good, with all its versions; all else is hidden by a delete marker. */
 const REMOVED_FOR_GOOD = /^clusters\/[^/]+\/((packs|wal)\/.+|backups\/[^/]+\.record)$/
 
 export function isLockedKey(key: string): boolean {
-  return LOCKED.test(key)
+  return LOCKED.some((form) => form.test(key))
 }
 
 export function isRemovedForGood(key: string): boolean {
@@ -166,8 +169,8 @@ export class S3ObjectLocks implements ObjectLocks {
       message: `cannot ${doing} in ${url}`,
       because,
       fix: `objectLock needs a bucket that was created with object lock (${bucket}), and the
-       permissions s3:PutObjectRetention, s3:GetObjectRetention and s3:GetBucketObjectLockConfiguration;
-       else take objectLock out of the configuration`,
+       permissions s3:PutObjectRetention, s3:GetObjectRetention and
+       s3:GetBucketObjectLockConfiguration; else take objectLock out of the configuration`,
       details: { url },
       ...(cause === undefined ? {} : { cause }),
     })
