@@ -13,6 +13,7 @@ export const LADDER: readonly (readonly string[])[] = [
   ['drill', 'replication'],
   ['rescue'],
   ['recovery', 'dump'],
+  ['sync'],
   ['backup', 'retention'],
   ['archive'],
   ['repository'],

@@ -4,7 +4,7 @@
  * A code never changes its meaning and is never used again. Ranges: 10xx usage and
  * configuration, 11xx server and connection, 12xx recovery, 13xx backup, 14xx WAL
  * archive, 15xx repository and storage, 16xx damage, 17xx checks, 18xx demo and set-up,
- * 19xx retention: each range is a file of failure-codes/.
+ * 19xx retention and sync: each range is a file of failure-codes/.
  */
 import { BACKUP_CODES } from './failure-codes/backup.ts'
 import { CHECKS_CODES } from './failure-codes/checks.ts'
@@ -15,6 +15,7 @@ import { REPACKING_CODES } from './failure-codes/repacking.ts'
 import { RETENTION_CODES } from './failure-codes/retention.ts'
 import { SERVER_CODES } from './failure-codes/server.ts'
 import { STORAGE_CODES } from './failure-codes/storage.ts'
+import { SYNC_CODES } from './failure-codes/sync.ts'
 import { USAGE_CODES } from './failure-codes/usage.ts'
 import { WAL_ARCHIVE_CODES } from './failure-codes/wal-archive.ts'
 
@@ -32,6 +33,7 @@ export const FAILURE_CODES = {
   ...DEMO_CODES,
   ...REPACKING_CODES,
   ...RETENTION_CODES,
+  ...SYNC_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

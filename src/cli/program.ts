@@ -6,6 +6,7 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -78,13 +79,12 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
   addVerify(program, run)
+  addKeyCommands(program, run)
+  addSync(program, run)
   return program
 }
 
 const CLUSTER = 'cluster of the configuration; may be left out when there is only one'
-const PASSPHRASE = 'a passphrase, as file:/path or ${NAME}'
-const KEY_FILE = 'a file with a key of 32 bytes or more'
-const KEY_COMMAND = 'a command that prints the key, run by /bin/sh'
 const REPOSITORY = 'repository of the cluster (default: its first)'
 
 function addSetUpCommands(program: Command, run: RunAction): void {
@@ -385,6 +385,27 @@ function addVerify(program: Command, run: RunAction): void {
       await run(command.optsWithGlobals(), async (context) => {
         const { runVerify } = await import('./commands/verify.ts')
         return await runVerify(context, cluster, command.opts())
+      })
+    })
+}
+
+function addSync(program: Command, run: RunAction): void {
+  program
+    .command('sync')
+    .summary('bring what one repository lacks from another, and heal it')
+    .description(
+      'Brings backups, packs and WAL that the one repository has and the other lacks, each object proved on the way, and records last, so that every backup that is listed restores from that repository alone. Damaged and missing objects are healed frame by frame. What the retention of the one that receives would remove at once is not brought. Exit status 3 when something could not be brought or healed; the rest was.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--from <name>', 'the repository that has it')
+    .option('--to <name>', 'the repository that gets it')
+    .option('--heal', 'prove all that both have by reading it, and mend what is damaged')
+    .option('--object <key>', 'mend this object and nothing else (repeatable)', collect, [])
+    .option('--dry-run', 'only show what would be done')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runSync } = await import('./commands/sync.ts')
+        return await runSync(context, cluster, command.opts())
       })
     })
 }

@@ -21,6 +21,7 @@ import {
 import { openRepository } from '../repository/repository.ts'
 import type { StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
+import { type Healer, HealerSearch } from '../sync/find-healers.ts'
 import { Budget, type BudgetLimits } from './verify/budget.ts'
 import { type Finding, FindingBook } from './verify/findings.ts'
 import { takeInventory } from './verify/inventory.ts'
@@ -63,8 +64,16 @@ export interface VerifyOptions {
   readonly mode: VerifyMode
   readonly workers: number
   readonly rebuildCatalogue: boolean
+  /** The other repositories of the cluster; opened only when there are findings. */
+  readonly openOthers?: () => Promise<OtherRepositories>
   readonly progress: Progress
   readonly signal: AbortSignal
+}
+
+export interface OtherRepositories {
+  readonly healers: readonly Healer[]
+  /** Why some of them could not be opened. */
+  readonly notes: readonly string[]
 }
 
 export interface VerifyReport {
@@ -110,7 +119,8 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
       const verified = await verifyWal(state, identity)
       if (verified !== undefined) wal.push(verified)
     }
-    const findings = await tellCosts(storage, state.book.all, list.backups, wal)
+    const costs = await tellCosts(storage, state.book.all, list.backups, wal)
+    const findings = await tellHealers(state, costs, options.openOthers)
     await remember(state)
     return { ...describe(state), findings, rebuilt, durationMs: monotonicMs() - beganAt }
   } finally {
@@ -220,6 +230,28 @@ function dueBackups(state: VerifyState): readonly BackupRecord[] {
 
 function isWanted({ isOneBackup, chosen }: VerifyState, systemIdentifier: string): boolean {
   return !isOneBackup || chosen.some((backup) => backup.systemIdentifier === systemIdentifier)
+}
+
+/** The other repositories are looked at only when there is something to mend. */
+async function tellHealers(
+  { cluster, notes, progress }: VerifyState,
+  findings: readonly Finding[],
+  openOthers: VerifyOptions['openOthers'],
+): Promise<readonly Finding[]> {
+  if (findings.length === 0 || openOthers === undefined) return findings
+  progress.phase('looking at the other repositories')
+  const others = await openOthers()
+  notes.push(...others.notes)
+  if (others.healers.length === 0) return findings
+  const search = new HealerSearch(others.healers, cluster)
+  const told: Finding[] = []
+  for (const finding of findings) {
+    told.push({ ...finding, healableFrom: await search.find(finding) })
+  }
+  for (const [name, { message }] of search.away) {
+    notes.push(`${name} could not be looked at for what is damaged here: ${message}`)
+  }
+  return told
 }
 
 /** A hint that cannot be written costs the next run its time, and this one nothing. */

@@ -34,17 +34,24 @@ import {
 } from './key-slots.ts'
 import { readIdentity, refuseUnencrypted } from './repository.ts'
 
-/** `storage` is the one without seal. TM1503, TM1521, TM1522, TM1526, TM1606. */
+/**
+ * `storage` is the one without seal. TM1503, TM1521, TM1522, TM1526, TM1606. `without`: a
+ * slot that shall not be the one which opens it.
+ */
 export async function unlockRepository(
   storage: Storage,
   secret: KeySecret,
   memory?: SlotMemory,
+  without?: string,
 ): Promise<Sealing> {
   const identity = await readIdentity(storage)
   if (!identity.isEncrypted) throw refuseUnencrypted(storage)
   const { generations, slots: ids } = await listKeys(storage)
   if (generations.length === 0) throw noKeyYet(storage)
-  const { slots, damaged } = await readSlots(storage, ids)
+  const { slots, damaged } = await readSlots(
+    storage,
+    ids.filter((id) => id !== without),
+  )
   const { repositoryId } = identity
   let refusal: Failure | undefined
   for (const slot of rememberedFirst(slots, memory)) {

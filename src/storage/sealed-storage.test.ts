@@ -9,6 +9,7 @@ import { collect } from '../../test/harness/faulty-storage.ts'
 import { testDataKey, testSealing } from '../../test/harness/sealing.ts'
 import { describeStorageContract } from '../../test/harness/storage-contract.ts'
 import { isFailure } from '../base/failure.ts'
+import { ForwardingStorage } from './forwarding-storage.ts'
 import { openMemoryStorage } from './memory-storage.ts'
 import { openPosixStorage } from './posix-storage.ts'
 import { openSealedStorage, type SealedStorage } from './sealed-storage.ts'
@@ -250,6 +251,39 @@ test('an object that is replaced between two ranges is read as it is now', async
   await other.remove('a')
   assert.equal(await sealed.readRange('a', 0, 1), undefined)
 })
+
+test('an object that is replaced between its blocks and its header is not called damaged', async () => {
+  const { objects, sealed } = openPlace()
+  await sealed.write('a', Buffer.alloc(10, 1))
+  const before = openMemoryStorage(new Map(objects))
+  await sealed.write('a', Buffer.alloc(10, 2))
+  const inner = new LateHeader(openMemoryStorage(objects), before)
+  const read = await openSealedStorage(inner, testSealing()).readRange('a', 0, 10)
+  assert.deepEqual(read && Buffer.from(read), Buffer.alloc(10, 2))
+})
+
+/** The first blocks come from before the replacement, everything else from behind it. */
+class LateHeader extends ForwardingStorage {
+  #before: Storage | undefined
+
+  constructor(inner: Storage, before: Storage) {
+    super(inner)
+    this.#before = before
+  }
+
+  override async readRange(
+    key: string,
+    offset: number,
+    length: number,
+  ): Promise<Uint8Array | undefined> {
+    if (offset < HEADER || this.#before === undefined) {
+      return await super.readRange(key, offset, length)
+    }
+    const before = this.#before
+    this.#before = undefined
+    return await before.readRange(key, offset, length)
+  }
+}
 
 test('the same object is never sealed twice in the same way', async () => {
   const { objects, sealed } = openPlace()

@@ -35,10 +35,16 @@ export type { Sealing } from './data-keys.ts'
 const MOST_READINGS = 3
 
 export interface SealedStorage extends Storage {
-  /** Id of the data key that an object is sealed with; undefined when it is not there. */
-  findKeyId(key: string): Promise<string | undefined>
+  /** What the header of an object says, unproved; undefined when it is not there. */
+  findSeal(key: string): Promise<SealIdentity | undefined>
   /** That of what is written now. */
   newestKeyId(): Promise<string>
+}
+
+/** Which data key, and which attempt at writing the object. */
+export interface SealIdentity {
+  readonly keyId: string
+  readonly objectId: string
 }
 
 export function openSealedStorage(inner: Storage, sealing: Sealing): SealedStorage {
@@ -64,11 +70,11 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     return (await this.#ring.newest()).id
   }
 
-  async findKeyId(key: string): Promise<string | undefined> {
+  async findSeal(key: string): Promise<SealIdentity | undefined> {
     const header = await this.inner.readRange(key, 0, HEADER_BYTES)
     if (header === undefined) return undefined
     const parsed = parseHeader(asBuffer(header))
-    if ('keyId' in parsed) return parsed.keyId
+    if ('keyId' in parsed) return parsed
     throw damagedSeal(key, parsed.problem)
   }
 
@@ -117,11 +123,12 @@ class Sealer extends ForwardingStorage implements SealedStorage {
         return undefined
       }
       if (found.plain !== undefined) return putInto(found.plain, length, into)
-      // It may have been replaced meanwhile: then its header is another one now.
+      // It may have been replaced meanwhile: then its header is another one now, or was read
+      // together with blocks of the object before.
       this.#seals.forget(key)
       const now = await this.#readSeal(key)
       if (now === undefined) return undefined
-      const isSame = now.header.equals(found.seal.header)
+      const isSame = before !== undefined && now.header.equals(found.seal.header)
       if (isSame || reading === MOST_READINGS) throw damagedSeal(key, found.problem)
       before = now
     }

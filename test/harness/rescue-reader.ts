@@ -27,3 +27,14 @@ export async function rescueOk(repository: string, ...args: string[]): Promise<s
   if (status !== 0) throw new Error(`rescue.py ${args.join(' ')}: ${status}\n${stdout}${stderr}`)
   return stdout
 }
+
+const UNSEAL = fileURLToPath(new URL('../../tools/rescue-reader/unseal.py', import.meta.url))
+
+/** Opens an encrypted repository into a directory; never throws for an exit status. */
+export async function unseal(
+  repository: string,
+  into: string,
+  ...args: string[]
+): Promise<RunResult> {
+  return await runProgram('python3', [UNSEAL, repository, into, ...args])
+}

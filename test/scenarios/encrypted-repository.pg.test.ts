@@ -3,13 +3,15 @@
  * its bytes tell; wrong keys, and what is told of them.
  */
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { chownSync, cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import { type PostgresServer, startPostgres } from '../harness/postgres-server.ts'
+import { rescueOk, rescueReaderMissing, unseal } from '../harness/rescue-reader.ts'
 import { removeDirectory, temporaryDirectory } from '../harness/temporary-directory.ts'
-import { failureOf, tidemark, type TidemarkResult } from '../harness/tidemark.ts'
+import { failureOf, tidemark, tidemarkOk, type TidemarkResult } from '../harness/tidemark.ts'
 import { archiveNow, filesBelow, openRecovered } from './recovery-cluster.ts'
 
 const KEY = 'f3b1'.repeat(16)
@@ -163,20 +165,13 @@ test('no content and no name can be read in what is stored', () => {
 
 test('the same search finds the words in a repository that is not encrypted', async () => {
   const plain = join(directory, 'plain')
-  const text = readFileSync(config, 'utf8')
-  const other =
-    `repositories:\n  plain: { url: "file://${plain}" }\n` +
-    `clusters:\n  main: { connection: "${server.url()}" }\n`
-  writeOwned(config, other)
-  try {
-    await ok('init', '--yes', '--connection', server.url(), '--repository', `file://${plain}`)
-    await ok('backup', '--no-archive-check')
-    const all = filesBelow(plain).filter((name) => name.endsWith('.pack'))
-    const found = all.flatMap((name) => expand(readFileSync(join(plain, name))))
-    assert.ok(found.some((one) => one.includes('PG_VERSION')))
-  } finally {
-    writeOwned(config, text)
-  }
+  const other = ['--config', join(directory, 'plain.yaml')]
+  const place = ['--connection', server.url(), '--repository', `file://${plain}`]
+  await tidemarkOk([...other, 'init', '--yes', ...place], { runAs: server.runAs })
+  await tidemarkOk([...other, 'backup', '--no-archive-check'], { runAs: server.runAs })
+  const all = filesBelow(plain).filter((name) => name.endsWith('.pack'))
+  const found = all.flatMap((name) => expand(readFileSync(join(plain, name))))
+  assert.ok(found.some((one) => one.includes('PG_VERSION')))
 })
 
 /** With the file's text of `encryption` replaced; without it when that is undefined. */
@@ -258,4 +253,105 @@ test('a key command is run by a shell, which replaces its variables itself', asy
     assert.equal(failure.code, 'TM1523')
     assert.equal(failure.because, 'exit status 7: no vault here')
   })
+})
+
+interface KeysJson {
+  readonly slots: readonly { id: string; kind: string; opensNewest: boolean }[]
+  readonly generations: readonly { generation: number; objects: number }[]
+}
+
+const keys = async (): Promise<KeysJson> => (await ok('key', 'list', '--json')).json<KeysJson>()
+
+test('slots: a passphrase is added, opens everything, and the last slot stays', async () => {
+  const phrase = join(directory, 'phrase')
+  writeOwned(phrase, 'correct horse battery staple\n')
+  const said = await run('key', 'add', '--passphrase', 'correct horse battery staple')
+  assert.equal(said.status, 2, 'a passphrase does not stand on the command line')
+  const before = await keys()
+  const added = await ok(
+    'key',
+    'add',
+    '--passphrase',
+    `file:${phrase}`,
+    '--label',
+    'safe',
+    '--json',
+  )
+  const { slot } = added.json<{ slot: string }>()
+  await withEncryption(`{ passphrase: "file:${phrase}" }`, async () => {
+    await ok('verify', '--full')
+    assert.equal((await refusal('key', 'remove', slot)).code, 'TM1524')
+  })
+  assert.equal((await refusal('key', 'remove', before.slots[0]?.id ?? '')).code, 'TM1524')
+  assert.equal((await refusal('key', 'remove', '0000000000000000')).code, 'TM1525')
+  assert.equal((await keys()).slots.length, 2)
+  const listed = (await ok('key', 'list')).stdout
+  assert.match(listed, /passphrase .* safe/)
+  assert.match(listed, /opened this run/)
+})
+
+test('the key is rotated and all is sealed anew beside a running backup and its WAL', async () => {
+  await server.sql(
+    `INSERT INTO ${TABLE} SELECT i, md5(i::text) FROM generate_series(1, 60000) i`,
+    [],
+    DATABASE,
+  )
+  const [backingUp, rotated] = await Promise.all([
+    run('backup', '--json'),
+    run('key', 'rotate', '--rewrite', '--json'),
+  ])
+  assert.equal(backingUp.status, 0, backingUp.stderr)
+  assert.equal(rotated.status, 0, rotated.stderr)
+  const { rewritten } = rotated.json<{ rewritten: { objects: number; damaged: unknown[] } }>()
+  assert.ok(rewritten.objects > 10, `${rewritten.objects}`)
+  await archiveNow(server)
+  await ok('backup')
+  await ok('key', 'rotate', '--rewrite')
+  const { generations } = await keys()
+  const older = generations.slice(0, -1).reduce((sum, { objects }) => sum + objects, 0)
+  // What verify has remembered is sealed anew by the next verify.
+  assert.ok(older <= 1, JSON.stringify(generations))
+  await ok('verify', '--full')
+  const into = join(directory, 'after-rotation')
+  await ok('restore', '--into', into)
+  await using copy = await openRecovered(into)
+  const [found] = await copy.sql<{ count: number }>(
+    `SELECT count(*)::int AS count FROM ${TABLE}`,
+    [],
+    DATABASE,
+  )
+  assert.equal(found?.count, 60000)
+  const early = join(directory, 'early')
+  await ok('restore', '--into', early, '--to', moment)
+})
+
+test('a passphrase is derived once, and what is remembered is not the key', async () => {
+  const phrase = join(directory, 'phrase')
+  await withEncryption(`{ passphrase: "file:${phrase}" }`, async () => {
+    await ok('list')
+    await server.sql('SELECT pg_switch_wal()')
+    await archiveNow(server)
+    await ok('wal', 'list')
+  })
+})
+
+test('unseal.py and rescue.py restore it without Tidemark', {
+  skip: rescueReaderMissing(),
+}, async () => {
+  const open = join(directory, 'unsealed')
+  const opened = await unseal(repository, open, '--key-file', keyFile)
+  assert.equal(opened.status, 0, opened.stderr)
+  const { backups } = (await ok('list', '--json')).json<{ backups: { id: string }[] }>()
+  const newest = backups.at(-1)?.id ?? ''
+  const into = join(directory, 'rescued')
+  await rescueOk(open, 'restore', newest, into, '--wal')
+  const { runAs } = server
+  if (runAs !== undefined) execFileSync('chown', ['-R', `${runAs.uid}:${runAs.gid}`, into])
+  await using copy = await openRecovered(into)
+  const [found] = await copy.sql<{ count: number }>(
+    `SELECT count(*)::int AS count FROM ${TABLE}`,
+    [],
+    DATABASE,
+  )
+  assert.equal(found?.count, 60000)
 })

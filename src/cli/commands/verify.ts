@@ -1,18 +1,22 @@
 /** `verify`: proves what is stored. Always says what was proved; exit status 3 on a finding. */
 import { Failure, toFailureMessage } from '../../base/failure.ts'
 import {
+  type ClusterConfiguration,
   chooseCluster,
   chooseRepository,
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
-import { unlockStorage } from '../../config/unlock-storage.ts'
+import { openRepositoryStorage, unlockStorage } from '../../config/unlock-storage.ts'
 import {
+  type OtherRepositories,
   type VerifyMode,
   type VerifyOptions,
   type VerifyReport,
   verify,
 } from '../../recovery/verify.ts'
+import { openRepository } from '../../repository/repository.ts'
 import { openStorage } from '../../storage/open-storage.ts'
+import type { Storage } from '../../storage/storage.ts'
 import type { CommandContext } from '../command-context.ts'
 import { wrongUsage } from '../program.ts'
 import { formatFailure } from '../report-failure.ts'
@@ -47,7 +51,8 @@ export async function runVerify(
   const rebuildCatalogue = options.rebuildCatalogue === true
   const outcomes: Outcome[] = []
   for (const repository of repositories) {
-    const request = { cluster: cluster.name, mode, workers, rebuildCatalogue }
+    const openOthers = async () => await openOtherRepositories(context, cluster, repository)
+    const request = { cluster: cluster.name, mode, workers, rebuildCatalogue, openOthers }
     const outcome = await verifyOne(context, repository, request)
     if (!context.json) printOutcome(context, cluster.name, outcome)
     outcomes.push(outcome)
@@ -56,7 +61,34 @@ export async function runVerify(
   return judge(outcomes)
 }
 
-type Request = Pick<VerifyOptions, 'cluster' | 'mode' | 'workers' | 'rebuildCatalogue'>
+type Request = Pick<
+  VerifyOptions,
+  'cluster' | 'mode' | 'workers' | 'rebuildCatalogue' | 'openOthers'
+>
+
+/** Where what is damaged may be whole; one that is away is said and left out. */
+async function openOtherRepositories(
+  { env }: CommandContext,
+  cluster: ClusterConfiguration,
+  verified: RepositoryConfiguration,
+): Promise<OtherRepositories> {
+  const healers: { name: string; storage: Storage }[] = []
+  const notes: string[] = []
+  for (const repository of cluster.repositories) {
+    if (repository.name === verified.name) continue
+    try {
+      const storage = await openRepositoryStorage(repository, env)
+      await openRepository(storage)
+      healers.push({ name: repository.name, storage })
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      notes.push(
+        `${repository.name} could not be looked at for what is damaged here: ${error.message}`,
+      )
+    }
+  }
+  return { healers, notes }
+}
 
 interface Outcome {
   readonly repository: string
@@ -105,7 +137,7 @@ function printJson(
     repositories: outcomes.map(({ repository, result }) =>
       result instanceof Failure
         ? { repository, error: toFailureMessage(result) }
-        : { repository, error: null, ...reportJson(result) },
+        : { repository, error: null, ...reportJson(cluster, repository, result) },
     ),
   })
 }

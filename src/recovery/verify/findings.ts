@@ -30,6 +30,8 @@ export interface Finding {
   readonly files: number
   /** Undefined: what is lost cannot be told, because the backups cannot be read. */
   readonly intervals: readonly LostInterval[] | undefined
+  /** Other repositories that have it whole; undefined: there is none to look at. */
+  readonly healableFrom: readonly string[] | undefined
 }
 
 /** A finding while it grows. */

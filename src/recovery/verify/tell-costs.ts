@@ -43,6 +43,7 @@ export async function tellCosts(
       relations: [...relations],
       files,
       intervals,
+      healableFrom: undefined,
     })
   }
   return told

@@ -56,8 +56,10 @@ export function bindSeal(
   }
 }
 
-/** The key id of a header, or why it is none. */
-export function parseHeader(header: Buffer): { keyId: string } | { problem: string } {
+/** The ids in a header, or why it is none. */
+export function parseHeader(
+  header: Buffer,
+): { keyId: string; objectId: string } | { problem: string } {
   if (header.length < HEADER_BYTES || !header.subarray(0, 8).equals(MAGIC)) {
     return { problem: 'it is not sealed, although the repository is encrypted' }
   }
@@ -65,7 +67,7 @@ export function parseHeader(header: Buffer): { keyId: string } | { problem: stri
   if (!isKnown || header.subarray(36, HEADER_BYTES).some((byte) => byte !== 0)) {
     return { problem: 'the header of its seal is not one that Tidemark writes' }
   }
-  return { keyId: header.toString('hex', 8, 16) }
+  return { keyId: header.toString('hex', 8, 16), objectId: header.toString('hex', 16, 32) }
 }
 
 export function storedSizeOf(plainBytes: number): number {

@@ -4,11 +4,15 @@ import { formatPairs } from '../../format-table.ts'
 import { formatBytes, formatCount, formatDuration, formatTime } from '../../format-units.ts'
 import type { Colours } from '../../terminal.ts'
 
-export function reportJson(report: VerifyReport): Record<string, unknown> {
+export function reportJson(
+  cluster: string,
+  repository: string,
+  report: VerifyReport,
+): Record<string, unknown> {
   const { findings, proved, left, durationMs, backups, unnamed } = report
   return {
     whole: findings.length === 0,
-    findings: findings.map(findingJson),
+    findings: findings.map((finding) => findingJson(cluster, repository, finding)),
     proved: { ...proved, durationMs: Math.round(durationMs) },
     left,
     backups,
@@ -19,7 +23,11 @@ export function reportJson(report: VerifyReport): Record<string, unknown> {
   }
 }
 
-function findingJson(finding: Finding): Record<string, unknown> {
+function findingJson(
+  cluster: string,
+  repository: string,
+  finding: Finding,
+): Record<string, unknown> {
   return {
     code: finding.code,
     object: finding.key,
@@ -35,7 +43,23 @@ function findingJson(finding: Finding): Record<string, unknown> {
         from: { time: from ?? null, lsn: fromLsn },
         to: { time: to ?? null, lsn: toLsn ?? null },
       })) ?? null,
+    healableFrom:
+      finding.healableFrom?.map((from) => ({
+        repository: from,
+        command: formatHealing(cluster, repository, finding, from),
+      })) ?? null,
   }
+}
+
+/** A segment that is missing seldom is so alone: an ordinary sync brings them all. */
+function formatHealing(
+  cluster: string,
+  repository: string,
+  finding: Finding,
+  from: string,
+): string {
+  const object = finding.code === 'TM1408' ? '' : ` --object ${finding.key}`
+  return `tidemark sync ${cluster} --from ${from} --to ${repository}${object}`
 }
 
 export function formatReport(
@@ -48,7 +72,9 @@ export function formatReport(
   const lines = rebuilt.map(
     ({ backupId, was }) => `the record of backup ${backupId} was ${was} and is written again`,
   )
-  for (const finding of findings) lines.push(...formatFinding(finding, colours), '')
+  for (const finding of findings) {
+    lines.push(...formatFinding(cluster, repository, finding, colours), '')
+  }
   lines.push(`${cluster} in ${repository}: proved`, ...formatProved(report))
   const waiting = [
     ...(left.packs > 0 ? [formatCount(left.packs, 'pack')] : []),
@@ -116,7 +142,12 @@ function formatAside({ unnamed, strangers, backups }: VerifyReport): string[] {
 
 const SHOWN = 10
 
-function formatFinding(finding: Finding, colours: Colours): string[] {
+function formatFinding(
+  cluster: string,
+  repository: string,
+  finding: Finding,
+  colours: Colours,
+): string[] {
   const { code, message, because, backups, relations, files, intervals, fix } = finding
   const pairs: [string, string][] = []
   if (because !== undefined) pairs.push(['  because:', because])
@@ -130,6 +161,13 @@ function formatFinding(finding: Finding, colours: Colours): string[] {
   for (const interval of intervals ?? []) pairs.push(['  moments:', describe(interval)])
   if (intervals?.length === 0 && backups.length > 0) {
     pairs.push(['  moments:', 'none is lost: an older backup and the WAL reach them'])
+  }
+  for (const from of finding.healableFrom ?? []) {
+    const command = formatHealing(cluster, repository, finding, from)
+    pairs.push(['  healable:', `${from} has it whole: ${command}`])
+  }
+  if (finding.healableFrom?.length === 0) {
+    pairs.push(['  healable:', 'no other repository has it whole'])
   }
   pairs.push(['  fix:', fix])
   return [colours.red(`${code}: ${message}`), ...formatPairs(pairs)]

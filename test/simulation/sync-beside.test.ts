@@ -1,0 +1,153 @@
+/**
+ * A sync beside other writers of its target, in many interleavings of their storage calls: what
+ * is listed rebuilds, nobody fails for the other's sake, and a clean re-run converges.
+ */
+import assert from 'node:assert/strict'
+import { before, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { startCopyInThread } from '../../src/backup/copy-files.ts'
+import { takeBackup } from '../../src/backup/take-backup.ts'
+import { SILENT } from '../../src/base/progress.ts'
+import { readBackup } from '../../src/repository/read-backups.ts'
+import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
+import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
+import type { ObjectWriter, Storage, WriteOptions } from '../../src/storage/storage.ts'
+import { temporaryDirectory } from '../harness/temporary-directory.ts'
+import { pages, SEGMENT_PAGES, SimulatedCluster } from './backup-cluster.ts'
+import {
+  holdsOf,
+  newObjects,
+  rebuildAll,
+  sharedObjects,
+  syncObjects,
+  syncStorages,
+} from './sync-repositories.ts'
+import { CLUSTER, type Objects } from './verify-repository.ts'
+
+const SEEDS = 40
+
+/** mulberry32 */
+function makeRandom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+/** Every call waits for some turns of the event loop first, so that others come in between. */
+class SlowStorage extends ForwardingStorage {
+  readonly #random: () => number
+
+  constructor(inner: Storage, random: () => number) {
+    super(inner)
+    this.#random = random
+  }
+
+  async #pause(): Promise<void> {
+    // Seldom for long: another gets through many of its calls meanwhile.
+    const turns = this.#random() < 0.03 ? 400 : Math.floor(this.#random() * 4)
+    for (let at = 0; at < turns; at++) await turn()
+  }
+
+  override async read(key: string): Promise<Uint8Array | undefined> {
+    await this.#pause()
+    return await this.inner.read(key)
+  }
+
+  override async readRange(key: string, offset: number, length: number, into?: Uint8Array) {
+    await this.#pause()
+    return await this.inner.readRange(key, offset, length, into)
+  }
+
+  override async size(key: string): Promise<number | undefined> {
+    await this.#pause()
+    return await this.inner.size(key)
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    await this.#pause()
+    await this.inner.write(key, bytes, options)
+  }
+
+  override async openWriter(key: string): Promise<ObjectWriter> {
+    const writer = await this.inner.openWriter(key)
+    return {
+      append: (pieces) => writer.append(pieces),
+      commit: async () => {
+        await this.#pause()
+        await writer.commit()
+      },
+      abort: async () => await writer.abort(),
+    }
+  }
+
+  override async remove(key: string): Promise<void> {
+    await this.#pause()
+    await this.inner.remove(key)
+  }
+}
+
+let cluster: SimulatedCluster
+let source: Objects
+let backups: string[]
+
+before(async () => {
+  cluster = new SimulatedCluster(temporaryDirectory())
+  source = await newObjects()
+  backups = [await backUp(openMemoryStorage(source))]
+  cluster.write('base/5/16384', pages(SEGMENT_PAGES, 3).fill(7, 8192 * 5, 8192 * 6))
+  cluster.write('pg_xact/0000', pages(1, 16))
+  backups.push(await backUp(openMemoryStorage(source)))
+})
+
+async function backUp(storage: Storage): Promise<string> {
+  const options = {
+    storage,
+    cluster: CLUSTER,
+    connection: 'postgresql:///',
+    workers: 1,
+    archiveCheck: false,
+    archiveCommand: '',
+    tidemarkVersion: 'test',
+    startCopying: startCopyInThread,
+    openSession: async () => cluster.openSession(),
+  }
+  return (await takeBackup(options, SILENT, new AbortController().signal)).record.id
+}
+
+async function assertConverged(from: Objects, to: Objects, message: string): Promise<void> {
+  const report = await syncObjects(from, to)
+  assert.deepEqual([report.problems, report.keptBack], [[], []], message)
+  const there = sharedObjects(to)
+  for (const [key, bytes] of sharedObjects(from)) {
+    // Each repository writes its identities itself.
+    assert.ok(key.includes('/systems/') || there.get(key) === bytes, `${message}: ${key}`)
+  }
+  assert.deepEqual(holdsOf(to), [], message)
+}
+
+test('beside a backup into the target, whose base may have just been brought', async () => {
+  const bases = new Set<string | undefined>()
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const target = await newObjects()
+    const from = new Map(source)
+    const random = makeRandom(seed)
+    cluster.write('base/5/16391', pages(5, 100 + seed))
+    const slow = (): Storage => new SlowStorage(openMemoryStorage(target), random)
+    const later = async (): Promise<string> => {
+      for (let at = 0; at < 40 * seed; at++) await turn()
+      return await backUp(slow())
+    }
+    const [report, id] = await Promise.all([syncStorages(openMemoryStorage(from), slow()), later()])
+    assert.deepEqual([report.problems, report.keptBack], [[], []], `seed ${seed}`)
+    const listed = await rebuildAll(target)
+    assert.deepEqual(listed.sort(), [...backups, id].sort(), `seed ${seed}`)
+    const { comparedWith } = await readBackup(openMemoryStorage(target), CLUSTER, id)
+    bases.add(comparedWith)
+    await assertConverged(from, target, `seed ${seed}`)
+  }
+  assert.ok(bases.size > 1, `bases: ${[...bases].join()}`)
+})
