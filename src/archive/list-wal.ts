@@ -7,6 +7,7 @@ import { parseHistoryFileName, type TimelineHistory } from '../postgres/history-
 import { parseSegmentName, type Timeline } from '../postgres/lsn.ts'
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage, StoredObject } from '../storage/storage.ts'
+import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
 import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
 import { parseSegmentKey } from './list-segments.ts'
@@ -20,6 +21,8 @@ export interface WalListing {
   readonly labels: readonly KeptWalFile[]
   readonly partials: readonly KeptWalFile[]
   readonly quarantine: readonly KeptWalFile[]
+  /** How far WAL expired, where it has: holes before are none. */
+  readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
   readonly strangers: readonly string[]
   /** Stored bytes of everything. */
@@ -67,7 +70,10 @@ export async function listWal(
   }
   const { labels, partials, quarantine, strangers, bytes } = collected
   const { walSegmentSizeBytes } = identity
-  const kept = { labels, partials, quarantine, strangers, bytes }
+  const expired = collected.hasMark
+    ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
+    : {}
+  const kept = { labels, partials, quarantine, strangers, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
@@ -98,12 +104,14 @@ interface Collection {
   readonly partials: KeptWalFile[]
   readonly quarantine: KeptWalFile[]
   readonly strangers: string[]
+  hasMark: boolean
   bytes: number
 }
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  return { timelines, labels: [], partials: [], quarantine: [], strangers: [], bytes: 0 }
+  const kept = { labels: [], partials: [], quarantine: [], strangers: [] }
+  return { timelines, ...kept, hasMark: false, bytes: 0 }
 }
 
 /** `path`: the key below the prefix of this server's WAL. */
@@ -117,6 +125,10 @@ function collect(
   const historyTimeline = parseHistoryFileName(path)
   if (historyTimeline !== undefined) {
     timelineOf(into, historyTimeline).hasHistory = true
+    return
+  }
+  if (path === EXPIRED_MARK_NAME) {
+    into.hasMark = true
     return
   }
   const segmentName = parseSegmentKey(object.key)

@@ -12,6 +12,7 @@ import { randomHex } from '../base/random.ts'
 import { requireSupportedSizes } from '../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
+import { cleanUpDeadHolds } from '../repository/clean-up.ts'
 import { type Hold, removeDeadAttempt, removeHold } from '../repository/holds.ts'
 import { makeBackupId } from '../repository/keys.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
@@ -25,7 +26,6 @@ import {
 } from './backup-context.ts'
 import { cancelOnAbort, lockBackups, startBackup, watchSession } from './backup-mode.ts'
 import { type ChosenBase, chooseBase } from './choose-base.ts'
-import { cleanUpDeadAttempts } from './clean-up.ts'
 import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
 import { type CopyRunner, startCopy } from './copy-files.ts'
 import { type HeldBase, holdBase } from './hold-base.ts'
@@ -149,7 +149,7 @@ async function prepare(
     walSegmentSizeBytes: control.walSegmentSizeBytes,
     createdAt: now().toISOString(),
   })
-  notes.push(...(await cleanUpDeadAttempts(storage, cluster)))
+  notes.push(...(await cleanUpDeadHolds(storage, cluster)))
   const beganAt = now()
   const context = {
     options,

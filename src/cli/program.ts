@@ -7,6 +7,7 @@ import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
+import { addRetentionCommands } from './retention-commands.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -81,6 +82,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addVerify(program, run)
   addKeyCommands(program, run)
   addSync(program, run)
+  addRetentionCommands(program, run)
   return program
 }
 

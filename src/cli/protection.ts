@@ -3,6 +3,7 @@
  * backups can be restored, and where the WAL after them has holes. No pack and no segment
  * is opened here.
  */
+import { isLetGo } from '../archive/expired-wal.ts'
 import { findPathGaps, type MissingSegment } from '../archive/find-gaps.ts'
 import { hasSegment, listWal, rangesAlong, type WalListing } from '../archive/list-wal.ts'
 import { includes, pathOf, type TimelineHistory } from '../postgres/history-file.ts'
@@ -113,7 +114,7 @@ export function judgeServer(
           last.segment,
           walSegmentSizeBytes,
           rangesAlong(archive, path),
-        )
+        ).filter(({ timeline, segment }) => !isLetGo(archive.expired, timeline, segment))
   const newest =
     last === undefined
       ? undefined

@@ -8,6 +8,7 @@ import { isClusterName } from '../repository/keys.ts'
 import { assertStorageUrl, isS3Url } from '../storage/open-storage.ts'
 import { isPackAge } from './pack-age.ts'
 import { isBandwidth } from './resolve-storage.ts'
+import { isDuration } from './retention.ts'
 
 const NAME_RULE = '1 to 63 of a-z, 0-9, _ and -, beginning with a letter'
 
@@ -145,6 +146,39 @@ const wal = z
   })
   .meta({ description: 'How WAL is archived.' })
 
+function kept(description: string) {
+  return z
+    .int()
+    .min(0)
+    .max(10_000)
+    .optional()
+    .meta({ description, examples: [12] })
+}
+
+function retention(description: string) {
+  return z
+    .strictObject({
+      window: z
+        .string()
+        .refine(isDuration, { error: 'a duration is a number of h, d or w, such as 7d' })
+        .optional()
+        .meta({
+          description:
+            'Every moment of this time until now can be recovered, as far as backups reach back: hours, days or weeks.',
+          examples: ['7d'],
+        }),
+      last: kept('So many of the newest backups.'),
+      daily: kept('The newest backup of each of so many days that have one (UTC).'),
+      weekly: kept('The newest backup of each of so many ISO weeks that have one (UTC).'),
+      monthly: kept('The newest backup of each of so many months that have one (UTC).'),
+      yearly: kept('The newest backup of each of so many years that have one (UTC).'),
+    })
+    .refine((said) => Object.values(said).some((value) => value !== undefined && value !== 0), {
+      error: 'it keeps nothing but the newest backup: give window, last, daily, … or leave it out',
+    })
+    .meta({ description })
+}
+
 const cluster = z
   .strictObject({
     connection: z
@@ -185,6 +219,12 @@ const cluster = z
           'What lies in packs that are older is stored again by the next backups, a part by each (10 % of the stored bytes, or 1 GiB), so that no backup depends on an ancient copy. 90d unless given; `off` stores nothing again.',
         examples: ['90d', '12w', 'off'],
       }),
+    retention: retention(
+      'What is kept; the rest is removed by `tidemark expire --apply`. A backup stays as long as one rule keeps it; the newest one and pinned ones always stay. Without it nothing expires.',
+    ).optional(),
+    retentionIn: z.record(name, retention('Of this repository.')).optional().meta({
+      description: 'By name of a repository: its own retention, in place of that of the cluster.',
+    }),
   })
   .meta({ description: 'A PostgreSQL cluster that is protected.' })
 

@@ -4,6 +4,7 @@
 import { Failure } from '../base/failure.ts'
 import type { ConfigurationFile } from './configuration-schema.ts'
 import { didYouMean } from './nearest-name.ts'
+import type { RetentionConfiguration } from './retention.ts'
 
 export interface Configuration {
   /** Absolute path of the file. */
@@ -51,6 +52,9 @@ export interface ClusterConfiguration {
   readonly walSource: 'archive_command'
   /** `90d`, `off` */
   readonly maxPackAge?: string
+  readonly retention?: RetentionConfiguration
+  /** By the name of a repository. */
+  readonly retentionIn?: ReadonlyMap<string, RetentionConfiguration>
 }
 
 export function buildConfiguration(path: string, file: ConfigurationFile): Configuration {
@@ -67,6 +71,8 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
       walSource: cluster.wal?.source ?? 'archive_command',
       ...(cluster.maxPackAge === undefined ? {} : { maxPackAge: cluster.maxPackAge }),
+      ...(cluster.retention === undefined ? {} : { retention: cluster.retention }),
+      retentionIn: new Map(Object.entries(cluster.retentionIn ?? {})),
     })
   }
   return { path, repositories, clusters }

@@ -173,7 +173,14 @@ function findConflicts(
 ): ConfigurationProblem[] {
   const problems: ConfigurationProblem[] = []
   const known = Object.keys(file.repositories)
-  for (const [cluster, { repositories }] of Object.entries(file.clusters)) {
+  for (const [cluster, { repositories, retentionIn }] of Object.entries(file.clusters)) {
+    for (const name of Object.keys(retentionIn ?? {})) {
+      if ((repositories ?? known).includes(name)) continue
+      const at = place(offsetOfKey(document, ['clusters', cluster, 'retentionIn', name]))
+      const problem = `cluster ${cluster} has no repository '${name}'${didYouMean(name, known)}`
+      const names = (repositories ?? known).join(', ')
+      problems.push({ ...at, problem, fix: `its repositories are ${names}` })
+    }
     if (known.length === 0) {
       const at = place(offsetOfKey(document, ['clusters', cluster]))
       problems.push({ ...at, problem: `cluster ${cluster} has no repository`, fix: 'add one' })

@@ -4,6 +4,7 @@
  * the last segments of each interval. Neither proves that the segments are whole: that is
  * archive/check-wal.ts, and every restore for its own range.
  */
+import { type ExpiredWalMark, isLetGo } from '../archive/expired-wal.ts'
 import { findRange, type SegmentRange, timelineOfSegment } from '../archive/find-gaps.ts'
 import { listWal, rangesAlong, type WalListing } from '../archive/list-wal.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
@@ -60,7 +61,7 @@ export function planWindow(backups: readonly BackupRecord[], archive: WalListing
   for (const path of leafPaths(archive, backups)) {
     const archived = rangesAlong(archive, path)
     for (const backup of backupsOnPath(backups, path).reverse()) {
-      const reach = reachOf(archive.walSegmentSizeBytes, archived, path, backup)
+      const reach = reachOf(archive.walSegmentSizeBytes, archived, path, backup, archive.expired)
       if (reach.missing !== undefined) {
         if (!covered.has(backup.id)) {
           unusable.set(backup.id, { backup, missing: reach.missing })
@@ -100,6 +101,7 @@ function reachOf(
   archived: readonly SegmentRange[],
   path: TimelineHistory,
   backup: BackupRecord,
+  expired: ExpiredWalMark | undefined,
 ): Reach {
   const nameOf = (segment: bigint): string =>
     formatSegmentName(timelineOfSegment(path, segment, size), segment, size)
@@ -115,7 +117,11 @@ function reachOf(
     last: nameOf(after.first - 1n),
     segments: Number(after.first - end),
   }
-  return { lastSegment: end - 1n, gap, missing: undefined }
+  const isOpen = [end, after.first - 1n].every((one) =>
+    isLetGo(expired, timelineOfSegment(path, one, size), one),
+  )
+  // What was let go on purpose is nothing to bring back.
+  return { lastSegment: end - 1n, gap: isOpen ? undefined : gap, missing: undefined }
 }
 
 function addTo(

@@ -12,6 +12,7 @@ import { isFailure } from '../base/failure.ts'
 import {
   formatProcessIdentity,
   judgeLiveness,
+  type Liveness,
   lookUpStartTicks,
   parseProcessIdentity,
   readProcessIdentity,
@@ -152,11 +153,15 @@ function parseHold(key: string, raw: Uint8Array): Hold {
   return { ...rest, id, purpose, needs, host, writer, startedAt }
 }
 
-/** True where it is proved that the process of a hold or condemned set is gone. */
-export function isDeadWriter({ writer }: { readonly writer: string }): boolean {
+/** Of a hold or a condemned set: lives its process? */
+export function judgeWriter({ writer }: { readonly writer: string }): Liveness {
   const other = parseProcessIdentity(writer)
-  if (other === undefined) return false
-  return judgeLiveness(other, readProcessIdentity(), lookUpStartTicks) === 'dead'
+  if (other === undefined) return 'unknown'
+  return judgeLiveness(other, readProcessIdentity(), lookUpStartTicks)
+}
+
+export function isDeadWriter(owner: { readonly writer: string }): boolean {
+  return judgeWriter(owner) === 'dead'
 }
 
 /** What is locked yet is garbage of nobody from then on, which expiry collects. */

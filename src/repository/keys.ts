@@ -104,3 +104,26 @@ export function condemnedKey(cluster: string, id: string): string {
 export function parseCondemnedKey(key: string): string | undefined {
   return /\/condemned\/([0-9a-f]{16})\.set$/.exec(key)?.[1]
 }
+
+export function pinPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}pins/`
+}
+
+export function pinKey(cluster: string, backupId: string): string {
+  return `${pinPrefix(cluster)}${backupId}.pin`
+}
+
+export function labelsPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}labels/`
+}
+
+export function labelsKey(cluster: string, backupId: string): string {
+  return `${labelsPrefix(cluster)}${backupId}.labels`
+}
+
+/** The backup that a pin or labels are of, or undefined for another key. */
+export function parseMarkKey(key: string): string | undefined {
+  const id = /\/(?:pins\/([^/]+)\.pin|labels\/([^/]+)\.labels)$/.exec(key)
+  const backupId = id?.[1] ?? id?.[2]
+  return backupId !== undefined && isBackupId(backupId) ? backupId : undefined
+}

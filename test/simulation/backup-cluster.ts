@@ -13,18 +13,37 @@ import { buildSegment, MB, SYSTEM, segmentName } from '../harness/wal-builder.ts
 
 const PAGE = 8192
 export const SEGMENT_PAGES = 64
-const START_LSN = BigInt(MB) + 0x28n
-const STOP_LSN = 2n * BigInt(MB)
 const STARTED_AT = new Date('2026-01-02T03:04:05Z')
 
 export class SimulatedCluster {
   readonly directory: string
   readonly tablespace: string
+  /** The segment that the next backup is in, and when it ends. */
+  #segment = 1n
+  #dayMs = BEGAN_AT
 
   constructor(directory: string) {
     this.directory = join(directory, 'data')
     this.tablespace = join(directory, 'space')
     this.#fill()
+  }
+
+  /** Time passes: the next backup is in the next segment. */
+  advance(hours: number): void {
+    this.#segment += 1n
+    this.#dayMs += hours * 3600 * 1000
+    this.write('global/pg_control', makeControlFile(startOf(this.#segment)))
+    this.#writeSegment()
+  }
+
+  /** After every answer of now, and before the next advance. */
+  get now(): Date {
+    return new Date(this.#dayMs + secondsPassed * 1000)
+  }
+
+  #writeSegment(): void {
+    const segment = this.#segment
+    this.write(`pg_wal/${segmentName({ segment })}`, buildSegment({ segment }))
   }
 
   write(path: string, bytes: Uint8Array | string): void {
@@ -45,7 +64,7 @@ export class SimulatedCluster {
     this.write('PG_VERSION', '15\n')
     this.write('postgresql.conf', 'max_connections = 10\n')
     this.write('postmaster.pid', `1\n${this.directory}\n${STARTED_AT.getTime() / 1000}\n`)
-    this.write('global/pg_control', makeControlFile())
+    this.write('global/pg_control', makeControlFile(startOf(this.#segment)))
     this.write('global/pg_filenode.map', makeRelationMap(1))
     this.write('global/1262', pages(2, 1))
     this.write('base/5/PG_VERSION', '15\n')
@@ -60,7 +79,7 @@ export class SimulatedCluster {
     this.write('base/5/t3_16400', pages(3, 9))
     this.write('pg_xact/0000', pages(1, 10))
     this.write('big.log', Buffer.alloc(1_500_000, 'x'))
-    this.write(`pg_wal/${segmentName({ segment: 1n })}`, buildSegment({ segment: 1n }))
+    this.#writeSegment()
     mkdirSync(join(this.directory, 'pg_wal/archive_status'))
     const version = join(this.tablespace, 'PG_15_202209061/5')
     mkdirSync(version, { recursive: true })
@@ -72,6 +91,7 @@ export class SimulatedCluster {
   /** Answers what a backup asks; anything else is a defect of the simulation. */
   openSession(): ServerSession {
     const directory = this.directory
+    const moment = { directory, segment: this.#segment, dayMs: this.#dayMs }
     return {
       address: 'a simulation',
       facts: {
@@ -89,7 +109,7 @@ export class SimulatedCluster {
         isSuperuser: true,
         serverAddress: undefined,
       },
-      query: async <R extends Row>(text: string) => answer(text, directory) as R[],
+      query: async <R extends Row>(text: string) => answer(text, moment) as R[],
       readSettings: async () => new Map(),
       checkSameServer: async () => ({ isInRecovery: false }),
       lostBecause: () => undefined,
@@ -98,35 +118,47 @@ export class SimulatedCluster {
   }
 }
 
+function startOf(segment: bigint): bigint {
+  return segment * BigInt(MB) + 0x28n
+}
+
 /** So lately that files may be left unread. */
 const BEGAN_AT = Date.now() - 6 * 86_400_000
 let secondsPassed = 0
 
-/** Later with every answer, so that backups have an order. */
-function tellTime(): Date {
-  secondsPassed++
-  return new Date(BEGAN_AT + secondsPassed * 1000)
+interface Moment {
+  readonly directory: string
+  readonly segment: bigint
+  readonly dayMs: number
 }
 
-function answer(text: string, directory: string): Row[] {
-  const at = tellTime()
+/** Later with every answer, so that backups have an order. */
+function tellTime({ dayMs }: Moment): Date {
+  secondsPassed++
+  return new Date(dayMs + secondsPassed * 1000)
+}
+
+function answer(text: string, moment: Moment): Row[] {
+  const { directory, segment } = moment
+  const at = tellTime(moment)
+  const start = formatLsn(startOf(segment) as never)
   if (text.includes('FROM pg_settings')) return [{ name: 'data_directory', setting: directory }]
   if (text.includes('pg_file_settings')) return []
   if (text.includes('pg_try_advisory_lock')) return [{ locked: true }]
-  if (text.includes('pg_backup_start')) return [{ lsn: formatLsn(START_LSN as never), at }]
+  if (text.includes('pg_backup_start')) return [{ lsn: start, at }]
   if (text.includes('pg_backup_stop')) {
-    const labelfile = makeLabel()
-    return [{ lsn: formatLsn(STOP_LSN as never), labelfile, spcmapfile: '', at }]
+    const labelfile = makeLabel(start, segment)
+    const stop = (segment + 1n) * BigInt(MB)
+    return [{ lsn: formatLsn(stop as never), labelfile, spcmapfile: '', at }]
   }
   if (text.includes('FROM pg_tablespace')) return [{ oid: '16499', name: 'space' }]
   if (text.includes('FROM pg_database')) return []
   throw new Error(`no answer to: ${text}`)
 }
 
-function makeLabel(): string {
-  const start = formatLsn(START_LSN as never)
+function makeLabel(start: string, segment: bigint): string {
   return [
-    `START WAL LOCATION: ${start} (file ${segmentName({ segment: 1n })})`,
+    `START WAL LOCATION: ${start} (file ${segmentName({ segment })})`,
     `CHECKPOINT LOCATION: ${start}`,
     'BACKUP METHOD: streamed',
     'BACKUP FROM: primary',
@@ -146,14 +178,14 @@ export function pages(count: number, seed: number): Buffer {
   return bytes
 }
 
-function makeControlFile(): Buffer {
+function makeControlFile(start: bigint): Buffer {
   const bytes = Buffer.alloc(8192)
   bytes.writeBigUInt64LE(SYSTEM, 0)
   bytes.writeUInt32LE(1300, 8)
   bytes.writeUInt32LE(202209061, 12)
   bytes.writeUInt32LE(6, 16)
-  bytes.writeBigUInt64LE(START_LSN, 32)
-  bytes.writeBigUInt64LE(START_LSN, 40)
+  bytes.writeBigUInt64LE(start, 32)
+  bytes.writeBigUInt64LE(start, 40)
   bytes.writeUInt32LE(1, 48)
   bytes.writeUInt32LE(8, 204)
   bytes.writeUInt32LE(PAGE, 216)

@@ -139,7 +139,7 @@ function printResult(context: CommandContext, repository: string, result: Backup
   }
 }
 
-function parseLabels(texts: readonly string[]): Record<string, string> {
+export function parseLabels(texts: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     texts.map((text) => {
       const match = /^([A-Za-z0-9_.-]+)=(.*)$/s.exec(text)

@@ -1,5 +1,6 @@
 /** `list`: the backups of a cluster. Damaged records are listed as such, never hidden. */
 import type { BackupRecord } from '../../repository/backup-record.ts'
+import { applyMarks, readMarks } from '../../repository/marks.ts'
 import { type BackupList, listBackups } from '../../repository/read-backups.ts'
 import { type CommandContext, openCluster } from '../command-context.ts'
 import { backupJson } from '../describe-backup.ts'
@@ -17,7 +18,10 @@ export async function runList(
     clusterName,
     options.repository,
   )
-  const list = await listBackups(storage, cluster.name)
+  const listed = await listBackups(storage, cluster.name)
+  const marks = await readMarks(storage, cluster.name)
+  const backups = listed.backups.map((backup) => applyMarks(backup, marks))
+  const list = { ...listed, backups }
   const { terminal } = context
   if (context.json) {
     terminal.printJson({

@@ -6,6 +6,7 @@ import { nearestName } from '../../config/nearest-name.ts'
 import { openRepositoryStorage } from '../../config/unlock-storage.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
 import { attemptOfPack, isBackupId, parsePackKey, packPrefix } from '../../repository/keys.ts'
+import { applyMarks, readMarks } from '../../repository/marks.ts'
 import { listBackups, readBackup } from '../../repository/read-backups.ts'
 import { openRepository } from '../../repository/repository.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -26,7 +27,8 @@ export async function runShow(
   backupId: string,
   options: { cluster?: string; repository?: string },
 ): Promise<number> {
-  const { backup, repository, storage } = await find(context, backupId, options)
+  const { backup: record, repository, storage } = await find(context, backupId, options)
+  const backup = applyMarks(record, await readMarks(storage, record.cluster))
   const missing = await findMissingPacks(storage, backup)
   const { repositoryId } = await openRepository(storage)
   const lockedUntil = earliestLock(backup, repositoryId)

@@ -1,5 +1,6 @@
 /** `wal list`: what is archived, by server and timeline, with the gaps. */
 import { countSegments, type SegmentRange } from '../../archive/find-gaps.ts'
+import { isLetGo } from '../../archive/expired-wal.ts'
 import { listWal, type WalListing, type WalTimeline } from '../../archive/list-wal.ts'
 import { formatLsn, formatSegmentName } from '../../postgres/lsn.ts'
 import { listSystemIdentities } from '../../repository/system-identity.ts'
@@ -71,7 +72,10 @@ function listingJson(listing: WalListing): Record<string, unknown> {
       ranges: timeline.ranges.map((range) =>
         nameRange(range, timeline.timeline, walSegmentSizeBytes),
       ),
-      gaps: timeline.gaps.map((gap) => nameRange(gap, timeline.timeline, walSegmentSizeBytes)),
+      gaps: timeline.gaps.map((gap) => ({
+        ...nameRange(gap, timeline.timeline, walSegmentSizeBytes),
+        expired: isLetGo(listing.expired, timeline.timeline, gap.last),
+      })),
     })),
     partials: listing.partials,
     labels: listing.labels.map(({ name }) => name),
@@ -96,9 +100,7 @@ const COLUMNS: readonly Column[] = [
 ]
 
 function formatListing(listing: WalListing, colours: Colours): string[] {
-  const rows = listing.timelines.flatMap((timeline) =>
-    timelineRows(timeline, listing.walSegmentSizeBytes, colours),
-  )
+  const rows = listing.timelines.flatMap((timeline) => timelineRows(timeline, listing, colours))
   const title = `server ${listing.systemIdentifier}: ${formatBytes(listing.bytes)} of WAL`
   const [head, ...body] = formatTable(COLUMNS, rows)
   const table = rows.length === 0 ? ['nothing is archived yet'] : [colours.dim(head ?? ''), ...body]
@@ -108,7 +110,7 @@ function formatListing(listing: WalListing, colours: Colours): string[] {
 /** Ranges and the gaps between them, in order. */
 function timelineRows(
   timeline: WalTimeline,
-  walSegmentSizeBytes: number,
+  { walSegmentSizeBytes, expired }: WalListing,
   colours: Colours,
 ): string[][] {
   const parent = parentOf(timeline)
@@ -121,6 +123,9 @@ function timelineRows(
     const gap = timeline.gaps[at]
     if (gap === undefined) return [row]
     const hole = name(gap)
+    if (isLetGo(expired, timeline.timeline, gap.last)) {
+      return [row, ['', hole.first, hole.last, String(hole.segments), 'expired']]
+    }
     const red = [hole.first, hole.last, String(hole.segments), 'MISSING']
     return [row, ['', ...red.map((cell) => colours.red(cell))]]
   })

@@ -1,7 +1,8 @@
 /** What the repository holds of a cluster, by kind, from one listing. */
+import { EXPIRED_MARK_NAME } from '../../archive/expired-wal.ts'
 import { parseSegmentKey } from '../../archive/list-segments.ts'
 import { parseWalFileName } from '../../archive/wal-file-name.ts'
-import { clusterPrefix, parseBackupKey, parsePackKey } from '../../repository/keys.ts'
+import { clusterPrefix, parseBackupKey, parseMarkKey, parsePackKey } from '../../repository/keys.ts'
 import { verifiedKey } from '../../repository/verified-memory.ts'
 import type { Storage } from '../../storage/storage.ts'
 
@@ -43,6 +44,7 @@ export async function takeInventory(storage: Storage, cluster: string): Promise<
     if (system !== undefined) {
       systems.add(system)
       if (parseSegmentKey(key) !== undefined) continue
+      if (path.endsWith(`/${EXPIRED_MARK_NAME}`)) continue
       if (isWalFile(path)) addTo(walFiles, system, key)
       else strangers.push(key)
     } else if (parseBackupKey(key) !== undefined) records.push(key)
@@ -73,5 +75,6 @@ function isWalFile(path: string): boolean {
 /** `….record.damaged`: what --rebuild-catalogue has replaced. */
 function isKnown(key: string, path: string, cluster: string): boolean {
   if (key === verifiedKey(cluster) || path.startsWith('condemned/')) return true
+  if (parseMarkKey(key) !== undefined) return true
   return /^backups\/[^/]+\.record\.damaged$/.test(path)
 }

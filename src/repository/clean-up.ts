@@ -1,11 +1,11 @@
 /**
  * Cleans up after attempts that died: only where the death of the writer is proved.
  */
-import { type Hold, isDeadWriter, listHolds, removeDeadAttempt } from '../repository/holds.ts'
+import { type Hold, isDeadWriter, listHolds, removeDeadAttempt } from './holds.ts'
 import type { Storage } from '../storage/storage.ts'
 
-/** Returns a sentence per attempt that was removed. */
-export async function cleanUpDeadAttempts(storage: Storage, cluster: string): Promise<string[]> {
+/** Returns a sentence per hold that was removed. */
+export async function cleanUpDeadHolds(storage: Storage, cluster: string): Promise<string[]> {
   const notes: string[] = []
   await storage.removeLeftovers()
   for (const hold of (await listHolds(storage, cluster)).holds) {

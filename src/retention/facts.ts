@@ -1,0 +1,74 @@
+/**
+ * What a decision about expiry is made from: a repository at one moment, as values. Times are
+ * milliseconds since 1970, segments are numbers of their place in the WAL.
+ */
+import type { TimelineHistory } from '../postgres/history-file.ts'
+import type { Timeline } from '../postgres/lsn.ts'
+import type { Hold } from '../repository/holds.ts'
+import type { PackSet, PackTable } from './pack-table.ts'
+
+export interface ExpirationFacts {
+  readonly cluster: string
+  /** In any order. */
+  readonly backups: readonly BackupFacts[]
+  /** Ids of records that cannot be read. */
+  readonly damagedRecords: readonly string[]
+  readonly holds: readonly Hold[]
+  /** Keys. */
+  readonly unreadableHolds: readonly string[]
+  /** Backups that other expiries may be removing: they count for nothing and are not touched. */
+  readonly condemnedElsewhere: ReadonlySet<string>
+  readonly systems: readonly SystemFacts[]
+  readonly packs: PackTable
+  /** Pins and labels. */
+  readonly marks: readonly MarkFacts[]
+}
+
+export interface BackupFacts {
+  readonly id: string
+  readonly systemIdentifier: string
+  readonly timeline: Timeline
+  readonly stoppedAtMs: number
+  /** Segment of the redo location, and that after which it is consistent. */
+  readonly firstSegment: number
+  readonly lastSegment: number
+  /** After this LSN it is consistent. */
+  readonly consistentAt: bigint
+  readonly isPinned: boolean
+  readonly packs: PackSet
+}
+
+export interface SystemFacts {
+  readonly systemIdentifier: string
+  /** When it was introduced; undefined: its identity is missing or damaged. */
+  readonly createdAtMs: number | undefined
+  readonly walSegmentSizeBytes: number
+  readonly timelines: readonly TimelineFacts[]
+  /** Histories, labels, partials, quarantine, and keys that the format does not know. */
+  readonly others: readonly OtherWal[]
+}
+
+export interface TimelineFacts {
+  readonly timeline: Timeline
+  /** `none`: not archived. `unreadable`: damaged, or it makes no sense. */
+  readonly history: TimelineHistory | 'none' | 'unreadable'
+  /** Ascending. */
+  readonly segments: readonly number[]
+  /** Stored bytes of each. */
+  readonly sizes: readonly number[]
+  /** The time that its last records tell; undefined: not looked for, or nothing tells. */
+  readonly lastMomentMs: number | undefined
+}
+
+export interface OtherWal {
+  readonly key: string
+  readonly sizeBytes: number
+  readonly kind: 'history' | 'label' | 'partial' | 'quarantine' | 'stranger'
+  /** Of partials and of segments in quarantine. */
+  readonly segment: number | undefined
+}
+
+export interface MarkFacts {
+  readonly key: string
+  readonly backupId: string
+}

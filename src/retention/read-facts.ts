@@ -1,0 +1,249 @@
+/**
+ * Reads what a decision about expiry is made from.
+ *
+ * Invariant: holds are listed before records. A writer publishes its record before it drops its
+ * hold, so one of the two is seen. Condemned sets of others, pins, packs and WAL come after.
+ */
+import { parseSegmentKey } from '../archive/list-segments.ts'
+import { findArchivedHistory } from '../archive/find-history.ts'
+import { walPrefix } from '../archive/wal-file-name.ts'
+import { isFailure } from '../base/failure.ts'
+import { parseHistoryFileName } from '../postgres/history-file.ts'
+import { type Lsn, parseLsn, previousSegmentNumber, segmentNumber } from '../postgres/lsn.ts'
+import type { BackupRecord } from '../repository/backup-record.ts'
+import { listCondemnedSets } from '../repository/condemned-sets.ts'
+import { listHolds } from '../repository/holds.ts'
+import {
+  backupPrefix,
+  clusterPrefix,
+  packPrefix,
+  parseBackupKey,
+  parsePackKey,
+} from '../repository/keys.ts'
+import { type Marks, readMarks } from '../repository/marks.ts'
+import { readBackup } from '../repository/read-backups.ts'
+import { findSystemIdentity } from '../repository/system-identity.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { BackupFacts, ExpirationFacts, OtherWal, SystemFacts, TimelineFacts } from './facts.ts'
+import { PackSet, PackTable } from './pack-table.ts'
+import { numberOfSegment } from './plan-expiration.ts'
+
+export interface FactsOptions {
+  readonly storage: Storage
+  readonly cluster: string
+  /** The condemned set of this very expiry. */
+  readonly ownSet?: string
+}
+
+export async function readFacts(options: FactsOptions): Promise<ExpirationFacts> {
+  const { storage, cluster, ownSet } = options
+  const { holds, unreadable } = await listHolds(storage, cluster)
+  const packs = new PackTable()
+  const records = await readRecords(storage, cluster, packs)
+  const { sets } = await listCondemnedSets(storage, cluster)
+  const condemned = sets.filter(({ id }) => id !== ownSet).flatMap(({ backups }) => backups)
+  const marks = await readMarks(storage, cluster)
+  for await (const { key, sizeBytes } of storage.list(packPrefix(cluster))) {
+    const id = parsePackKey(key)
+    if (id !== undefined) packs.addStored(id, sizeBytes)
+  }
+  return {
+    cluster,
+    backups: records.backups.map((backup) => withPin(backup, marks)),
+    damagedRecords: records.damaged,
+    holds,
+    unreadableHolds: unreadable,
+    condemnedElsewhere: new Set(condemned),
+    systems: await readSystems(storage, cluster),
+    packs,
+    marks: marks.keys,
+  }
+}
+
+function withPin(backup: BackupFacts, { pins }: Marks): BackupFacts {
+  return { ...backup, isPinned: pins.get(backup.id) ?? backup.isPinned }
+}
+
+/** Records read at once: each is a request to an object store. */
+const READ_AT_ONCE = 8
+
+async function readRecords(storage: Storage, cluster: string, packs: PackTable) {
+  const ids: string[] = []
+  for await (const { key } of storage.list(backupPrefix(cluster))) {
+    const id = parseBackupKey(key)
+    if (id !== undefined) ids.push(id)
+  }
+  const backups: BackupFacts[] = []
+  const damaged: string[] = []
+  const waiting = ids.values()
+  const read = async (): Promise<void> => {
+    for (const id of waiting) {
+      const found = await findRecord(storage, cluster, id)
+      if (found === 'damaged') damaged.push(id)
+      else if (found !== 'gone') backups.push(describe(found, packs))
+    }
+  }
+  await Promise.all(Array.from({ length: READ_AT_ONCE }, read))
+  return { backups: backups.sort((a, b) => (a.id < b.id ? -1 : 1)), damaged }
+}
+
+async function findRecord(
+  storage: Storage,
+  cluster: string,
+  id: string,
+): Promise<BackupRecord | 'damaged' | 'gone'> {
+  try {
+    return await readBackup(storage, cluster, id)
+  } catch (error) {
+    if (isFailure(error, 'TM1601')) return 'damaged'
+    if (isFailure(error, 'TM1505')) return 'gone'
+    throw error
+  }
+}
+
+function describe(record: BackupRecord, table: PackTable): BackupFacts {
+  const { startLsn, stopLsn, minRecoveryLsn, sizes } = record
+  const size = sizes.walSegmentSizeBytes
+  const [start, stop, minimum] = [startLsn, stopLsn, minRecoveryLsn ?? '0/0'].map(
+    (text) => parseLsn(text) ?? 0n,
+  ) as [Lsn, Lsn, Lsn]
+  const consistentAt = minimum > stop ? minimum : stop
+  const packs = new PackSet()
+  for (const { id } of record.packs) packs.add(table.numberOf(id))
+  const byName = numberOfSegment(record.walLast, size) ?? 0
+  return {
+    id: record.id,
+    systemIdentifier: record.systemIdentifier,
+    timeline: record.timeline,
+    stoppedAtMs: Date.parse(record.stoppedAt),
+    firstSegment: Number(segmentNumber(start, size)),
+    lastSegment: Math.max(Number(previousSegmentNumber(consistentAt, size)), byName),
+    consistentAt,
+    isPinned: record.pinned,
+    packs,
+  }
+}
+
+async function readSystems(storage: Storage, cluster: string): Promise<SystemFacts[]> {
+  const found = new Map<string, CollectedSystem>()
+  const systemOf = async (id: string): Promise<CollectedSystem> => {
+    const known = found.get(id)
+    if (known !== undefined) return known
+    const created = await newSystem(storage, cluster, id)
+    found.set(id, created)
+    return created
+  }
+  const prefix = clusterPrefix(cluster)
+  for await (const { key } of storage.list(`${prefix}systems/`)) {
+    const id = /\/systems\/(\d{1,20})\.json$/.exec(key)?.[1]
+    if (id !== undefined) await systemOf(id)
+  }
+  for await (const { key, sizeBytes } of storage.list(`${prefix}wal/`)) {
+    const id = key.slice(prefix.length + 4, key.indexOf('/', prefix.length + 4))
+    const system = found.get(id) ?? (await systemOf(id))
+    collect(system, key, sizeBytes, walPrefix(cluster, id).length)
+  }
+  const systems: SystemFacts[] = []
+  for (const system of found.values()) systems.push(await summarize(storage, cluster, system))
+  return systems
+}
+
+interface CollectedSystem {
+  readonly systemIdentifier: string
+  readonly createdAtMs: number | undefined
+  readonly walSegmentSizeBytes: number
+  readonly timelines: Map<number, { hasHistory: boolean; segments: number[]; sizes: number[] }>
+  readonly others: OtherWal[]
+}
+
+/** Without its identity nothing of a system is touched, so that any segment size will do. */
+const ANY_SEGMENT_BYTES = 16 * 1024 * 1024
+
+async function newSystem(storage: Storage, cluster: string, id: string): Promise<CollectedSystem> {
+  const identity = await findIdentity(storage, cluster, id)
+  const createdAtMs = identity === undefined ? Number.NaN : Date.parse(identity.createdAt)
+  return {
+    systemIdentifier: id,
+    createdAtMs: Number.isNaN(createdAtMs) ? undefined : createdAtMs,
+    walSegmentSizeBytes: identity?.walSegmentSizeBytes ?? ANY_SEGMENT_BYTES,
+    timelines: new Map(),
+    others: [],
+  }
+}
+
+async function findIdentity(storage: Storage, cluster: string, id: string) {
+  try {
+    return await findSystemIdentity(storage, cluster, id)
+  } catch (error) {
+    if (!isFailure(error, 'TM1601')) throw error
+    return undefined
+  }
+}
+
+function collect(system: CollectedSystem, key: string, sizeBytes: number, skip: number): void {
+  const size = system.walSegmentSizeBytes
+  const name = parseSegmentKey(key)
+  const segment = name === undefined ? undefined : numberOfSegment(name, size)
+  if (name !== undefined && segment !== undefined) {
+    const timeline = timelineOf(system, Number.parseInt(name.slice(0, 8), 16))
+    timeline.segments.push(segment)
+    timeline.sizes.push(sizeBytes)
+    return
+  }
+  const path = key.slice(skip)
+  const ofHistory = parseHistoryFileName(path)
+  if (ofHistory !== undefined) timelineOf(system, ofHistory).hasHistory = true
+  system.others.push({ key, sizeBytes, ...describeOther(path, size) })
+}
+
+function timelineOf(system: CollectedSystem, timeline: number) {
+  const known = system.timelines.get(timeline)
+  if (known !== undefined) return known
+  const created = { hasHistory: false, segments: [], sizes: [] }
+  system.timelines.set(timeline, created)
+  return created
+}
+
+/** `path`: the key below the prefix of the system's WAL. */
+function describeOther(path: string, size: number): Pick<OtherWal, 'kind' | 'segment'> {
+  const [, folder, name = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(path) ?? []
+  const segment = numberOfSegment(name.slice(0, 24), size)
+  if (folder === undefined) {
+    const isHistory = parseHistoryFileName(path) !== undefined
+    return { kind: isHistory ? 'history' : 'stranger', segment: undefined }
+  }
+  if (folder === 'labels') return { kind: 'label', segment }
+  return { kind: folder === 'partial' ? 'partial' : 'quarantine', segment }
+}
+
+/** A listing is in the order of keys, so that the segments of a timeline ascend. */
+async function summarize(
+  storage: Storage,
+  cluster: string,
+  system: CollectedSystem,
+): Promise<SystemFacts> {
+  const { systemIdentifier, createdAtMs, walSegmentSizeBytes, others } = system
+  const timelines: TimelineFacts[] = []
+  for (const [timeline, found] of [...system.timelines].sort(([a], [b]) => a - b)) {
+    const { segments, sizes, hasHistory } = found
+    const history = hasHistory
+      ? await readHistory(storage, cluster, systemIdentifier, timeline)
+      : 'none'
+    timelines.push({ timeline, history, segments, sizes, lastMomentMs: undefined })
+  }
+  return { systemIdentifier, createdAtMs, walSegmentSizeBytes, timelines, others }
+}
+
+async function readHistory(
+  storage: Storage,
+  cluster: string,
+  systemIdentifier: string,
+  timeline: number,
+): Promise<TimelineFacts['history']> {
+  try {
+    return (await findArchivedHistory(storage, cluster, systemIdentifier, timeline)) ?? 'none'
+  } catch (error) {
+    if (isFailure(error, 'TM1601') || isFailure(error, 'TM1410')) return 'unreadable'
+    throw error
+  }
+}
