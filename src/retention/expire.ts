@@ -17,6 +17,8 @@ import {
   writeCondemnedSet,
 } from '../repository/condemned-sets.ts'
 import { isDeadWriter, readHolder } from '../repository/holds.ts'
+import { backupKey, parseBackupKey } from '../repository/keys.ts'
+import { listBackups } from '../repository/read-backups.ts'
 import type { Storage } from '../storage/storage.ts'
 import {
   listWalKeys,
@@ -27,6 +29,7 @@ import {
 } from './execute-removal.ts'
 import type { ExpirationFacts } from './facts.ts'
 import { forgetVerified } from './forget-verified.ts'
+import { findLostRecords } from './frames/survey-packs.ts'
 import { intersectPlans, isEmptyPlan } from './intersect-plans.ts'
 import {
   type Blocker,
@@ -34,8 +37,10 @@ import {
   type PlanOptions,
   planExpiration,
 } from './plan-expiration.ts'
+import { PackSet } from './pack-table.ts'
 import { readFacts } from './read-facts.ts'
 import { addLastMoments } from './read-last-moments.ts'
+import { type RepackingReport, repack } from './repack.ts'
 import type { RetentionPolicy } from './retention-policy.ts'
 
 export interface ExpireOptions {
@@ -59,6 +64,8 @@ export interface ExpireResult {
   /** Condemned sets of expiries of which it is not known whether they live. */
   readonly otherSets: readonly CondemnedSet[]
   readonly unreadableSets: readonly string[]
+  /** What became of packs that have lost a part of their frames; undefined: nothing was done. */
+  readonly repacking?: RepackingReport
   /** Sentences for the report. */
   readonly notes: readonly string[]
 }
@@ -66,7 +73,7 @@ export interface ExpireResult {
 export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   const { storage, cluster, apply, policy, progress, signal } = options
   const nowMs = (options.at ?? now()).getTime()
-  const notes = apply ? await cleanUp(storage, cluster) : []
+  const { notes, inherited } = apply ? await cleanUp(storage, cluster) : NOTHING_LEFT
   progress.phase('looking at backups and WAL')
   const facts = await look(options, nowMs)
   const plan = planExpiration(facts, { policy, nowMs })
@@ -75,9 +82,15 @@ export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   if (!apply) return { ...base, removed: undefined, locked: [] }
   if (plan.blocked.length > 0) throw nothingExpires(plan)
   signal.throwIfAborted()
-  if (isEmptyPlan(plan)) return { ...base, removed: plan, locked: [] }
-  const done = await removeCondemned(options, plan, nowMs)
-  return { ...base, ...done }
+  if (!isEmptyPlan(plan)) {
+    const done = await removeCondemned(options, plan, nowMs, inherited)
+    return { ...base, ...done, notes: [...notes, ...done.notes] }
+  }
+  const empty = { ...base, removed: plan, locked: [] }
+  if (inherited === undefined) return empty
+  const repacking = await repackAfter(options, [], inherited.backups)
+  await leaveUnfinished(options, inherited, repacking)
+  return { ...empty, repacking }
 }
 
 async function look(options: ExpireOptions, nowMs: number, ownSet?: string) {
@@ -86,38 +99,96 @@ async function look(options: ExpireOptions, nowMs: number, ownSet?: string) {
   return policy === undefined ? facts : await addLastMoments(storage, facts, policy, nowMs)
 }
 
-/** What processes left that are proved dead: holds with their attempts, and condemned sets. */
-async function cleanUp(storage: Storage, cluster: string): Promise<string[]> {
+const NOTHING_LEFT = { notes: [], inherited: undefined }
+
+/**
+ * What processes left that are proved dead: holds with their attempts, and condemned sets.
+ *
+ * Backups whose records they have removed go into a set of this process before theirs go, for as
+ * long as copies of these records may lie in packs: what no set names is called lost.
+ */
+async function cleanUp(storage: Storage, cluster: string) {
   const notes = await cleanUpDeadHolds(storage, cluster)
-  for (const set of (await listCondemnedSets(storage, cluster)).sets) {
-    if (!isDeadWriter(set)) continue
+  const dead = (await listCondemnedSets(storage, cluster)).sets.filter(isDeadWriter)
+  const gone = new Set<string>()
+  for (const id of new Set(dead.flatMap(({ backups }) => backups))) {
+    if ((await storage.size(backupKey(cluster, id))) === undefined) gone.add(id)
+  }
+  const inherited = gone.size === 0 ? undefined : makeSet([...gone], now().getTime())
+  if (inherited !== undefined) await writeCondemnedSet(storage, cluster, inherited)
+  for (const set of dead) {
     await removeCondemnedSet(storage, cluster, set.id)
     notes.push('an expiry was interrupted: this one goes on with what is left')
   }
-  return notes
+  return { notes, inherited }
+}
+
+/** Packs whose backups have expired lose what nobody needs, and the copies of their records. */
+async function repackAfter(
+  { storage, cluster, progress, signal }: ExpireOptions,
+  removed: readonly string[],
+  inherited: readonly string[],
+): Promise<RepackingReport> {
+  const ids = removed.flatMap((key) => parseBackupKey(key) ?? [])
+  const list = await listBackups(storage, cluster)
+  const there = new Set(list.backups.map(({ id }) => id))
+  const expired = new Set([...ids, ...inherited].filter((id) => !there.has(id)))
+  const report = await repack({ storage, cluster, list, expired, progress, signal })
+  const keys = report.repacked.map(({ key }) => key)
+  if (keys.length > 0) await forgetVerified(storage, cluster, keys)
+  return report
+}
+
+/** The set goes once nothing of what it names is left; else another one names just that. */
+async function leaveUnfinished(
+  { storage, cluster }: ExpireOptions,
+  set: CondemnedSet,
+  { unfinished }: RepackingReport,
+): Promise<void> {
+  if (unfinished.length > 0) {
+    await writeCondemnedSet(storage, cluster, makeSet(unfinished, now().getTime()))
+  }
+  await removeCondemnedSet(storage, cluster, set.id)
+}
+
+function makeSet(backups: readonly string[], nowMs: number): CondemnedSet {
+  const startedAt = new Date(nowMs).toISOString()
+  return { id: randomHex(8), ...readHolder(), startedAt, backups, packs: [], keys: [] }
 }
 
 async function removeCondemned(
   options: ExpireOptions,
   plan: ExpirationPlan,
   nowMs: number,
-): Promise<Pick<ExpireResult, 'removed' | 'locked'>> {
+  inherited: CondemnedSet | undefined,
+): Promise<Pick<ExpireResult, 'removed' | 'locked' | 'notes'> & { repacking: RepackingReport }> {
   const { storage, cluster } = options
   const set = describeSet(cluster, plan, nowMs)
   await writeCondemnedSet(storage, cluster, set)
   const { progress, signal } = options
-  const scope = { storage, cluster, progress, signal, locked: [], removed: [], inDoubt: false }
+  const found = { locked: [], removed: [], inDoubt: false, notes: [] }
+  const before = inherited?.backups ?? []
+  const scope: Scope = { storage, cluster, progress, signal, ...found, expiredBefore: before }
   try {
     const removed = await removeAfterSecondLook(options, plan, nowMs, set, scope)
-    await removeCondemnedSet(storage, cluster, set.id)
-    return { removed, locked: scope.locked }
+    const repacking = await repackAfter(options, scope.removed, before)
+    await leaveUnfinished(options, set, repacking)
+    if (inherited !== undefined) await removeCondemnedSet(storage, cluster, inherited.id)
+    return { removed, locked: scope.locked, repacking, notes: scope.notes }
   } catch (error) {
-    // A removal that failed may still take effect: its set stays until this process is dead.
-    if (!scope.inDoubt) {
+    // A removal that failed may still take effect: its set stays until this process is dead. So
+    // it does while copies of removed records may lie in packs.
+    if (!scope.inDoubt && !scope.removed.some((key) => parseBackupKey(key) !== undefined)) {
       await removeCondemnedSet(storage, cluster, set.id).catch(() => undefined)
     }
     throw error
   }
+}
+
+interface Scope extends RemovalScope {
+  /** Backups whose records an interrupted expiry has removed. */
+  readonly expiredBefore: readonly string[]
+  readonly notes: string[]
 }
 
 async function removeAfterSecondLook(
@@ -125,7 +196,7 @@ async function removeAfterSecondLook(
   plan: ExpirationPlan,
   nowMs: number,
   set: CondemnedSet,
-  scope: RemovalScope,
+  scope: Scope,
 ): Promise<ExpirationPlan> {
   const { storage, cluster, policy, progress } = options
   progress.phase('looking again')
@@ -137,10 +208,40 @@ async function removeAfterSecondLook(
     intersectPlans(plan, planExpiration(facts, { policy, nowMs, only, ...more }))
   const agreed = again()
   const locked = await removeRecords(scope, agreed)
-  const removed = locked.size === 0 ? agreed : again({ locked })
+  const unlocked = locked.size === 0 ? agreed : again({ locked })
+  const removed = await spareLostRecords(facts, unlocked, scope)
   await removeContents(scope, removed)
   await forgetVerified(storage, cluster, scope.removed)
   return removed
+}
+
+/**
+ * A copy of a record in a pack that nobody needs, of a backup that nobody has expired: its record
+ * was lost. It and all that it names stay, for verify to bring the backup back.
+ */
+async function spareLostRecords(
+  facts: ExpirationFacts,
+  plan: ExpirationPlan,
+  { storage, cluster, signal, expiredBefore, notes }: Scope,
+): Promise<ExpirationPlan> {
+  const expired = new Set([...plan.expire.map(({ id }) => id), ...expiredBefore])
+  for (const id of facts.condemnedElsewhere) expired.add(id)
+  const known = new Set(facts.backups.map(({ id }) => id))
+  const packs = findOrphans(facts, plan)
+  const lost = await findLostRecords({ storage, cluster, packs, known, expired, signal })
+  const needed = new Set([...lost.values()].flat())
+  for (const id of lost.keys()) {
+    const how = `tidemark verify ${cluster} --rebuild-catalogue`
+    notes.push(`the record of backup ${id} was lost, its packs are kept: ${how} brings it back`)
+  }
+  return { ...plan, packs: plan.packs.filter(({ id }) => !needed.has(id)) }
+}
+
+/** Packs of the plan that no record has named, not even one that expires now. */
+function findOrphans({ backups, packs }: ExpirationFacts, plan: ExpirationPlan): string[] {
+  const named = new PackSet()
+  for (const backup of backups) named.addAll(backup.packs)
+  return plan.packs.map(({ id }) => id).filter((id) => !named.has(packs.numberOf(id)))
 }
 
 /** The one thing that all rests on: what was written is in every listing that begins later. */
@@ -155,11 +256,9 @@ async function requireListed(storage: Storage, cluster: string, set: CondemnedSe
 }
 
 function describeSet(cluster: string, plan: ExpirationPlan, nowMs: number): CondemnedSet {
+  const backups = plan.expire.map(({ id }) => id)
   return {
-    id: randomHex(8),
-    ...readHolder(),
-    startedAt: new Date(nowMs).toISOString(),
-    backups: plan.expire.map(({ id }) => id),
+    ...makeSet(backups, nowMs),
     packs: plan.packs.map(({ id }) => id),
     keys: [...plan.marks, ...plan.wal.flatMap((system) => listWalKeys(cluster, system))],
   }
