@@ -217,7 +217,7 @@ async function removeAfterSecondLook(
 
 /**
  * A copy of a record in a pack that nobody needs, of a backup that nobody has expired: its record
- * was lost. It and all that it names stay, for verify to bring the backup back.
+ * was lost. All that it names stays, and all WAL and pins, for verify to bring the backup back.
  */
 async function spareLostRecords(
   facts: ExpirationFacts,
@@ -229,12 +229,13 @@ async function spareLostRecords(
   const known = new Set(facts.backups.map(({ id }) => id))
   const packs = findOrphans(facts, plan)
   const lost = await findLostRecords({ storage, cluster, packs, known, expired, signal })
+  if (lost.size === 0) return plan
   const needed = new Set([...lost.values()].flat())
   for (const id of lost.keys()) {
     const how = `tidemark verify ${cluster} --rebuild-catalogue`
-    notes.push(`the record of backup ${id} was lost, its packs are kept: ${how} brings it back`)
+    notes.push(`the record of backup ${id} was lost, its packs and all WAL are kept: run ${how}`)
   }
-  return { ...plan, packs: plan.packs.filter(({ id }) => !needed.has(id)) }
+  return { ...plan, wal: [], marks: [], packs: plan.packs.filter(({ id }) => !needed.has(id)) }
 }
 
 /** Packs of the plan that no record has named, not even one that expires now. */

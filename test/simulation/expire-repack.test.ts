@@ -1,0 +1,118 @@
+/**
+ * What expiry leaves in packs: no copy of an expired record, and everything of a lost one; also
+ * when it is cut off anywhere, and beside backups and a catalogue that is rebuilt.
+ */
+import assert from 'node:assert/strict'
+import { before, test } from 'node:test'
+import { Failure } from '../../src/base/failure.ts'
+import { rebuildCatalogue } from '../../src/recovery/verify/rebuild-catalogue.ts'
+import { backupKey } from '../../src/repository/keys.ts'
+import { listBackups } from '../../src/repository/read-backups.ts'
+import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
+import type { Storage } from '../../src/storage/storage.ts'
+import { forEachCrashPoint } from '../harness/faulty-storage.ts'
+import { randomOf } from '../harness/hand-made-backup.ts'
+import { interleave } from '../harness/interleaving.ts'
+import {
+  assertListed,
+  assertNoGarbage,
+  BACKUPS,
+  backUp,
+  change,
+  declareWritersDead,
+  expireAll,
+  makeScene,
+  type Scene,
+} from './expiry-scene.ts'
+
+let scene: Scene
+
+before(async () => {
+  scene = await makeScene()
+  change(scene, BACKUPS)
+})
+
+const copyScene = (): Storage => openMemoryStorage(new Map(scene.objects))
+
+/** Without the pin the first backup goes, whose packs the later ones need in part. */
+function copyUnpinned(): Storage {
+  return openMemoryStorage(new Map([...scene.objects].filter(([key]) => !key.includes('/pins/'))))
+}
+const never = new AbortController().signal
+
+async function rebuild(storage: Storage): Promise<string[]> {
+  return (await rebuildCatalogue(storage, 'main', never)).map(({ backupId }) => backupId)
+}
+
+test('a copy of a record goes with its backup, wherever expiry is cut off', async () => {
+  const whole = copyUnpinned()
+  const { repacking } = await expireAll(whole, scene, { last: 2 })
+  assert.equal(repacking?.repacked.length, 1)
+  assert.deepEqual(repacking?.unfinished, [])
+  const crashes = await forEachCrashPoint({
+    prepare: async () => copyUnpinned(),
+    run: async (storage) => await expireAll(storage, scene, { last: 2 }),
+    check: async (storage) => {
+      const { backups } = await listBackups(storage, 'main')
+      assert.deepEqual(await rebuild(storage), [], 'at the crash')
+      await declareWritersDead(storage)
+      assert.deepEqual(await rebuild(storage), [], 'before the next expiry')
+      assert.equal((await listBackups(storage, 'main')).backups.length, backups.length)
+      await expireAll(storage, scene, { last: 2 })
+      assert.deepEqual(await rebuild(storage), [], 'after the next expiry')
+      await assertListed(storage, scene)
+      await assertNoGarbage(storage)
+    },
+  })
+  assert.ok(crashes > 60, `${crashes} crashes`)
+})
+
+test('a record that was lost keeps its packs through every expiry, and comes back', async () => {
+  for (const lost of scene.ids.slice(1)) {
+    const storage = copyScene()
+    const record = await storage.read(backupKey('main', lost))
+    await storage.remove(backupKey('main', lost))
+    for (let run = 0; run < 2; run++) {
+      const { notes, repacking } = await expireAll(storage, scene, { last: 1 })
+      const told = [...notes, ...(repacking?.lostRecords ?? [])].join('\n')
+      assert.ok(told.includes(lost), told)
+    }
+    assert.deepEqual(await rebuild(storage), [lost])
+    assert.deepEqual(await storage.read(backupKey('main', lost)), record)
+    await assertListed(storage, scene)
+  }
+})
+
+const SEEDS = Number(process.env['TIDEMARK_SEEDS'] ?? 25)
+const FIRST_SEED = Number(process.env['TIDEMARK_SEED'] ?? 1)
+
+test('backups, expiries and rebuilt catalogues in any order lose and revive nothing', async () => {
+  let ended = 0
+  for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
+    const random = randomOf(seed)
+    const storage = random(2) === 0 ? copyScene() : copyUnpinned()
+    const back = async (gated: Storage) => await backUp(gated, scene.cluster)
+    const expire = async (gated: Storage) => await expireAll(gated, scene, { last: 1 })
+    const actors = [
+      { name: 'backup', run: back },
+      { name: 'expiry', run: expire },
+      { name: 'rebuild', run: rebuild },
+      { name: 'second expiry', run: expire },
+    ]
+    const stopped = { stopAt: random(90), stopFor: random(200), isKilled: random(3) === 0 }
+    const victim = random(actors.length + 1)
+    const some = actors.map((actor, at) => (at === victim ? { ...actor, ...stopped } : actor))
+    for (const { result } of await interleave(storage, some, seed, () => {})) {
+      if (result?.status === 'rejected') {
+        assert.ok(result.reason instanceof Failure, `seed ${seed}: ${String(result.reason)}`)
+      } else ended++
+    }
+    await assertListed(storage, scene)
+    await declareWritersDead(storage)
+    await expireAll(storage, scene, { last: 1 })
+    assert.deepEqual(await rebuild(storage), [], `seed ${seed}`)
+    await assertListed(storage, scene)
+    await assertNoGarbage(storage)
+  }
+  assert.ok(ended > SEEDS * 2, `${ended} ended well`)
+})
