@@ -108,6 +108,11 @@ test('backups, expiries and rebuilt catalogues in any order lose and revive noth
       } else ended++
     }
     await assertListed(storage, scene)
+    // The next expiry takes over what the killed ones left, and is killed as well.
+    await declareWritersDead(storage)
+    const killed = { name: 'expiry', run: expire, stopAt: random(120), isKilled: true }
+    await interleave(storage, [killed, { name: 'rebuild', run: rebuild }], seed, () => {})
+    await assertListed(storage, scene)
     await declareWritersDead(storage)
     await expireAll(storage, scene, { last: 1 })
     assert.deepEqual(await rebuild(storage), [], `seed ${seed}`)
