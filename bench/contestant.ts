@@ -1,4 +1,5 @@
 /** What the benchmark asks of a backup tool, and the two tools. */
+import { randomBytes } from 'node:crypto'
 import { chownSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -6,8 +7,10 @@ import type { PostgresServer } from '../test/harness/postgres-server.ts'
 import { type RunOptions, runChecked, runProgram } from '../test/harness/run-program.ts'
 import type { Command } from './measure.ts'
 
+export type ToolName = 'tidemark' | 'pgbackrest' | 'encrypted' | 'plain'
+
 export interface Contestant {
-  readonly name: 'tidemark' | 'pgbackrest'
+  readonly name: ToolName
   readonly repository: string
   version(): Promise<string>
   /** An empty repository, ready for its first backup. */
@@ -75,12 +78,19 @@ async function waitForArchiver(server: PostgresServer): Promise<void> {
 
 /** Archives with its own archive_command, and waits in each backup for its WAL. */
 export class Tidemark extends ServerContestant implements Contestant {
-  readonly name = 'tidemark'
+  readonly name: Exclude<ToolName, 'pgbackrest'>
   readonly #program: string
 
-  constructor(server: PostgresServer, home: string, program: string) {
+  /** Named `encrypted`, its repository is encrypted and a key file opens it. */
+  constructor(
+    server: PostgresServer,
+    home: string,
+    program: string,
+    name: Exclude<ToolName, 'pgbackrest'> = 'tidemark',
+  ) {
     super(server, home)
     this.#program = program
+    this.name = name
   }
 
   async version(): Promise<string> {
@@ -91,7 +101,16 @@ export class Tidemark extends ServerContestant implements Contestant {
     this.emptyHome()
     const args = ['init', '--yes', '--name', 'main', '--connection', this.server.url()]
     args.push('--repository', `file://${this.repository}`)
+    if (this.name === 'encrypted') args.push('--key-file', this.#makeKey())
     await runChecked(this.#program, [...this.#global(), ...args], this.options())
+  }
+
+  #makeKey(): string {
+    const path = join(this.home, 'repository.key')
+    writeFileSync(path, randomBytes(32).toString('hex'))
+    const owner = this.server.runAs
+    if (owner !== undefined) chownSync(path, owner.uid, owner.gid)
+    return path
   }
 
   async takeArchiving(): Promise<void> {

@@ -21,7 +21,10 @@ const SAMPLES: Sample[] = CASES.flatMap((caseName) =>
 )
 
 test('a row has medians, minima and the median of the pairs’ ratios', () => {
-  const text = formatResults({ title: 'A', facts: [['version', '1']] }, SAMPLES)
+  const text = formatResults(
+    { title: 'A', facts: [['version', '1']], tools: ['tidemark', 'pgbackrest'] },
+    SAMPLES,
+  )
   assert.match(text, /^## A\n\n- version: 1\n/)
   assert.match(text, /\| full backup \| 3 \| 2\.00 \(1\.00\) \| 4\.00 \(4\.00\) \| 0\.50 \|/)
 })

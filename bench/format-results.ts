@@ -1,5 +1,5 @@
 /** Turns samples into the table of RESULTS.md. Pure. */
-import type { Contestant } from './contestant.ts'
+import type { ToolName } from './contestant.ts'
 import { median } from './measure.ts'
 import { CASES, type CaseName, type Sample } from './run-pairs.ts'
 
@@ -7,6 +7,8 @@ export interface ResultsHeading {
   readonly title: string
   /** `label: value` lines: versions, machine, commands. */
   readonly facts: readonly (readonly [label: string, value: string])[]
+  /** Ours and what it is held against. */
+  readonly tools: readonly [ToolName, ToolName]
 }
 
 /** What the project has promised itself: at most this share of pgbackrest's wall time. */
@@ -24,23 +26,36 @@ const LABELS: Readonly<Record<CaseName, string>> = {
   restore: 'restore',
 }
 
-const HEAD =
-  '| case | n | tidemark s (min) | pgbackrest s (min) | ratio of walls (pairs) | target ' +
+/** Of an encrypted repository, against one that is not. */
+const ENCRYPTED_TARGETS: Readonly<Record<CaseName, string>> = {
+  full: 'wall ≤ 1.10',
+  changed: 'wall ≤ 1.10',
+  unchanged: 'wall ≤ 1.10',
+  restore: '–',
+}
+
+const formatHead = ([ours, theirs]: ResultsHeading['tools']): string =>
+  `| case | n | ${ours} s (min) | ${theirs} s (min) | ratio of walls (pairs) | target ` +
   '| cpu s | peak PSS MiB | MiB added or restored |\n' +
   '|---|---|---|---|---|---|---|---|---|\n'
 
 export function formatResults(heading: ResultsHeading, samples: readonly Sample[]): string {
   const facts = heading.facts.map(([label, value]) => `- ${label}: ${value}\n`).join('')
   const cases = CASES.filter((name) => samples.some((sample) => sample.caseName === name))
-  const rows = cases.map((caseName) => formatRow(caseName, samples)).join('')
-  return `## ${heading.title}\n\n${facts}\n${HEAD}${rows}`
+  const { tools } = heading
+  const rows = cases.map((caseName) => formatRow(caseName, samples, tools)).join('')
+  return `## ${heading.title}\n\n${facts}\n${formatHead(tools)}${rows}`
 }
 
-function formatRow(caseName: CaseName, all: readonly Sample[]): string {
-  const of = (tool: Contestant['name']): Sample[] =>
+function formatRow(
+  caseName: CaseName,
+  all: readonly Sample[],
+  [first, second]: ResultsHeading['tools'],
+): string {
+  const of = (tool: ToolName): Sample[] =>
     all.filter((sample) => sample.caseName === caseName && sample.tool === tool)
-  const ours = of('tidemark')
-  const theirs = of('pgbackrest')
+  const ours = of(first)
+  const theirs = of(second)
   const wall = (samples: readonly Sample[]): string => {
     const walls = samples.map((sample) => sample.wallSeconds)
     return `${median(walls).toFixed(2)} (${Math.min(...walls).toFixed(2)})`
@@ -54,7 +69,7 @@ function formatRow(caseName: CaseName, all: readonly Sample[]): string {
     wall(ours),
     wall(theirs),
     median(ratios).toFixed(2),
-    TARGETS[caseName],
+    (first === 'encrypted' ? ENCRYPTED_TARGETS : TARGETS)[caseName],
     both((sample) => sample.cpuSeconds, 2),
     both((sample) => sample.peakPssBytes / 2 ** 20, 0),
     both((sample) => sample.bytes / 2 ** 20, 2),

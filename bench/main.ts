@@ -6,7 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { startPostgres } from '../test/harness/postgres-server.ts'
+import { type PostgresServer, startPostgres } from '../test/harness/postgres-server.ts'
 import { runProgram } from '../test/harness/run-program.ts'
 import { serverUser } from '../test/harness/server-user.ts'
 import { temporaryDirectory } from '../test/harness/temporary-directory.ts'
@@ -33,7 +33,9 @@ async function main(): Promise<void> {
     return
   }
   const options = parseOptions(args)
-  if ((await runProgram('pgbackrest', ['version']).catch(() => undefined)) === undefined) {
+  const hasOther = async (): Promise<boolean> =>
+    (await runProgram('pgbackrest', ['version']).catch(() => undefined)) !== undefined
+  if (!options.encrypted && !(await hasOther())) {
     throw new Error('pgbackrest is not installed: apt-get install pgbackrest')
   }
   if (options.cold && process.getuid?.() !== 0) throw new Error('--cold needs root (drop_caches)')
@@ -46,10 +48,7 @@ async function main(): Promise<void> {
   })
   await makeWorkload(server, options.set, options.scale)
   const program = await installPackage(join(directory, 'package'))
-  const contestants: [Contestant, Contestant] = [
-    new Tidemark(server, join(directory, 'tidemark'), program),
-    new PgBackRest(server, join(directory, 'pgbackrest')),
-  ]
+  const contestants = chooseContestants(options, server, directory, program)
   const { set, cold, cases } = options
   const plan = { server, contestants, set, cases, rounds: options.pairs, cold, directory, tell }
   const samples = await runPairs(plan)
@@ -65,14 +64,35 @@ async function main(): Promise<void> {
   const shown = facts.map(
     ([label, value]) => [label, value.replaceAll(directory, 'BENCH')] as const,
   )
-  const section = formatResults({ title: titleOf(options), facts: shown }, samples)
+  const [ours, theirs] = contestants
+  const tools = [ours.name, theirs.name] as const
+  const section = formatResults({ title: titleOf(options), facts: shown, tools }, samples)
   console.log(`\n${section}`)
   if (!options.dryRun) writeSection(section)
 }
 
+function chooseContestants(
+  { encrypted }: BenchOptions,
+  server: PostgresServer,
+  directory: string,
+  program: string,
+): [Contestant, Contestant] {
+  if (encrypted) {
+    return [
+      new Tidemark(server, join(directory, 'encrypted'), program, 'encrypted'),
+      new Tidemark(server, join(directory, 'plain'), program, 'plain'),
+    ]
+  }
+  return [
+    new Tidemark(server, join(directory, 'tidemark'), program),
+    new PgBackRest(server, join(directory, 'pgbackrest')),
+  ]
+}
+
 function titleOf(options: BenchOptions): string {
   const cache = options.cold ? 'cold cache' : 'warm cache'
-  return `Set ${options.set}, scale ${options.scale}, ${cache}`
+  const kind = options.encrypted ? ', encrypted and not' : ''
+  return `Set ${options.set}, scale ${options.scale}, ${cache}${kind}`
 }
 
 async function describeTools(contestants: readonly Contestant[]): Promise<[string, string][]> {

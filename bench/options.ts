@@ -12,6 +12,8 @@ export interface BenchOptions {
   readonly cold: boolean
   /** Where cluster, repositories and restores lie: one file system for both tools. */
   readonly directory: string | undefined
+  /** Encrypted against not encrypted, both Tidemark. */
+  readonly encrypted: boolean
   /** Not written to RESULTS.md. */
   readonly dryRun: boolean
 }
@@ -25,6 +27,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
       pairs: { type: 'string', default: '5' },
       cases: { type: 'string', default: CASES.join(',') },
       cold: { type: 'boolean', default: false },
+      encrypted: { type: 'boolean', default: false },
       directory: { type: 'string' },
       quick: { type: 'boolean', default: false },
       'dry-run': { type: 'boolean', default: false },
@@ -38,6 +41,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     pairs: values.quick ? 1 : positive('--pairs', values.pairs),
     cases: parseCases(values.cases),
     cold: values.cold,
+    encrypted: values.encrypted,
     directory: values.directory,
     dryRun: values['dry-run'] || values.quick,
   }

@@ -81,8 +81,8 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addRecoveryCommands(program, run)
   addVerify(program, run)
   addKeyCommands(program, run)
-  addSync(program, run)
   addRetentionCommands(program, run)
+  addSync(program, run)
   return program
 }
 
@@ -163,10 +163,6 @@ function addBackupCommands(program: Command, run: RunAction): void {
         .default('auto'),
     )
     .option('--full', 'read every page, whatever the state of its file')
-    .option(
-      '--rewrite',
-      'with --full: compare with nothing and store everything anew, so that it shares no copy with earlier backups',
-    )
     .option('--label <key=value>', 'note something down with the backup (repeatable)', collect, [])
     .option('--pin', 'keep this backup until it is unpinned')
     .option('--repository <name>', 'only into this repository (default: all of the cluster)')

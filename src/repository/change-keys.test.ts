@@ -202,7 +202,7 @@ function interrupt(inner: Storage, at: number, act: () => Promise<unknown>) {
   return { storage, state }
 }
 
-test('a slot that is added at any moment of a rotation opens the new key, and so reversed', async () => {
+test('a slot that is added at any moment of a rotation opens the new key; and reversed', async () => {
   for (const isRotation of [true, false]) {
     for (let at = 1; ; at++) {
       await create()

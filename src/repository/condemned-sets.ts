@@ -19,6 +19,8 @@ export interface CondemnedSet {
   /** formatProcessIdentity() of the expiry. */
   readonly writer: string
   readonly startedAt: string
+  /** Its writer has ended and left this to the next one: backups whose records are gone. */
+  readonly isLeft?: boolean
   readonly backups: readonly string[]
   /** Pack ids. */
   readonly packs: readonly string[]

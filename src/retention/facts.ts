@@ -18,6 +18,12 @@ export interface ExpirationFacts {
   readonly unreadableHolds: readonly string[]
   /** Backups that other expiries may be removing: they count for nothing and are not touched. */
   readonly condemnedElsewhere: ReadonlySet<string>
+  /** What this expiry, or an earlier one that did not end, has condemned already. */
+  readonly expiredBefore: ReadonlySet<string>
+  /** Ids of the condemned sets that this expiry takes over: their writers are dead. */
+  readonly takenOver: readonly string[]
+  /** Backups without a record that nobody has expired. */
+  readonly lostRecords: readonly string[]
   readonly systems: readonly SystemFacts[]
   readonly packs: PackTable
   /** Pins and labels. */

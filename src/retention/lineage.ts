@@ -46,9 +46,10 @@ export function backupsAlong(
     .sort(compareAlong)
 }
 
-/** By LSN; of two that end at one the id decides, so that every order is the same. */
+/** By LSN; two of an idle standby may end at one: then by time, and at last by id. */
 export function compareAlong(a: BackupFacts, b: BackupFacts): number {
   if (a.consistentAt !== b.consistentAt) return a.consistentAt < b.consistentAt ? -1 : 1
+  if (a.stoppedAtMs !== b.stoppedAtMs) return a.stoppedAtMs - b.stoppedAtMs
   return a.id < b.id ? -1 : 1
 }
 

@@ -53,6 +53,8 @@ export interface ExpiredSegments {
 export type Blocker =
   | { readonly kind: 'record'; readonly backupId: string }
   | { readonly kind: 'hold'; readonly key: string }
+  /** A backup without a record, whose packs are there. */
+  | { readonly kind: 'lost'; readonly backupId: string }
   /** A hold that needs a backup whose record is gone: which packs that had, nobody knows. */
   | { readonly kind: 'need'; readonly hold: string; readonly backupId: string }
 
@@ -96,6 +98,7 @@ function findBlockers(facts: ExpirationFacts): Blocker[] {
   )
   return [
     ...gone,
+    ...facts.lostRecords.map((backupId) => ({ kind: 'lost', backupId }) as const),
     ...facts.damagedRecords.map((backupId) => ({ kind: 'record', backupId }) as const),
     ...facts.unreadableHolds.map((key) => ({ kind: 'hold', key }) as const),
   ]

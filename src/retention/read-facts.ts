@@ -12,7 +12,7 @@ import { parseHistoryFileName } from '../postgres/history-file.ts'
 import { type Lsn, parseLsn, previousSegmentNumber, segmentNumber } from '../postgres/lsn.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { listCondemnedSets } from '../repository/condemned-sets.ts'
-import { listHolds } from '../repository/holds.ts'
+import { isDeadWriter, listHolds } from '../repository/holds.ts'
 import {
   backupPrefix,
   clusterPrefix,
@@ -36,12 +36,11 @@ export interface FactsOptions {
 }
 
 export async function readFacts(options: FactsOptions): Promise<ExpirationFacts> {
-  const { storage, cluster, ownSet } = options
+  const { storage, cluster } = options
   const { holds, unreadable } = await listHolds(storage, cluster)
   const packs = new PackTable()
   const records = await readRecords(storage, cluster, packs)
-  const { sets } = await listCondemnedSets(storage, cluster)
-  const condemned = sets.filter(({ id }) => id !== ownSet).flatMap(({ backups }) => backups)
+  const sets = await readSets(options)
   const marks = await readMarks(storage, cluster)
   for await (const { key, sizeBytes } of storage.list(packPrefix(cluster))) {
     const id = parsePackKey(key)
@@ -53,10 +52,25 @@ export async function readFacts(options: FactsOptions): Promise<ExpirationFacts>
     damagedRecords: records.damaged,
     holds,
     unreadableHolds: unreadable,
-    condemnedElsewhere: new Set(condemned),
+    ...sets,
+    lostRecords: [],
     systems: await readSystems(storage, cluster),
     packs,
     marks: marks.keys,
+  }
+}
+
+/** A set of a dead writer binds nobody; what it names without a record has expired. */
+async function readSets({ storage, cluster, ownSet }: FactsOptions) {
+  const { sets } = await listCondemnedSets(storage, cluster)
+  const own = sets.filter(({ id }) => id === ownSet)
+  const others = sets.filter(({ id }) => id !== ownSet)
+  const dead = others.filter((set) => set.isLeft === true || isDeadWriter(set))
+  const alive = others.filter((set) => !dead.includes(set))
+  return {
+    condemnedElsewhere: new Set(alive.flatMap(({ backups }) => backups)),
+    expiredBefore: new Set([...dead, ...own].flatMap(({ backups }) => backups)),
+    takenOver: dead.map(({ id }) => id),
   }
 }
 

@@ -5,12 +5,20 @@
  * Invariant: nothing is given up whose writer is proved to live. A writer that lives all the
  * same, on another machine, notices before its backup counts (src/backup/publish-held.ts).
  */
-import { Failure, isFailure } from '../base/failure.ts'
-import { listCondemnedSets, removeCondemnedSet } from '../repository/condemned-sets.ts'
-import { judgeWriter, listHolds, removeHold } from '../repository/holds.ts'
+import { now } from '../base/clock.ts'
+import { Failure } from '../base/failure.ts'
+import { randomHex } from '../base/random.ts'
+import {
+  listCondemnedSets,
+  removeCondemnedSet,
+  writeCondemnedSet,
+} from '../repository/condemned-sets.ts'
+import { judgeWriter, listHolds, readHolder, removeHold } from '../repository/holds.ts'
 import { backupKey, condemnedKey, holdKey, isBackupId } from '../repository/keys.ts'
-import { readBackup } from '../repository/read-backups.ts'
+import { readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
+import { addLostRecords } from './find-lost-records.ts'
+import { readFacts } from './read-facts.ts'
 
 export interface Released {
   readonly kind: 'hold' | 'condemned-set' | 'record'
@@ -49,20 +57,32 @@ async function releaseSet(storage: Storage, cluster: string, id: string) {
   return 'condemned-set' as const
 }
 
-/** Its bytes stay beside it, as those of a record that was rebuilt. */
+/**
+ * Its bytes stay beside it, as those of a record that was rebuilt. A set says that the backup has
+ * expired, so that the copy of the record in its packs is not taken for that of a lost one.
+ */
 async function releaseRecord(storage: Storage, cluster: string, id: string) {
-  try {
-    await readBackup(storage, cluster, id)
-    return undefined
-  } catch (error) {
-    if (isFailure(error, 'TM1505')) return undefined
-    if (!isFailure(error, 'TM1601')) throw error
-  }
+  if (!isBackupId(id) || !(await isLost(storage, cluster, id))) return undefined
+  await writeCondemnedSet(storage, cluster, {
+    id: randomHex(8),
+    ...readHolder(),
+    startedAt: now().toISOString(),
+    isLeft: true,
+    backups: [id],
+    packs: [],
+    keys: [],
+  })
   const key = backupKey(cluster, id)
-  const bytes = await storage.read(key)
-  if (bytes !== undefined) await storage.write(`${key}.damaged`, bytes)
+  const stored = await readPerhapsDamaged(storage, key)
+  if (stored !== undefined) await storage.write(`${key}.damaged`, stored.bytes)
   await storage.remove(key)
   return 'record' as const
+}
+
+/** Unreadable, or gone while its packs are there. */
+async function isLost(storage: Storage, cluster: string, id: string): Promise<boolean> {
+  const facts = await addLostRecords(storage, await readFacts({ storage, cluster }))
+  return facts.lostRecords.includes(id) || facts.damagedRecords.includes(id)
 }
 
 function requireDead(owner: { readonly id: string; readonly writer: string } | undefined): void {

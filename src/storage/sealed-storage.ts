@@ -117,12 +117,12 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     if (offset < 0 || length < 0) throw new Error(`not a range: ${offset}, ${length}`)
     let before: ObjectSeal | undefined = this.#seals.recall(key)
     for (let reading = 1; ; reading++) {
-      const found = await this.#readOnce(key, before, offset, length)
+      const found = await this.#readOnce(key, before, offset, length, into)
       if (found === undefined) {
         this.#seals.forget(key)
         return undefined
       }
-      if (found.plain !== undefined) return putInto(found.plain, length, into)
+      if (found.plain !== undefined) return found.plain
       // It may have been replaced meanwhile: then its header is another one now, or was read
       // together with blocks of the object before.
       this.#seals.forget(key)
@@ -139,26 +139,49 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     known: ObjectSeal | undefined,
     offset: number,
     length: number,
+    into: Uint8Array | undefined,
   ): Promise<RangeReading | undefined> {
     const first = Math.floor(offset / BLOCK_BYTES)
     const last = Math.max(first, Math.ceil((offset + length) / BLOCK_BYTES) - 1)
     const start = blockOffset(first)
     // One byte more tells whether the last block of the range is that of the object.
     const wanted = blockOffset(last + 1) + 1 - start
-    const [seal, stored] = await Promise.all([
-      known ?? this.#readSeal(key),
-      this.inner.readRange(key, start, wanted),
-    ])
-    if (seal === undefined || stored === undefined) return undefined
+    const found = await this.#readBlocks(key, known, start, wanted)
+    if (found === undefined) return undefined
+    const { seal, stored } = found
     if (known === undefined) this.#seals.remember(key, seal)
-    const blocks = openBlocks(seal, first, asBuffer(stored), wanted)
+    const plain = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length)
+    const blocks = openBlocks(seal, first, stored, wanted, {
+      plain,
+      offset: offset - first * BLOCK_BYTES,
+    })
     if (blocks.problem !== undefined) return { seal, plain: undefined, problem: blocks.problem }
     if (!blocks.endIsProved) {
       const problem = await this.#proveEnd(key, seal)
       if (problem !== undefined) return { seal, plain: undefined, problem }
     }
-    const from = offset - first * BLOCK_BYTES
-    return { seal, plain: slicePieces(blocks.plain, from, length), problem: '' }
+    return { seal, plain: plain.subarray(0, blocks.filled), problem: '' }
+  }
+
+  /** The first block comes with its header in one request. */
+  async #readBlocks(
+    key: string,
+    known: ObjectSeal | undefined,
+    start: number,
+    wanted: number,
+  ): Promise<{ seal: ObjectSeal; stored: Buffer } | undefined> {
+    if (known === undefined && start === HEADER_BYTES) {
+      const whole = await this.inner.readRange(key, 0, HEADER_BYTES + wanted)
+      if (whole === undefined) return undefined
+      const seal = await this.#bind(key, asBuffer(whole).subarray(0, HEADER_BYTES))
+      return { seal, stored: asBuffer(whole).subarray(HEADER_BYTES) }
+    }
+    const [seal, stored] = await Promise.all([
+      known ?? this.#readSeal(key),
+      this.inner.readRange(key, start, wanted),
+    ])
+    if (seal === undefined || stored === undefined) return undefined
+    return { seal, stored: asBuffer(stored) }
   }
 
   /** Behind a range in which nothing was: the last block there is must be the last one. */
@@ -219,50 +242,53 @@ class Sealer extends ForwardingStorage implements SealedStorage {
 interface RangeReading {
   readonly seal: ObjectSeal
   /** Undefined: a tag did not hold, and `problem` says which. */
-  readonly plain: Buffer | undefined
+  readonly plain: Uint8Array | undefined
   readonly problem: string
 }
 
 interface OpenedBlocks {
-  readonly plain: readonly Buffer[]
+  /** Bytes that were put into the range. */
+  readonly filled: number
   /** More follows, or the last block of the object was among these. */
   readonly endIsProved: boolean
   readonly problem: string | undefined
 }
 
+/** Where the plain bytes go: those from `offset` of the first block on, as far as it has room. */
+interface PlainRange {
+  readonly plain: Uint8Array
+  readonly offset: number
+}
+
 /** `stored` begins with block `first`; fewer bytes than `wanted`: the object ends in it. */
-function openBlocks(seal: ObjectSeal, first: number, stored: Buffer, wanted: number): OpenedBlocks {
+function openBlocks(
+  seal: ObjectSeal,
+  first: number,
+  stored: Buffer,
+  wanted: number,
+  { plain, offset }: PlainRange,
+): OpenedBlocks {
   const endsHere = stored.length < wanted
   const end = endsHere ? stored.length : wanted - 1
-  const plain: Buffer[] = []
-  for (let at = 0, ordinal = first; at < end; at += STORED_BLOCK_BYTES, ordinal++) {
+  let filled = 0
+  let blocks = 0
+  for (let at = 0; at < end; at += STORED_BLOCK_BYTES, blocks++) {
     const next = Math.min(end, at + STORED_BLOCK_BYTES)
     const isLast = endsHere && next === end
-    const block = openBlock(seal, ordinal, isLast, stored.subarray(at, next))
+    const block = openBlock(seal, first + blocks, isLast, stored.subarray(at, next))
     if (block === undefined) {
-      return { plain, endIsProved: false, problem: describeBlock(ordinal) }
+      return { filled, endIsProved: false, problem: describeBlock(first + blocks) }
     }
-    plain.push(block)
+    const from = blocks === 0 ? Math.min(offset, block.length) : 0
+    const part = block.subarray(from, from + plain.length - filled)
+    plain.set(part, filled)
+    filled += part.length
   }
-  return { plain, endIsProved: !endsHere || plain.length > 0, problem: undefined }
+  return { filled, endIsProved: !endsHere || blocks > 0, problem: undefined }
 }
 
 function describeBlock(ordinal: number): string {
   return `the tag of its block ${ordinal} does not hold`
-}
-
-/** Bytes [from, from + length) of the pieces together, or what there is of them. */
-function slicePieces(pieces: readonly Buffer[], from: number, length: number): Buffer {
-  const [only] = pieces
-  if (only !== undefined && pieces.length === 1) return only.subarray(from, from + length)
-  const whole = Buffer.concat(pieces)
-  return whole.subarray(from, from + length)
-}
-
-function putInto(plain: Buffer, length: number, into: Uint8Array | undefined): Uint8Array {
-  if (into === undefined) return plain
-  plain.copy(into)
-  return into.subarray(0, Math.min(length, plain.length))
 }
 
 async function* listPlain(stored: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {

@@ -128,8 +128,16 @@ export async function verifyObjects(
   mode: VerifyMode = { kind: 'full' },
   rebuild = false,
 ): Promise<VerifyReport> {
+  return await verifyStorage(openMemoryStorage(objects), mode, rebuild)
+}
+
+export async function verifyStorage(
+  storage: Storage,
+  mode: VerifyMode = { kind: 'full' },
+  rebuild = false,
+): Promise<VerifyReport> {
   return await verify({
-    storage: openMemoryStorage(objects),
+    storage,
     cluster: CLUSTER,
     mode,
     workers: 1,

@@ -5,16 +5,19 @@ import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
 import { unlockStorage } from '../../config/unlock-storage.ts'
 import type { RecoveryAction } from '../../recovery/format-recovery-settings.ts'
 import { findPostgresPrograms } from '../../recovery/find-postgres.ts'
+import { holdForRestore } from '../../recovery/hold-restore.ts'
 import { formatTarget, parseTarget } from '../../recovery/parse-target.ts'
 import type { RestorePlan } from '../../recovery/plan-restore.ts'
 import { parseTablespaceMapping } from '../../recovery/plan-tablespaces.ts'
 import {
   executeRestore,
+  type PreparedRestore,
   prepareRestore,
   type RestoreOptions,
   type RestoreResult,
 } from '../../recovery/restore.ts'
 import { type StartedRecovery, startRecovery } from '../../recovery/start-recovery.ts'
+import { openStorage } from '../../storage/open-storage.ts'
 import { TIDEMARK_PROGRAM, quoteWord } from '../archive-command.ts'
 import type { CommandContext } from '../command-context.ts'
 import { formatBytes, formatCount, formatDuration } from '../format-units.ts'
@@ -51,11 +54,7 @@ export async function runRestore(
     return 0
   }
   if (!context.json) announce(context, prepared.plan, request)
-  const restored = await executeRestore(prepared, context.progress, context.signal)
-  const started =
-    options.start === true
-      ? await startRecovery(prepared, options.pgBin, context.progress, context.signal)
-      : undefined
+  const { restored, started } = await runHeld(context, prepared, options)
   context.progress.end()
   if (context.json) context.terminal.printJson(resultJson(restored, request, started))
   else {
@@ -64,6 +63,26 @@ export async function runRestore(
     printResult(context, restored, request, started, pgCtl)
   }
   return 0
+}
+
+/** The server that is started fetches WAL too, so that the hold stays until it has recovered. */
+async function runHeld(
+  { progress, signal, terminal }: CommandContext,
+  prepared: PreparedRestore,
+  { start, pgBin }: RestoreCommandOptions,
+) {
+  const storage = await openStorage(prepared.options.storage)
+  const hold = await holdForRestore(storage, prepared.record)
+  try {
+    for (const note of hold.notes) terminal.remark(`note: ${note}`)
+    const restored = await executeRestore(prepared, progress, signal)
+    const started =
+      start === true ? await startRecovery(prepared, pgBin, progress, signal) : undefined
+    return { restored, started }
+  } finally {
+    await hold.release()
+    await storage.close()
+  }
 }
 
 const ACTIONS: readonly RecoveryAction[] = ['promote', 'pause', 'shutdown']

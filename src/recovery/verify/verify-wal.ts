@@ -3,6 +3,7 @@
  * own WAL, histories), then the records from each backup to the end of its promise, then the
  * hashes and headers of every other segment, and the files beside the segments.
  */
+import { isLetGo } from '../../archive/expired-wal.ts'
 import { type SegmentRange, timelineOfSegment } from '../../archive/find-gaps.ts'
 import { listWal, type WalListing } from '../../archive/list-wal.ts'
 import { parseSegmentKey } from '../../archive/list-segments.ts'
@@ -169,6 +170,7 @@ class WalPhase {
       if (name === undefined || segment === undefined) continue
       const { timeline } = segment
       if (segment.segment <= (lasts.get(timeline) ?? -1n)) continue
+      if (isLetGo(this.#archive.expired, timeline, segment.segment)) continue
       this.#misses(name, `it was there on ${new Date(at * 1000).toISOString().slice(0, 10)}`)
     }
   }
@@ -288,7 +290,18 @@ class WalPhase {
       else this.#proved.add(name)
     }
     if (lastTime !== undefined) this.#times.push({ first: [...wanted][0] ?? '', time: lastTime })
-    if (fault !== undefined) this.#fails(fault.first, fromFailureMessage(fault.failure))
+    if (fault === undefined || this.#hasExpired(fault)) return
+    this.#fails(fault.first, fromFailureMessage(fault.failure))
+  }
+
+  /** A hole that an expiry has made: nothing promises what lay in it. */
+  #hasExpired({ first, last, failure }: NonNullable<ScanAnswer['fault']>): boolean {
+    const { expired, walSegmentSizeBytes } = this.#archive
+    if (failure.code !== 'TM1408') return false
+    return [first, last].every((name) => {
+      const segment = parseSegmentName(name, walSegmentSizeBytes)
+      return segment !== undefined && isLetGo(expired, segment.timeline, segment.segment)
+    })
   }
 
   #holds(name: string): void {

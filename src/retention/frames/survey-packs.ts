@@ -60,38 +60,6 @@ export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
   return { surveys: kept, lostRecords, damaged }
 }
 
-export interface LostRecordsOptions {
-  readonly storage: Storage
-  readonly cluster: string
-  readonly packs: readonly string[]
-  readonly known: ReadonlySet<string>
-  readonly expired: ReadonlySet<string>
-  readonly signal: AbortSignal
-}
-
-/**
- * Backups whose record lies in one of these packs and nowhere else, with all the packs that they
- * name, these included. A pack that cannot be read holds none.
- */
-export async function findLostRecords(
-  options: LostRecordsOptions,
-): Promise<Map<string, readonly string[]>> {
-  const live = { isLive: () => true, isKeptWhole: () => true, unreadable: new Set<string>() }
-  const { packs, signal } = options
-  const lost = new Map<string, readonly string[]>()
-  for (let first = 0; first < packs.length; first += OPENED_AT_ONCE) {
-    signal.throwIfAborted()
-    const some = packs.slice(first, first + OPENED_AT_ONCE)
-    const looks = await Promise.all(some.map(async (id) => await lookAt({ ...options, live }, id)))
-    for (const look of looks) {
-      for (const record of look?.lost ?? []) {
-        lost.set(record.id, [...record.packs, look?.survey.packId ?? ''])
-      }
-    }
-  }
-  return lost
-}
-
 function keepWhole(survey: PackSurvey): PackSurvey {
   return { ...survey, deadBytes: 0, isKeptWhole: true }
 }
@@ -103,7 +71,7 @@ interface StoredRecord {
 
 /** Undefined: the pack is damaged or gone, or a record in it cannot be read. */
 async function lookAt(
-  options: Pick<SurveyOptions, 'storage' | 'cluster' | 'live' | 'known' | 'expired'>,
+  options: SurveyOptions,
   packId: string,
 ): Promise<{ survey: PackSurvey; lost: StoredRecord[] } | undefined> {
   const { storage, cluster, live, known, expired } = options
