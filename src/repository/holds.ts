@@ -9,6 +9,7 @@
  */
 import { hostname } from 'node:os'
 import { isFailure } from '../base/failure.ts'
+import { randomHex } from '../base/random.ts'
 import {
   formatProcessIdentity,
   judgeLiveness,
@@ -18,7 +19,7 @@ import {
   readProcessIdentity,
 } from '../storage/process-identity.ts'
 import type { Storage } from '../storage/storage.ts'
-import { type Condemned, readCondemned } from './condemned-sets.ts'
+import { type Condemned, readCondemned, writeCondemnedSet } from './condemned-sets.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
 import { attemptPrefix, backupKey, holdKey, holdPrefix, isBackupId } from './keys.ts'
 
@@ -164,6 +165,12 @@ export function isDeadWriter(owner: { readonly writer: string }): boolean {
   return judgeWriter(owner) === 'dead'
 }
 
+/** Its record may lie in a pack that stays locked, and must not be taken for a lost one. */
+async function noteExpired(storage: Storage, cluster: string, { id, startedAt }: Hold) {
+  const set = { ...readHolder(), startedAt, isLeft: true, backups: [id], packs: [], keys: [] }
+  await writeCondemnedSet(storage, cluster, { id: randomHex(8), ...set })
+}
+
 /** What is locked yet is garbage of nobody from then on, which expiry collects. */
 async function removeUnlessLocked(storage: Storage, key: string): Promise<boolean> {
   try {
@@ -194,6 +201,7 @@ export async function removeDeadAttempt(
     const keys: string[] = []
     for await (const { key } of storage.list(attemptPrefix(cluster, hold.attemptId))) keys.push(key)
     for (const key of keys) if (await removeUnlessLocked(storage, key)) removed++
+    if (removed < keys.length) await noteExpired(storage, cluster, hold)
   }
   await storage.remove(holdKey(cluster, hold.id))
   return removed

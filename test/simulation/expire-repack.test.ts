@@ -123,3 +123,57 @@ test('backups, expiries and rebuilt catalogues in any order lose and revive noth
   }
   assert.ok(ended > SEEDS * 2, `${ended} ended well`)
 })
+
+/** As a store with object lock: `isLocked` objects refuse their removal, all others go. */
+function lockObjects(storage: Storage, isLocked: (key: string) => boolean): Storage {
+  const { remove, removeMany } = storage
+  const locked = (key: string): Failure =>
+    new Failure('TM1513', { message: `${key} is locked`, fix: 'wait' })
+  return Object.assign(storage, {
+    remove: async (key: string) => {
+      if (isLocked(key)) throw locked(key)
+      await remove.call(storage, key)
+    },
+    removeMany: async (keys: readonly string[]) => {
+      const free = keys.filter((key) => !isLocked(key))
+      await removeMany.call(storage, free)
+      if (free.length < keys.length) throw locked(keys.find(isLocked) as string)
+    },
+  })
+}
+
+test('packs that are locked for longer than their records leave no lost record behind', async () => {
+  let isOver = false
+  const storage = lockObjects(copyScene(), (key) => !isOver && key.includes('/packs/'))
+  const { locked } = await expireAll(storage, scene, { last: 2 })
+  assert.ok(locked.length > 0)
+  assert.deepEqual(await rebuild(storage), [])
+  for (let run = 0; run < 2; run++) {
+    const again = await expireAll(storage, scene, { last: 2 })
+    assert.equal(again.locked.length, locked.length)
+    assert.deepEqual(await rebuild(storage), [])
+  }
+  isOver = true
+  await expireAll(storage, scene, { last: 2 })
+  assert.deepEqual(await rebuild(storage), [])
+  await assertListed(storage, scene)
+  await assertNoGarbage(storage)
+})
+
+test('locked packs of a backup that failed at its end are no backup that was lost', async () => {
+  let isOver = false
+  const storage = lockObjects(copyScene(), (key) => !isOver && key.includes('/packs/'))
+  const { write } = storage
+  storage.write = async (key, bytes, options) => {
+    if (key.endsWith('.record')) throw new Failure('TM1506', { message: 'full', fix: '' })
+    await write.call(storage, key, bytes, options)
+  }
+  await assert.rejects(backUp(storage, scene.cluster), (error) => isFailure(error, 'TM1506'))
+  assert.deepEqual(await rebuild(storage), [])
+  assert.ok((await expireAll(storage, scene, { last: 9 })).locked.length > 0)
+  isOver = true
+  await expireAll(storage, scene, { last: 9 })
+  assert.deepEqual(await rebuild(storage), [])
+  await assertNoGarbage(storage)
+  assert.equal((await assertListed(storage, scene)).length, scene.ids.length)
+})
