@@ -108,6 +108,31 @@ test('what is written after a rotation is sealed with the new key, and all can b
   assert.equal((await before.findSeal('clusters/main/newer'))?.keyId, key.id, 'and follows')
 })
 
+test('a process that has begun before seals with the new key once it looks again', async () => {
+  const slow = openSealedStorage(storage, await unlock(FIRST))
+  const quick = openSealedStorage(storage, await unlock(FIRST), 0)
+  const { key } = await rotateDataKey(storage, await unlock(FIRST), AT)
+  await slow.write('clusters/main/slow', Buffer.from('x'))
+  await quick.write('clusters/main/quick', Buffer.from('x'))
+  const writer = await quick.openWriter('clusters/main/written')
+  writer.append([Buffer.from('x')])
+  await writer.commit()
+  assert.notEqual((await quick.findSeal('clusters/main/slow'))?.keyId, key.id)
+  for (const name of ['quick', 'written']) {
+    assert.equal((await quick.findSeal(`clusters/main/${name}`))?.keyId, key.id)
+  }
+})
+
+test('a process whose slot was removed reads what there was, and writes no more', async () => {
+  const slot = await addSlot(storage, await unlock(FIRST), slotFor(SECOND))
+  const other = openSealedStorage(storage, await unlock(SECOND), 0)
+  await other.write('clusters/main/a', Buffer.from('a'))
+  await removeSlot(storage, await unlock(FIRST), slot.id)
+  await rotateDataKey(storage, await unlock(FIRST), AT)
+  await assert.rejects(other.write('clusters/main/b', Buffer.from('b')), fails('TM1526'))
+  assert.equal((await other.read('clusters/main/a'))?.length, 1)
+})
+
 test('a removed slot opens nothing, and nothing that is sealed after a rotation', async () => {
   const slot = await addSlot(storage, await unlock(FIRST), slotFor(SECOND))
   const kept = objects.get(slotKey(slot.id)) as Uint8Array

@@ -13,7 +13,7 @@ import type { Progress } from '../base/progress.ts'
 import type { SealedStorage } from '../storage/sealed-storage.ts'
 import { isSealedKey } from '../storage/sealed-storage.ts'
 import { type Hold, readHolder, removeHold, takeHold } from './holds.ts'
-import { clusterPrefix, isClusterName, makeBackupId } from './keys.ts'
+import { clusterPrefix, isClusterName, makeBackupId, parseBackupKey } from './keys.ts'
 
 /** Of one hold: so much is taken from an expiry for the time that it takes. */
 const BATCH_OBJECTS = 256
@@ -173,18 +173,19 @@ async function rewriteBatch(
     purpose: 'rewrite',
     ...readHolder(),
     startedAt: startedAt.toISOString(),
-    needs: [],
+    // A record counts as held only with its backup: it must never come back without packs.
+    needs: batch.map(({ key }) => parseBackupKey(key)).filter((id) => id !== undefined),
     keys: batch.map(({ key }) => key),
   }
-  const { condemned } = await takeHold(storage, cluster, hold)
+  const { condemned, lost } = await takeHold(storage, cluster, hold)
+  const isTaken = (key: string): boolean =>
+    condemned.hasKey(key) || lost.includes(parseBackupKey(key) ?? '')
   const done = { objects: 0, bytes: 0, left: 0 }
   const queue = [...batch]
   const work = async (): Promise<void> => {
     for (let use = queue.shift(); use !== undefined; use = queue.shift()) {
       signal.throwIfAborted()
-      const outcome = condemned.hasKey(use.key)
-        ? 'left'
-        : await rewriteOrTell(storage, use.key, damaged)
+      const outcome = isTaken(use.key) ? 'left' : await rewriteOrTell(storage, use.key, damaged)
       if (outcome === 'rewritten') {
         done.objects += 1
         done.bytes += use.sizeBytes

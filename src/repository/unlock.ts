@@ -59,7 +59,7 @@ export async function unlockRepository(
     if (opened === undefined) continue
     const sealing: Sealing = { repositoryId, slotId: slot.content.id, slotKey: opened, keys: [] }
     try {
-      return { ...sealing, keys: await readDataKeys(storage, sealing) }
+      return { ...sealing, keys: await readDataKeys(storage, sealing, generations) }
     } catch (error) {
       // The same secret may have another slot.
       if (!isFailure(error, 'TM1526')) throw error

@@ -224,10 +224,15 @@ export async function listKeys(
 /**
  * Every data key that the slot opens, ascending: the newest one by its wrap, the others
  * each out of the one behind it. Older ones that are damaged are left out. TM1526 when the
- * slot does not open the newest one; TM1606 when that one is damaged.
+ * slot does not open the newest one; TM1606 when that one is damaged. `listed`: the
+ * generations, where they were listed just now.
  */
-export async function readDataKeys(storage: Storage, sealing: Sealing): Promise<DataKey[]> {
-  const { generations } = await listKeys(storage)
+export async function readDataKeys(
+  storage: Storage,
+  sealing: Sealing,
+  listed?: readonly number[],
+): Promise<DataKey[]> {
+  const generations = listed ?? (await listKeys(storage)).generations
   const newest = generations.at(-1)
   if (newest === undefined) throw noKeyYet(storage)
   const known = new Map(sealing.keys.map((key) => [key.generation, key]))

@@ -252,7 +252,7 @@ test('an object that is replaced between two ranges is read as it is now', async
   assert.equal(await sealed.readRange('a', 0, 1), undefined)
 })
 
-test('an object that is replaced between its blocks and its header is not called damaged', async () => {
+test('one that is replaced between its blocks and its header is not called damaged', async () => {
   const { objects, sealed } = openPlace()
   await sealed.write('a', Buffer.alloc(10, 1))
   const before = openMemoryStorage(new Map(objects))

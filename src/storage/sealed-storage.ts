@@ -33,6 +33,7 @@ export type { Sealing } from './data-keys.ts'
 
 /** Readings of one object that was replaced each time. */
 const MOST_READINGS = 3
+const LOOK_AGAIN_MS = 60_000
 
 export interface SealedStorage extends Storage {
   /** What the header of an object says, unproved; undefined when it is not there. */
@@ -47,8 +48,13 @@ export interface SealIdentity {
   readonly objectId: string
 }
 
-export function openSealedStorage(inner: Storage, sealing: Sealing): SealedStorage {
-  return new Sealer(inner, sealing)
+/** `lookAgainMs`: how old the last look for a newer key may be before a write looks again. */
+export function openSealedStorage(
+  inner: Storage,
+  sealing: Sealing,
+  lookAgainMs = LOOK_AGAIN_MS,
+): SealedStorage {
+  return new Sealer(inner, sealing, lookAgainMs)
 }
 
 /** Whether objects of this key are sealed in an encrypted repository. */
@@ -61,9 +67,9 @@ class Sealer extends ForwardingStorage implements SealedStorage {
   readonly #ring: KeyRing
   readonly #seals = new HeaderMemory()
 
-  constructor(inner: Storage, sealing: Sealing) {
+  constructor(inner: Storage, sealing: Sealing, lookAgainMs: number) {
     super(inner)
-    this.#ring = new KeyRing(inner, sealing)
+    this.#ring = new KeyRing(inner, sealing, lookAgainMs)
   }
 
   async newestKeyId(): Promise<string> {
@@ -150,7 +156,8 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     if (found === undefined) return undefined
     const { seal, stored } = found
     if (known === undefined) this.#seals.remember(key, seal)
-    const plain = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length)
+    const most = Math.min(length, stored.length)
+    const plain = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(most)
     const blocks = openBlocks(seal, first, stored, wanted, {
       plain,
       offset: offset - first * BLOCK_BYTES,

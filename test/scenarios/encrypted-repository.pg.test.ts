@@ -355,3 +355,37 @@ test('unseal.py and rescue.py restore it without Tidemark', {
   )
   assert.equal(found?.count, 60000)
 })
+
+/** The last test: doctor --fix sets the server's archive_command to this configuration. */
+test('doctor --fix creates an encrypted repository where the configuration names one', async () => {
+  const other = join(directory, 'other.yaml')
+  const url = `file://${join(directory, 'other')}`
+  const phrase = join(directory, 'phrase')
+  writeOwned(
+    other,
+    `repositories:\n  other: { url: "${url}", encryption: { passphrase: "file:${phrase}" } }\n` +
+      `clusters:\n  main: { connection: "${server.url()}" }\n`,
+  )
+  const words = ['--config', other]
+  const doctor = await tidemark([...words, 'doctor', '--fix', '--no-proof', '--json'], {
+    runAs: server.runAs,
+  })
+  const { mended, checks } = doctor.json<{
+    mended: string[]
+    checks: { code: string; result: string; detail: string }[]
+  }>()
+  assert.ok(mended.includes(`created the repository ${url}`), JSON.stringify(mended))
+  const reachable = checks.find(({ code }) => code === 'TM1710')
+  assert.equal(reachable?.result, 'ok', reachable?.detail)
+  const marker = readFileSync(join(directory, 'other/tidemark.repository'), 'utf8')
+  assert.equal(JSON.parse(marker).encryption, 1)
+  await tidemarkOk([...words, 'backup'], { runAs: server.runAs })
+  await tidemarkOk([...words, 'verify', '--full'], { runAs: server.runAs })
+  const key = await tidemarkOk([...words, 'key', 'list', '--json'], { runAs: server.runAs })
+  const { slots, generations } = key.json<KeysJson>()
+  assert.deepEqual(
+    slots.map(({ kind }) => kind),
+    ['passphrase'],
+  )
+  assert.ok((generations[0]?.objects ?? 0) > 3)
+})

@@ -9,8 +9,6 @@ import { Failure } from '../../base/failure.ts'
 import { type DataKey, readDataKeys, type Sealing } from '../data-keys.ts'
 import type { Storage } from '../storage.ts'
 
-const LOOK_AGAIN_MS = 60_000
-
 export interface RingKey {
   readonly id: string
   readonly generation: number
@@ -24,9 +22,11 @@ export class KeyRing {
   #keys: RingKey[]
   #lookedAtMs = monotonicMs()
   #look: Promise<void> | undefined
+  readonly #lookAgainMs: number
 
-  constructor(storage: Storage, sealing: Sealing) {
+  constructor(storage: Storage, sealing: Sealing, lookAgainMs: number) {
     this.#storage = storage
+    this.#lookAgainMs = lookAgainMs
     this.#sealing = sealing
     this.#keys = sealing.keys.map(toRingKey)
   }
@@ -37,7 +37,7 @@ export class KeyRing {
 
   /** The key for what is written now. */
   async newest(): Promise<RingKey> {
-    if (monotonicMs() - this.#lookedAtMs >= LOOK_AGAIN_MS) await this.#lookAgain()
+    if (monotonicMs() - this.#lookedAtMs >= this.#lookAgainMs) await this.#lookAgain()
     const key = this.#keys.at(-1)
     if (key === undefined) throw new Error('a sealed storage without a key')
     return key
