@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { Failure, isFailure } from '../../src/base/failure.ts'
-import { rebuildCatalogue } from '../../src/recovery/verify/rebuild-catalogue.ts'
+import { rebuildCatalogue } from '../../src/recovery/verify.ts'
 import { backupKey } from '../../src/repository/keys.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -67,7 +67,7 @@ test('a copy of a record goes with its backup, wherever expiry is cut off', asyn
   assert.ok(crashes > 60, `${crashes} crashes`)
 })
 
-test('while a record is lost nothing expires, and it comes back with all that it needs', async () => {
+test('while a record is lost nothing expires, and it comes back whole', async () => {
   for (const lost of scene.ids.slice(1)) {
     const storage = copyScene()
     const record = await storage.read(backupKey('main', lost))

@@ -40,6 +40,7 @@ export function formatExpiry(
     ),
     ...formatOwners(result, colours),
     ...formatFreed(done, removed !== undefined),
+    ...formatRepacking(result, colours),
     ...formatLocked(result, colours),
   ]
 }
@@ -151,6 +152,42 @@ function sumWalBytes(wal: readonly ExpiredWal[]): number {
     .reduce((sum, bytes) => sum + bytes, 0)
 }
 
+/** Packs that have become smaller, and those that should and could not. */
+function formatRepacking({ repacking }: ExpireResult, colours: Colours): string[] {
+  if (repacking === undefined) return []
+  const { repacked, failed, heldPacks } = repacking
+  const freed = repacked.reduce((sum, pack) => sum + pack.bytesBefore - pack.bytesAfter, 0)
+  const count = formatCount(repacked.length, 'pack')
+  const [first] = failed
+  return [
+    ...(repacked.length === 0 ? [] : [`repacked ${count}: ${formatBytes(freed)} more are free`]),
+    ...(heldPacks === 0
+      ? []
+      : [`${formatCount(heldPacks, 'pack')} to be repacked later: a run that lives holds them`]),
+    ...(first === undefined
+      ? []
+      : [
+          colours.yellow(
+            `${formatCount(failed.length, 'pack')} could not be repacked and stay as they are: ` +
+              `${first.failure.message} (${first.failure.because ?? first.failure.code})`,
+          ),
+        ]),
+  ]
+}
+
+function repackingJson({ repacking }: ExpireResult): Record<string, unknown> | null {
+  if (repacking === undefined) return null
+  const { repacked, failed, heldPacks, unfinished, lostRecords } = repacking
+  return {
+    packs: repacked.length,
+    bytesFreed: repacked.reduce((sum, pack) => sum + pack.bytesBefore - pack.bytesAfter, 0),
+    held: heldPacks,
+    failed: failed.map(({ packId, failure }) => ({ pack: packId, code: failure.code })),
+    lostRecords,
+    unfinished,
+  }
+}
+
 function formatLocked({ locked }: ExpireResult, colours: Colours): string[] {
   const [first] = locked
   if (first === undefined) return []
@@ -195,6 +232,7 @@ export function expiryJson(
     holds: facts.holds,
     condemnedSets: otherSets.map(({ id, host, startedAt }) => ({ id, host, startedAt })),
     unreadableSets,
+    repacking: repackingJson(result),
     locked,
     notes,
   }
