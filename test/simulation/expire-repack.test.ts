@@ -142,7 +142,7 @@ function lockObjects(storage: Storage, isLocked: (key: string) => boolean): Stor
   })
 }
 
-test('packs that are locked for longer than their records leave no lost record behind', async () => {
+test('packs that are locked for longer than their records leave no lost record', async () => {
   let isOver = false
   const storage = lockObjects(copyScene(), (key) => !isOver && key.includes('/packs/'))
   const { locked } = await expireAll(storage, scene, { last: 2 })
