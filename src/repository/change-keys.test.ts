@@ -93,7 +93,7 @@ test('an added slot opens everything, before and after rotations that it did not
   assert.equal(slot.kind, 'key-file')
 })
 
-test('what is written after a rotation is sealed with the new key, and all can be read', async () => {
+test('what is written after a rotation has the new key, and all can be read', async () => {
   await writeContents(await open(FIRST))
   const before = await open(FIRST)
   const { key } = await rotateDataKey(storage, await unlock(FIRST), AT)
@@ -108,7 +108,7 @@ test('what is written after a rotation is sealed with the new key, and all can b
   assert.equal((await before.findSeal('clusters/main/newer'))?.keyId, key.id, 'and follows')
 })
 
-test('a process that has begun before seals with the new key once it looks again', async () => {
+test('a process that began before seals with the new key once it looks again', async () => {
   const slow = openSealedStorage(storage, await unlock(FIRST))
   const quick = openSealedStorage(storage, await unlock(FIRST), 0)
   const { key } = await rotateDataKey(storage, await unlock(FIRST), AT)
@@ -227,7 +227,7 @@ function interrupt(inner: Storage, at: number, act: () => Promise<unknown>) {
   return { storage, state }
 }
 
-test('a slot that is added at any moment of a rotation opens the new key; and reversed', async () => {
+test('a slot added at any moment of a rotation opens the new key; and reversed', async () => {
   for (const isRotation of [true, false]) {
     for (let at = 1; ; at++) {
       await create()
