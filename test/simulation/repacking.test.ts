@@ -22,7 +22,7 @@ import { backupKey, packKey } from '../../src/repository/keys.ts'
 import { openPack } from '../../src/repository/pack-reader.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
 import { createRepository } from '../../src/repository/repository.ts'
-import { listPacks } from '../../src/repository/write-backup.ts'
+import { encodeBackupRecord, listPacks, publishBackup } from '../../src/repository/write-backup.ts'
 import { prepareRepacking, repack, type RepackingReport } from '../../src/retention/repack.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
@@ -461,4 +461,31 @@ test('a dropped frame that a backup needs is found, with what it costs', async (
     assert.ok(missing.every(({ code }) => code === 'TM1602'))
     assert.ok(missing.some((finding) => finding.backups.includes(newest as string)))
   }
+})
+
+test('a record that was written where packs are sparse holds where they are whole', async () => {
+  const { objects, states, expired, cluster } = await makeScene()
+  const whole = openMemoryStorage(new Map(objects))
+  const sparse = openMemoryStorage(new Map(objects))
+  await repackAll(sparse, [expired])
+  cluster.write('pg_xact/0000', pages(1, 82))
+  const record = await backUp(sparse, cluster)
+  // As a sync brings it.
+  for (const { key } of await collect(sparse.list('clusters/main/'))) {
+    if ((await whole.size(key)) !== undefined || key.includes('/backups/')) continue
+    await whole.write(key, (await sparse.read(key)) as Uint8Array)
+  }
+  const sizes = await listPacks(whole, 'main')
+  assert.ok(record.packs.some(({ id, bytes }) => bytes !== undefined && sizes.get(id) !== bytes))
+  await publishBackup(whole, record, encodeBackupRecord(record), [])
+  await assertKept(whole, new Map([...states, [record.id, readState(cluster)]]))
+  cluster.write('pg_xact/0000', pages(1, 83))
+  const next = await backUp(whole, cluster)
+  assert.equal(next.statistics.pagesStored, 0)
+  await assertHolds(whole, next, readState(cluster))
+  const damage = await findDamage(whole)
+  assert.deepEqual(
+    damage.filter((text) => !text.endsWith('was rebuilt')),
+    [],
+  )
 })
