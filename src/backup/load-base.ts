@@ -3,14 +3,14 @@
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
  * Invariant: an entry that is given names only packs that are in the repository now, have the
- * size that they were written with or are sparse, and are not condemned. What it names in packs
+ * size that is stated or hold by themselves, and are not condemned. What it names in packs
  * that are too old is there, and is not to be referred to.
  */
 import { isFailure } from '../base/failure.ts'
 import { keepHeapSmall } from '../base/heap.ts'
 import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
 import { type Condemned, NOTHING_CONDEMNED } from '../repository/condemned-sets.ts'
-import { findSparsePacks } from '../repository/judge-pack-size.ts'
+import { findWholePacks } from '../repository/judge-pack-size.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -104,8 +104,8 @@ function findCommonPacks([first, ...others]: readonly PacksThere[]): ReadonlySet
 interface PacksThere {
   /** Whole, and not condemned. */
   readonly packs: ReadonlySet<string>
-  /** Those of them that were opened because they have lost frames. */
-  readonly sparse: ReadonlyMap<string, PackReader>
+  /** Those of them that were opened because of their size: they may have lost frames. */
+  readonly opened: ReadonlyMap<string, PackReader>
 }
 
 /** Packs that the backup names, that are whole, and that no expiry is about to remove. */
@@ -118,17 +118,17 @@ async function findThere(
   const found = packs.filter(({ id }) => sizes.has(id) && !condemned.hasPack(id))
   const differ = found.filter(({ id, bytes }) => bytes !== undefined && bytes !== sizes.get(id))
   const ids = new Set(differ.map(({ id }) => id))
-  const sparse = await findSparsePacks(storage, cluster, [...ids])
-  const whole = found.map(({ id }) => id).filter((id) => !ids.has(id) || sparse.has(id))
-  return { packs: new Set(whole), sparse }
+  const opened = await findWholePacks(storage, cluster, [...ids])
+  const whole = found.map(({ id }) => id).filter((id) => !ids.has(id) || opened.has(id))
+  return { packs: new Set(whole), opened }
 }
 
 /** Dropped frames that the backup names: expiry keeps them, so that is a pack that was harmed. */
-function isThere(entry: FileEntry, { packs, sparse }: PacksThere): boolean {
+function isThere(entry: FileEntry, { packs, opened }: PacksThere): boolean {
   if (!packsOf(entry).every((pack) => packs.has(pack))) return false
-  if (sparse.size === 0 || (entry.kind !== 'pages' && entry.kind !== 'content')) return true
+  if (opened.size === 0 || (entry.kind !== 'pages' && entry.kind !== 'content')) return true
   const frames = entry.kind === 'pages' ? entry.leaves : entry.chunks
-  return frames.every(({ pack, frame }) => sparse.get(pack)?.holdsFrame(frame) !== false)
+  return frames.every(({ pack, frame }) => opened.get(pack)?.holdsFrame(frame) !== false)
 }
 
 /** Pages in old packs are left out one by one (page-copier.ts), chunks with their file. */

@@ -5,8 +5,15 @@ import { now } from '../base/clock.ts'
 import { Failure } from '../base/failure.ts'
 import { parseBackupLabel } from '../postgres/backup-label.ts'
 import { formatLsn, formatSegmentName, segmentNumber, type Timeline } from '../postgres/lsn.ts'
+import { extendLocks } from './extend-locks.ts'
 import { parseRelationPath } from '../postgres/relation-path.ts'
-import type { BackupRecord, DamagedPages, NamedPack } from '../repository/backup-record.ts'
+import type {
+  BackupRecord,
+  DamagedPages,
+  NamedPack,
+  PackLock,
+} from '../repository/backup-record.ts'
+import { attemptOfPack } from '../repository/keys.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
 import type { PackSummary, PackWriter } from '../repository/pack-writer.ts'
 import { encodeBackupRecord } from '../repository/write-backup.ts'
@@ -161,7 +168,11 @@ async function writeRecord(
   const files = await writeFileList(copy.entries, packs, base.pieces)
   const relationNames = await writeRelationNames(facts.rawNames, packs, storage, base)
   if (packs.needsPack) await packs.begin()
-  const record = describeBackup(context, copy, facts, { files, relationNames }, companions)
+  const packList = namePacks(copy, { files, relationNames }, companions, facts.started.startedAt)
+  const locks = await lockPacks(context, packList)
+  const stored = copy.workerPacks.reduce((sum, pack) => sum + pack.bytes, packs.bytesWritten)
+  const written = { files, relationNames, packs: packList, locks, bytesStored: stored }
+  const record = describeBackup(context, copy, facts, written)
   const raw = encodeBackupRecord(record)
   await addFrame(packs, FRAME_KINDS.record, raw)
   await packs.finish()
@@ -171,6 +182,25 @@ async function writeRecord(
 type WrittenMetadata = {
   readonly files: Awaited<ReturnType<typeof writeFileList>>
   readonly relationNames: NonNullable<BackupRecord['relationNames']>
+}
+
+type WrittenBackup = WrittenMetadata &
+  Pick<BackupRecord, 'packs' | 'locks'> & { readonly bytesStored: number }
+
+async function lockPacks(
+  { options, base, notes, attemptId, beganAt, progress, targets, comparedIn }: BackupContext,
+  packs: readonly NamedPack[],
+): Promise<readonly PackLock[]> {
+  const { cluster } = options
+  const { group } = targets
+  // One without the base lacks its packs, and gets no record either.
+  const locked = group.living().filter((one) => base === undefined || comparedIn.includes(one))
+  const storages = locked.map((target) => group.storageOf(target))
+  const own = packs.map(({ id }) => id).filter((id) => attemptOfPack(id) === attemptId)
+  const request = { cluster, packs, written: new Set(own), beganAt, base: base?.backup, progress }
+  const extended = await extendLocks(storages, { ...request, at: now() })
+  notes.push(...extended.notes)
+  return extended.locks
 }
 
 /** Every pack that the backup needs, with the size that it has. */
@@ -204,8 +234,7 @@ function describeBackup(
   context: BackupContext,
   copy: ClusterCopy,
   facts: BackupFacts,
-  { files, relationNames }: WrittenMetadata,
-  companions: Companions,
+  { files, relationNames, packs, locks, bytesStored }: WrittenBackup,
 ): BackupRecord {
   const { options, session, control, base, beganAt } = context
   const { started, stopped, segments } = facts
@@ -243,7 +272,8 @@ function describeBackup(
     pinned: options.pinned ?? false,
     files: { pieces, entries, bytes, contentHash },
     relationNames,
-    packs: namePacks(copy, { files, relationNames }, companions, started.startedAt),
+    packs,
+    ...(locks === undefined || locks.length === 0 ? {} : { locks }),
     damage: describeDamage(copy, facts, base?.backup),
     ...(base === undefined ? {} : { comparedWith: base.backup.id }),
     lastFullReadAt: wantsFullRead ? started.startedAt.toISOString() : base.backup.lastFullReadAt,
@@ -254,8 +284,7 @@ function describeBackup(
       filesUnchangedByStatus: copy.plan.filesUnchanged,
       bytesRead: copy.bytesRead,
       pagesStored: copy.storedPages,
-      bytesStored:
-        copy.workerPacks.reduce((sum, { bytes }) => sum + bytes, 0) + companions.packs.bytesWritten,
+      bytesStored,
       durationMs: now().getTime() - beganAt.getTime(),
     },
   }

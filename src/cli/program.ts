@@ -163,6 +163,10 @@ function addBackupCommands(program: Command, run: RunAction): void {
         .default('auto'),
     )
     .option('--full', 'read every page, whatever the state of its file')
+    .option(
+      '--rewrite',
+      'with --full: compare with nothing and store everything anew, so that it shares no copy with earlier backups',
+    )
     .option('--label <key=value>', 'note something down with the backup (repeatable)', collect, [])
     .option('--pin', 'keep this backup until it is unpinned')
     .option('--repository <name>', 'only into this repository (default: all of the cluster)')

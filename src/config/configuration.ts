@@ -41,6 +41,7 @@ export interface S3Configuration {
   readonly accessKeyId?: string
   readonly secretAccessKey?: string
   readonly sessionToken?: string
+  readonly objectLock?: { readonly mode: 'governance' | 'compliance'; readonly days: number }
 }
 
 export interface ClusterConfiguration {
@@ -52,6 +53,8 @@ export interface ClusterConfiguration {
   /** Names of those without which nothing counts as stored. */
   readonly required: readonly string[]
   readonly walSource: 'archive_command'
+  /** `90d`, `off` */
+  readonly maxPackAge?: string
   readonly retention?: RetentionConfiguration
   /** By the name of a repository. */
   readonly retentionIn?: ReadonlyMap<string, RetentionConfiguration>
@@ -71,6 +74,7 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
       required: cluster.required ?? names.slice(0, 1),
       walSource: cluster.wal?.source ?? 'archive_command',
+      ...(cluster.maxPackAge === undefined ? {} : { maxPackAge: cluster.maxPackAge }),
       ...(cluster.retention === undefined ? {} : { retention: cluster.retention }),
       retentionIn: new Map(Object.entries(cluster.retentionIn ?? {})),
     })

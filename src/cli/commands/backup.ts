@@ -10,6 +10,7 @@ import {
   chooseRepository,
 } from '../../config/configuration.ts'
 import { unlockStorage } from '../../config/unlock-storage.ts'
+import { parsePackAge } from '../../config/pack-age.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
@@ -19,6 +20,7 @@ import { printResult, resultJson } from './backup/report.ts'
 
 export interface BackupCommandOptions {
   readonly full?: boolean
+  readonly rewrite?: boolean
   readonly label?: readonly string[]
   readonly pin?: boolean
   readonly repository?: string
@@ -38,6 +40,7 @@ export async function runBackup(
   const cluster = chooseCluster(context.configuration(), clusterName)
   const labels = parseLabels(options.label ?? [])
   const workers = parseWorkers(options.workers)
+  if (options.rewrite === true && options.full !== true) throw rewriteAlone()
   const { targets, unusable } = await openTargets(context, cluster, options.repository)
   const result = await takeInto(context, cluster, targets, options, { labels, workers })
   context.progress.end()
@@ -87,11 +90,14 @@ async function takeInto(
   parsed: { labels: Record<string, string>; workers: number },
 ): Promise<BackupResult> {
   const measured = measureTotals(context.progress)
+  const maxPackAgeMs = parsePackAge(cluster.maxPackAge)
   const request: TakeBackupOptions = {
     targets,
     cluster: cluster.name,
     connection: connectionUrl(context, cluster),
     full: options.full === true,
+    rewrite: options.rewrite === true,
+    ...(maxPackAgeMs === undefined ? {} : { maxPackAgeMs }),
     labels: parsed.labels,
     pinned: options.pin === true,
     workers: parsed.workers,
@@ -110,6 +116,14 @@ async function takeInto(
   } catch (error) {
     throw await explainFull(error, storages, cluster.name, measured.largestTotal())
   }
+}
+
+function rewriteAlone(): Failure {
+  return new Failure('TM1001', {
+    message: '--rewrite goes with --full',
+    because: 'to store everything anew, everything has to be read',
+    fix: 'give both: tidemark backup --full --rewrite',
+  })
 }
 
 export function parseLabels(texts: readonly string[]): Record<string, string> {
