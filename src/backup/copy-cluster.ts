@@ -99,9 +99,10 @@ function noteLostLeaves(
   results: CopyResults,
 ): void {
   if (results.filesWithLostLeaves === 0) return
+  const files = results.filesWithLostLeaves
   notes.push(
-    `packs of backup ${chosen?.backup.id} are damaged: the page maps of ${results.filesWithLostLeaves} files ` +
-      'could not be read, and these files were stored anew',
+    `packs of backup ${chosen?.backup.id} are damaged: the page maps of ${files} files could ` +
+      'not be read, and these files were stored anew',
   )
 }
 
