@@ -96,7 +96,7 @@ function listFiles(context: BackupContext): FileListing {
 function noteLostLeaves(
   { notes }: BackupContext,
   { chosen }: LoadedBase,
-  results: CopyResults,
+  { filesWithLostLeaves: lost }: CopyResults,
 ): void {
   if (results.filesWithLostLeaves === 0) return
   const files = results.filesWithLostLeaves
