@@ -132,7 +132,25 @@ class PosixStorage implements Storage {
   }
 
   async removeMany(keys: readonly string[]): Promise<void> {
-    for (const key of keys) await this.remove(key)
+    const folders = new Map<string, string[]>()
+    for (const key of keys) {
+      assertStorageKey(key)
+      const folder = folders.get(parentOf(key))
+      if (folder === undefined) folders.set(parentOf(key), [key])
+      else folder.push(key)
+    }
+    for (const [folder, own] of folders) await this.#removeFrom(folder, own)
+  }
+
+  /** A directory is made durable once: thousands of segments lie in one. */
+  async #removeFrom(folder: string, keys: readonly string[]): Promise<void> {
+    const [first = folder] = keys
+    await this.#translating(`remove ${first}`, first, undefined, async () => {
+      await this.#tree.proveRoot()
+      if (!(await this.#tree.findDirectory(folder))) return
+      for (const key of keys) await this.#unlinkObject(key)
+      await this.#tree.syncDirectory(this.#tree.path(folder))
+    })
   }
 
   async removeLeftovers(): Promise<number> {
