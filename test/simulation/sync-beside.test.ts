@@ -74,7 +74,7 @@ test('beside a backup into the target, whose base may have just been brought', a
     cluster.write('base/5/16391', pages(5, 100 + seed))
     const slow = (): Storage => new SlowStorage(openMemoryStorage(target), random)
     const later = async (): Promise<string> => {
-      for (let at = 0; at < 40 * seed; at++) await turn()
+      for (let at = 0; at < 15 * (seed - 1); at++) await turn()
       return await backUp(slow())
     }
     const [report, id] = await Promise.all([syncStorages(openMemoryStorage(from), slow()), later()])
