@@ -82,7 +82,8 @@ export async function addSlot(
   request: Omit<NewSlot, 'repositoryId'>,
 ): Promise<Slot> {
   const { repositoryId } = sealing
-  const slot = await makeSlot({ ...request, repositoryId })
+  const anchored = newestOf(await readDataKeys(storage, sealing))
+  const slot = await makeSlot({ ...request, repositoryId }, anchored)
   let joinedTo = 0
   for (;;) {
     const newest = newestOf(await readDataKeys(storage, sealing))
@@ -134,10 +135,10 @@ export async function rotateDataKey(
     generation: key.generation,
     keyId: key.id,
     createdAt: createdAt.toISOString(),
-    previous: wrapPrevious(repositoryId, previous, key),
+    previous: state.keys.map((one) => wrapPrevious(repositoryId, one, key)),
     wraps: state.members.map(({ content }) => wrapForSlot(repositoryId, key, content)),
   }
-  await createGeneration(storage, formatKeyObject(generation, key), key)
+  await createGeneration(storage, formatKeyObject(generation, key, ...state.keys), key)
   const late = await joinLateSlots(storage, repositoryId, { previous, key, state })
   const left = [
     ...state.strangers

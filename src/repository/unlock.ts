@@ -57,7 +57,8 @@ export async function unlockRepository(
   for (const slot of rememberedFirst(slots, memory)) {
     const opened = await openSlot(repositoryId, slot, secret, memory)
     if (opened === undefined) continue
-    const sealing: Sealing = { repositoryId, slotId: slot.content.id, slotKey: opened, keys: [] }
+    const { id: slotId, anchor } = slot.content
+    const sealing: Sealing = { repositoryId, slotId, slotKey: opened, anchor, keys: [] }
     try {
       return { ...sealing, keys: await readDataKeys(storage, sealing, generations) }
     } catch (error) {
@@ -100,15 +101,15 @@ export async function ensureFirstKey(
   if (generations.length > 0) return
   // Keys that were lost are not replaced: what they sealed could then only look damaged.
   for await (const { key } of storage.list('clusters/')) throw keysAreLost(storage, key)
-  const slot = await makeSlot({ ...request, repositoryId })
   const dataKey = makeDataKey(1, randomOctets(KEY_BYTES))
+  const slot = await makeSlot({ ...request, repositoryId }, dataKey)
   const generation: Generation = {
     format: 1,
     repositoryId,
     generation: 1,
     keyId: dataKey.id,
     createdAt: request.createdAt.toISOString(),
-    previous: null,
+    previous: [],
     wraps: [wrapForSlot(repositoryId, dataKey, slot)],
   }
   await writeSlot(storage, slot, undefined)
