@@ -12,7 +12,7 @@ import { type Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import type { SealedStorage } from '../storage/sealed-storage.ts'
 import { isSealedKey } from '../storage/sealed-storage.ts'
-import { type Hold, readHolder, removeHold, takeHold } from './holds.ts'
+import { type Hold, isDeadWriter, listHolds, readHolder, removeHold, takeHold } from './holds.ts'
 import { clusterPrefix, isClusterName, makeBackupId, parseBackupKey } from './keys.ts'
 
 /** Of one hold: so much is taken from an expiry for the time that it takes. */
@@ -122,8 +122,12 @@ async function listClusters(storage: SealedStorage): Promise<string[]> {
   return [...clusters]
 }
 
-/** What its writers replace or remove soon by themselves. */
-const SHORT_LIVED = /^clusters\/[^/]+\/(holds\/|condemned\/|verified\.seen$)/
+/**
+ * What its writers replace or remove by themselves, without a look at holds: a rewrite could put
+ * an older one over it. Nothing is in it that names of objects do not tell.
+ */
+const LEFT_TO_WRITERS =
+  /^clusters\/[^/]+\/(holds\/|condemned\/|pins\/|verified\.seen$|wal\/[^/]+\/expired\.mark$)/
 
 async function collectWork(
   storage: SealedStorage,
@@ -133,7 +137,7 @@ async function collectWork(
   const newest = await storage.newestKeyId()
   const work: KeyUse[] = []
   for await (const use of listKeyUse(storage, clusterPrefix(cluster))) {
-    if (use.keyId === newest || SHORT_LIVED.test(use.key) || damaged.has(use.key)) continue
+    if (use.keyId === newest || LEFT_TO_WRITERS.test(use.key) || damaged.has(use.key)) continue
     work.push(use)
   }
   return work
@@ -178,8 +182,9 @@ async function rewriteBatch(
     keys: batch.map(({ key }) => key),
   }
   const { condemned, lost } = await takeHold(storage, cluster, hold)
+  const isReplaced = await findReplacing(storage, cluster, hold)
   const isTaken = (key: string): boolean =>
-    condemned.hasKey(key) || lost.includes(parseBackupKey(key) ?? '')
+    condemned.hasKey(key) || lost.includes(parseBackupKey(key) ?? '') || isReplaced(key)
   const done = { objects: 0, bytes: 0, left: 0 }
   const queue = [...batch]
   const work = async (): Promise<void> => {
@@ -199,6 +204,24 @@ async function rewriteBatch(
     await removeHold(storage, cluster, hold.id)
   }
   return done
+}
+
+/** A sync replaces what its hold names, unless it has seen ours: one of us leaves it alone. */
+async function findReplacing(
+  storage: SealedStorage,
+  cluster: string,
+  own: Hold,
+): Promise<(key: string) => boolean> {
+  try {
+    const { holds, unreadable } = await listHolds(storage, cluster)
+    if (unreadable.length > 0) return () => true
+    const syncs = holds.filter((hold) => hold.purpose === 'sync' && !isDeadWriter(hold))
+    const keys = new Set(syncs.flatMap((hold) => hold.keys ?? []))
+    return (key) => keys.has(key)
+  } catch (error) {
+    await removeHold(storage, cluster, own.id).catch(() => undefined)
+    throw error
+  }
 }
 
 /** The hold must not go while one of them still writes. */
@@ -257,7 +280,7 @@ async function giveUp(writer: { abort(): Promise<void> }, outcome: Outcome): Pro
 export async function findOlderKey(storage: SealedStorage): Promise<string | undefined> {
   const newest = await storage.newestKeyId()
   for await (const { key, keyId } of listKeyUse(storage, 'clusters/')) {
-    if (keyId !== undefined && keyId !== newest && !SHORT_LIVED.test(key)) return key
+    if (keyId !== undefined && keyId !== newest && !LEFT_TO_WRITERS.test(key)) return key
   }
   return undefined
 }
