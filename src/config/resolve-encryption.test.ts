@@ -51,6 +51,13 @@ test('a key command that does not end is ended', { timeout: 60_000 }, async () =
   })
 })
 
+test('what a key command is made of is in no message', async () => {
+  const keyCommand = 'TOKEN=hunter2 false'
+  await assert.rejects(resolve({ keyCommand }), (error) => {
+    return isUnusable(error) && !JSON.stringify([error, String(error)]).includes('hunter2')
+  })
+})
+
 test('a key has 32 bytes to 64 KiB, wherever it comes from', async () => {
   await withDirectory(async (directory) => {
     const keyFile = join(directory, 'key')

@@ -32,7 +32,7 @@ export async function resolveEncryption(
   if (keyFile !== undefined) return readKeyFile(keyFile, `${where}.keyFile`)
   if (keyCommand !== undefined) {
     const shell = await runShell(keyCommand, env, timeoutMs)
-    return readPrinted(shell, keyCommand, `${where}.keyCommand`)
+    return readPrinted(shell, `${where}.keyCommand`)
   }
   throw new Error(`${where} has neither passphrase nor key`)
 }
@@ -63,15 +63,12 @@ function readKeyFile(path: string, where: string): KeySecret {
   return { kind: 'key-file', bytes: requireKey(bytes, `the key file ${path} of ${where}`), where }
 }
 
-function readPrinted(
-  { printed, said, ended }: ShellResult,
-  command: string,
-  where: string,
-): KeySecret {
+function readPrinted({ printed, said, ended }: ShellResult, where: string): KeySecret {
   if (ended !== undefined) {
     throw unusable(`the key command of ${where} failed`, {
       because: [ended, firstLine(said)].filter((text) => text !== '').join(': '),
-      fix: `run it by hand as the same user, with the same environment: ${command}`,
+      // The command itself may hold a token, and messages go to the server's log.
+      fix: `run it by hand as the same user, with the same environment: sh -c '…'`,
     })
   }
   const key = requireKey(printed, `what the key command of ${where} prints`)

@@ -13,7 +13,7 @@ import { generationKey, type Sealing, slotKey } from '../storage/data-keys.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage, type SealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { addSlot, readKeyState, removeSlot, rotateDataKey } from './change-keys.ts'
+import { addSlot, listRemoved, readKeyState, removeSlot, rotateDataKey } from './change-keys.ts'
 import { writeCondemnedSet } from './condemned-sets.ts'
 import { listHolds } from './holds.ts'
 import type { KeySecret } from './key-slots.ts'
@@ -183,6 +183,23 @@ test('a public key that was exchanged in a slot is wrapped for by no rotation', 
     left.map((one) => one.slot),
     [slot.id],
   )
+})
+
+test('no rotation makes a key that does not open for who makes it', async () => {
+  const sealing = await unlock(FIRST)
+  objects.delete(slotKey(sealing.slotId))
+  await assert.rejects(rotateDataKey(storage, sealing, AT), fails('TM1526'))
+  assert.ok(!objects.has(generationKey(2)))
+})
+
+test('a slot that was removed since the last rotation is known', async () => {
+  const slot = await addSlot(storage, await unlock(FIRST), slotFor(SECOND))
+  const { sealing } = await rotateDataKey(storage, await unlock(FIRST), AT)
+  assert.deepEqual(listRemoved(await readKeyState(storage, sealing)), [])
+  await removeSlot(storage, sealing, slot.id)
+  assert.deepEqual(listRemoved(await readKeyState(storage, sealing)), [slot.id])
+  const next = await rotateDataKey(storage, sealing, AT)
+  assert.deepEqual(listRemoved(await readKeyState(storage, next.sealing)), [])
 })
 
 test('of two rotations at once one wins, and the loser says so', async () => {

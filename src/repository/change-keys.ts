@@ -75,6 +75,12 @@ function isMember(slot: ReadSlot, generation: KeyObject<Generation>, dataKey: Da
   return joined?.generation === dataKey.generation && isProved(slot, dataKey)
 }
 
+/** Slots that the newest generation was wrapped for, and that are there no more. Pure. */
+export function listRemoved({ newest, members, strangers }: KeyState): string[] {
+  const there = new Set([...members, ...strangers].map(({ content }) => content.id))
+  return newest.content.wraps.map(({ slot }) => slot).filter((id) => !there.has(id))
+}
+
 /** Gives the new slot; durable when fulfilled. */
 export async function addSlot(
   storage: Storage,
@@ -126,8 +132,12 @@ export async function rotateDataKey(
   createdAt: Date,
 ): Promise<Rotation> {
   const state = await readKeyState(storage, sealing)
-  const { repositoryId } = sealing
+  const { repositoryId, slotId } = sealing
   const previous = newestOf(state.keys)
+  // A key that is wrapped for nobody would seal all that is written from now on for nobody.
+  if (!state.members.some(({ content }) => content.id === slotId)) {
+    throw doesNotOpen(storage, slotId, previous.generation)
+  }
   const key = makeDataKey(previous.generation + 1, randomOctets(KEY_BYTES))
   const generation: Generation = {
     format: 1,

@@ -180,8 +180,12 @@ export async function findSlot(storage: Storage, id: string): Promise<ReadSlot |
 }
 
 function isPlausible(kdf: KeyDerivation): boolean {
+  if (!/^[0-9a-f]{32}$/.test(kdf.salt)) return false
   if (kdf.name === 'hkdf') return true
-  return kdf.name === 'scrypt' && kdf.p <= 16 && 128 * kdf.n * kdf.r <= MOST_SCRYPT_BYTES
+  const { name, n, r, p } = kdf
+  const isPower = Number.isInteger(Math.log2(n)) && n > 1
+  const isCount = Number.isInteger(r) && r > 0 && Number.isInteger(p) && p > 0
+  return name === 'scrypt' && isPower && isCount && p <= 16 && 128 * n * r <= MOST_SCRYPT_BYTES
 }
 
 /** The private key of the slot in hex, or undefined: it was made for another secret. */

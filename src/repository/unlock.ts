@@ -9,6 +9,7 @@ import { Failure, isFailure } from '../base/failure.ts'
 import { randomOctets } from '../base/random.ts'
 import { KEY_BYTES } from '../base/wrap-key.ts'
 import {
+  findGeneration,
   formatKeyObject,
   type Generation,
   generationKey,
@@ -32,6 +33,7 @@ import {
   type SlotMemory,
   writeSlot,
 } from './key-slots.ts'
+import { REPOSITORY_KEY } from './keys.ts'
 import { readIdentity, refuseUnencrypted } from './repository.ts'
 
 /**
@@ -67,7 +69,30 @@ export async function unlockRepository(
       refusal = error
     }
   }
-  throw refusal ?? damaged[0] ?? wrongKey(storage, secret, slots)
+  throw (
+    refusal ??
+    damaged[0] ??
+    (await findOtherIdentity(storage, repositoryId, generations)) ??
+    wrongKey(storage, secret, slots)
+  )
+}
+
+/** Slots are bound to the id: one that was made anew lets nobody in. */
+async function findOtherIdentity(
+  storage: Storage,
+  repositoryId: string,
+  generations: readonly number[],
+): Promise<Failure | undefined> {
+  const newest = await findGeneration(storage, generations.at(-1) ?? 1)
+  const other = newest?.content.repositoryId
+  if (other === undefined || other === repositoryId) return undefined
+  return new Failure('TM1606', {
+    message: `the object ${REPOSITORY_KEY} of ${storage.url} is another repository's`,
+    because: `it says ${repositoryId}, and the keys are of ${other}`,
+    fix: `bring it back from a copy of the repository, or make it
+       {"format":1,"repositoryId":"${other}","createdAt":"","encryption":1}`,
+    details: { key: REPOSITORY_KEY, repositoryId, keysOf: other },
+  })
 }
 
 function rememberedFirst(slots: readonly ReadSlot[], memory: SlotMemory | undefined): ReadSlot[] {
