@@ -58,6 +58,19 @@ repositories:
 after some days (a lifecycle rule, a day at least), and leave its versioning off or expire old
 versions: Tidemark overwrites nothing that it needs.
 
+What \`tidemark expire --apply\` keeps is said by \`retention\` of the cluster, and for single
+repositories by \`retentionIn\`, which replaces it as a whole:
+
+\`\`\`yaml
+clusters:
+  main:
+    connection: postgresql:///postgres?host=/var/run/postgresql
+    repositories: [local, offsite]
+    retention: { window: 7d, daily: 14 }
+    retentionIn:
+      offsite: { window: 30d, monthly: 12, yearly: 5 }
+\`\`\`
+
 Secrets: \`file:/path\` stands for the content of that file, \`\${NAME}\` for an environment
 variable. Secrets are never printed. The file itself is created with mode 0600, for the user
 of the PostgreSQL server: its archive_command reads it.

@@ -12,6 +12,7 @@ import type { BackupRecord } from '../repository/backup-record.ts'
 import { readCondemned } from '../repository/condemned-sets.ts'
 import { packKey } from '../repository/keys.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
+import { verifyKeys } from './verify/verify-keys.ts'
 import {
   readVerifiedMemory,
   type VerifiedMemory,
@@ -46,7 +47,7 @@ import {
 import { type VerifiedWal, verifyWal } from './verify/verify-wal.ts'
 
 export type { Finding, LostInterval } from './verify/findings.ts'
-export type { RebuiltRecord } from './verify/rebuild-catalogue.ts'
+export { type RebuiltRecord, rebuildCatalogue } from './verify/rebuild-catalogue.ts'
 export type { Left, Proved } from './verify/verify-state.ts'
 
 export type VerifyMode =
@@ -106,6 +107,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
   try {
     const state = await openState(options, list, pool)
     await verifyRepositoryIdentity(state)
+    await verifyKeys(state)
     const identities = await verifySystems(state)
     await verifyRecords(state, list)
     await verifyHolds(state)

@@ -12,7 +12,7 @@ import { type Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import type { SealedStorage } from '../storage/sealed-storage.ts'
 import { isSealedKey } from '../storage/sealed-storage.ts'
-import { type Hold, isDeadWriter, listHolds, readHolder, removeHold, takeHold } from './holds.ts'
+import { type Hold, readHolder, readKeysOfOthers, removeHold, takeHold } from './holds.ts'
 import { clusterPrefix, isClusterName, makeBackupId, parseBackupKey } from './keys.ts'
 
 /** Of one hold: so much is taken from an expiry for the time that it takes. */
@@ -76,7 +76,7 @@ export interface RewriteResult {
   readonly bytes: number
   /** Objects whose seal does not hold: they are as they were. */
   readonly damaged: readonly Failure[]
-  /** Objects that still name an older key: condemned, or replaced by others meanwhile. */
+  /** Objects that still name an older key: condemned, or held or replaced by others. */
   readonly left: number
 }
 
@@ -164,7 +164,7 @@ interface BatchWork {
   readonly signal: AbortSignal
 }
 
-/** Hold, then condemned sets, then each object as it is now. */
+/** Hold, then condemned sets and holds of syncs, then each object as it is now. */
 async function rewriteBatch(
   storage: SealedStorage,
   cluster: string,
@@ -182,9 +182,13 @@ async function rewriteBatch(
     keys: batch.map(({ key }) => key),
   }
   const { condemned, lost } = await takeHold(storage, cluster, hold)
-  const isReplaced = await findReplacing(storage, cluster, hold)
+  // A rewrite puts the same content back; a sync may be putting another, with more frames.
+  const synced = await readKeysOfOthers(storage, cluster, hold.id, 'sync')
   const isTaken = (key: string): boolean =>
-    condemned.hasKey(key) || lost.includes(parseBackupKey(key) ?? '') || isReplaced(key)
+    condemned.hasKey(key) ||
+    lost.includes(parseBackupKey(key) ?? '') ||
+    synced === 'unknown' ||
+    synced.has(key)
   const done = { objects: 0, bytes: 0, left: 0 }
   const queue = [...batch]
   const work = async (): Promise<void> => {
@@ -204,24 +208,6 @@ async function rewriteBatch(
     await removeHold(storage, cluster, hold.id)
   }
   return done
-}
-
-/** A sync replaces what its hold names, unless it has seen ours: one of us leaves it alone. */
-async function findReplacing(
-  storage: SealedStorage,
-  cluster: string,
-  own: Hold,
-): Promise<(key: string) => boolean> {
-  try {
-    const { holds, unreadable } = await listHolds(storage, cluster)
-    if (unreadable.length > 0) return () => true
-    const syncs = holds.filter((hold) => hold.purpose === 'sync' && !isDeadWriter(hold))
-    const keys = new Set(syncs.flatMap((hold) => hold.keys ?? []))
-    return (key) => keys.has(key)
-  } catch (error) {
-    await removeHold(storage, cluster, own.id).catch(() => undefined)
-    throw error
-  }
 }
 
 /** The hold must not go while one of them still writes. */

@@ -67,7 +67,7 @@ async function assertRefused(what: string): Promise<void> {
   await assert.rejects(running.write('clusters/x', Buffer.from('x')), fails('TM1606'), what)
 }
 
-test('a generation that somebody without a key has made seals nothing and opens nothing', async () => {
+test('a generation of somebody without a key seals nothing and opens nothing', async () => {
   plant(2)
   await assertRefused('without the keys before it')
   plant(2, [makeDataKey(1, EVIL)])

@@ -74,7 +74,7 @@ async function readSets({ storage, cluster, ownSet }: FactsOptions) {
   }
 }
 
-function withPin(backup: BackupFacts, { pins }: Marks): BackupFacts {
+export function withPin(backup: BackupFacts, { pins }: Marks): BackupFacts {
   return { ...backup, isPinned: pins.get(backup.id) ?? backup.isPinned }
 }
 
@@ -94,7 +94,7 @@ async function readRecords(storage: Storage, cluster: string, packs: PackTable) 
     for (const id of waiting) {
       const found = await findRecord(storage, cluster, id)
       if (found === 'damaged') damaged.push(id)
-      else if (found !== 'gone') backups.push(describe(found, packs))
+      else if (found !== 'gone') backups.push(describeRecord(found, packs))
     }
   }
   await Promise.all(Array.from({ length: READ_AT_ONCE }, read))
@@ -115,7 +115,7 @@ async function findRecord(
   }
 }
 
-function describe(record: BackupRecord, table: PackTable): BackupFacts {
+export function describeRecord(record: BackupRecord, table: PackTable): BackupFacts {
   const { startLsn, stopLsn, minRecoveryLsn, sizes } = record
   const size = sizes.walSegmentSizeBytes
   const [start, stop, minimum] = [startLsn, stopLsn, minRecoveryLsn ?? '0/0'].map(

@@ -9,12 +9,11 @@ import { takeBackup } from '../../src/backup/take-backup.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import type { VerifyReport } from '../../src/recovery/verify.ts'
 import { createRepository } from '../../src/repository/repository.ts'
-import { generationKey } from '../../src/storage/data-keys.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import { isSealedKey, openSealedStorage } from '../../src/storage/sealed-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { forEachCrashPoint } from '../harness/faulty-storage.ts'
-import { testSealing } from '../harness/sealing.ts'
+import { testGenerations, testSealing } from '../harness/sealing.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { CLUSTER, verifyStorage } from './verify-repository.ts'
@@ -45,7 +44,8 @@ test('cut off anywhere, what is listed is whole and nothing is in the clear', as
   const cluster = new SimulatedCluster(temporaryDirectory())
   const first = new Map<string, Uint8Array>()
   const { repositoryId } = await createRepository(openMemoryStorage(first), new Date(0), true)
-  first.set(generationKey(1), Buffer.from('not looked at: it is known'))
+  const keys = testGenerations(testSealing('test', repositoryId))
+  for (const [key, bytes] of keys) first.set(key, bytes)
   const seal = (storage: Storage) => openSealedStorage(storage, testSealing('test', repositoryId))
   await backUp(seal(openMemoryStorage(first)), cluster)
   cluster.write('base/5/16391', pages(5, 15))

@@ -7,7 +7,9 @@ import { before, test } from 'node:test'
 import { Failure, isFailure } from '../../src/base/failure.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
 import { decodeEnvelope } from '../../src/repository/envelope.ts'
-import { packKey } from '../../src/repository/keys.ts'
+import { readHolder, writeHold } from '../../src/repository/holds.ts'
+import { backupKey, packKey } from '../../src/repository/keys.ts'
+import { release } from '../../src/retention/release.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { forEachCrashPoint, openFaultyStorage } from '../harness/faulty-storage.ts'
@@ -177,4 +179,63 @@ test('a backup whose base expires while it begins does not hang on it', async ()
     await assertListed(storage, scene)
   }
   assert.ok(held > 0 && held < SEEDS, `${held} of ${SEEDS} kept their base`)
+})
+
+test('what cannot be judged ends expiry, and can be given up', async () => {
+  const storage = copyScene()
+  const lost = scene.ids[1] as string
+  const key = backupKey('main', lost)
+  const record = await storage.read(key)
+  assert.ok(record !== undefined)
+  // Its packs are there, and nobody has expired it.
+  await storage.remove(key)
+  await assert.rejects(expireAll(storage, scene, { last: 1 }), { code: 'TM1902' })
+  await storage.write(key, Buffer.from('torn'))
+  await assert.rejects(expireAll(storage, scene, { last: 1 }), { code: 'TM1902' })
+  await storage.write(key, record)
+  await storage.write('clusters/main/holds/20260101-000000-torn.hold', Buffer.from('torn'))
+  await assert.rejects(expireAll(storage, scene, { last: 1 }), { code: 'TM1902' })
+  await assert.rejects(release(storage, 'main', lost), { code: 'TM1903' })
+  await release(storage, 'main', '20260101-000000-torn')
+  await storage.remove(key)
+  assert.deepEqual(await release(storage, 'main', lost), { kind: 'record', id: lost })
+  await expireAll(storage, scene, { last: 2 })
+  assert.deepEqual(await assertListed(storage, scene), keptIds())
+  await assertNoGarbage(storage)
+})
+
+test('a hold of a process that lives is not given up', async () => {
+  const storage = copyScene()
+  const id = '20260101-000000-mine'
+  const hold = { id, purpose: 'restore', startedAt: '', needs: [] } as const
+  await writeHold(storage, 'main', { ...hold, ...readHolder() })
+  await assert.rejects(release(storage, 'main', id), { code: 'TM1906' })
+})
+
+test('an object that is locked is reported, and what it needs stays', async () => {
+  const storage = copyScene()
+  const locked = backupKey('main', scene.ids[1] as string)
+  const removeMany = storage.removeMany.bind(storage)
+  let isLocked = true
+  storage.removeMany = async (keys) => {
+    await removeMany(keys.filter((key) => !isLocked || key !== locked))
+    if (!isLocked || !keys.includes(locked)) return
+    throw new Failure('TM1513' as never, { message: 'locked', because: 'until 2030', fix: 'wait' })
+  }
+  const { locked: refused } = await expireAll(storage, scene, { last: 2 })
+  assert.deepEqual(refused, [{ key: locked, because: 'until 2030' }])
+  assert.deepEqual(await assertListed(storage, scene), scene.ids)
+  isLocked = false
+  await expireAll(storage, scene, { last: 2 })
+  assert.deepEqual(await assertListed(storage, scene), keptIds())
+  await assertNoGarbage(storage)
+})
+
+test('a store that does not list what was written is found out', async () => {
+  const storage = copyScene()
+  const list = storage.list.bind(storage)
+  storage.list = (prefix) => list(prefix.endsWith('/condemned/') ? `${prefix}none` : prefix)
+  await assert.rejects(expireAll(storage, scene, { last: 2 }), { code: 'TM1905' })
+  assert.deepEqual(await assertListed(copyScene(), scene), scene.ids)
+  assert.equal((await assertListed(storage, scene)).length, BACKUPS)
 })

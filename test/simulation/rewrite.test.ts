@@ -115,7 +115,7 @@ async function playSeed(seed: number): Promise<string[]> {
   return ended
 }
 
-test('rewrites, expiries and backups in any order lose nothing and bring nothing back', async () => {
+test('rewrites, expiries, backups in any order lose nothing and bring nothing back', async () => {
   const ended: string[] = []
   for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
     try {

@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { createRepository } from '../../src/repository/repository.ts'
-import { generationKey } from '../../src/storage/data-keys.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import { openSealedStorage, isSealedKey } from '../../src/storage/sealed-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
-import { testSealing } from '../harness/sealing.ts'
+import { testDataKey, testGenerations, testSealing } from '../harness/sealing.ts'
 import { makeRepository, type Objects, verifyStorage } from './verify-repository.ts'
 
 /** As they are stored, sealed. */
@@ -21,7 +20,8 @@ before(async () => {
   sealed = new Map()
   const created = await createRepository(openMemoryStorage(sealed), new Date(0), true)
   repositoryId = created.repositoryId
-  sealed.set(generationKey(1), Buffer.from('not looked at: it is known'))
+  const sealing = testSealing('test', repositoryId)
+  for (const [key, bytes] of testGenerations(sealing)) sealed.set(key, bytes)
   const storage = openOver(sealed)
   for (const [key, bytes] of plain) if (isSealedKey(key)) await storage.write(key, bytes)
 })
@@ -46,6 +46,38 @@ test('a bit flipped in header, first and last block of every object is found', a
       changed[at] = (changed[at] as number) ^ (1 << (at % 8))
       await assertFound(key, changed, `byte ${at}`)
     }
+  }
+})
+
+function secondGeneration(): Uint8Array {
+  const sealing = testSealing('test', repositoryId)
+  const keys = [testDataKey('second', 2)]
+  return testGenerations({ ...sealing, keys }).get('keys/00000002.key') as Uint8Array
+}
+
+test('a damaged or missing key is found', async () => {
+  for (const [key, whole] of testGenerations(testSealing('test', repositoryId))) {
+    for (let at = 0; at < whole.length - 100; at += 9) {
+      const changed = new Uint8Array(whole)
+      changed[at] = (changed[at] as number) ^ 2
+      await assertFound(key, changed, `byte ${at}`)
+    }
+    const objects = new Map(sealed)
+    objects.set('keys/00000002.key', whole)
+    const { findings } = await verifyStorage(openOver(objects))
+    assert.deepEqual(
+      findings.map((finding) => finding.key),
+      ['keys/00000002.key'],
+      'it is another generation',
+    )
+    objects.delete('keys/00000002.key')
+    objects.set('keys/00000002.key', secondGeneration())
+    objects.delete(key)
+    const { findings: gone } = await verifyStorage(openOver(objects))
+    assert.deepEqual(
+      gone.map(({ code, ...finding }) => [code, finding.key]),
+      [['TM1602', key]],
+    )
   }
 })
 

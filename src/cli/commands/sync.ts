@@ -4,6 +4,7 @@ import {
   chooseCluster,
   chooseRepository,
 } from '../../config/configuration.ts'
+import { findRetention } from '../../config/retention.ts'
 import { openRepositoryStorage } from '../../config/unlock-storage.ts'
 import { isSharedObject, type SyncOptions, type SyncReport, sync } from '../../sync/sync.ts'
 import type { CommandContext } from '../command-context.ts'
@@ -29,6 +30,7 @@ export async function runSync(
   const [from, to] = chooseBoth(cluster, options)
   const objects = chooseObjects(cluster.name, options)
   const { env, progress, signal, terminal } = context
+  const policy = findRetention(cluster, to.name)
   const request: SyncOptions = {
     source: await openRepositoryStorage(from, env),
     target: await openRepositoryStorage(to, env),
@@ -37,6 +39,7 @@ export async function runSync(
     dryRun: options.dryRun === true,
     heal: options.heal === true,
     ...(objects === undefined ? {} : { objects }),
+    ...(policy === undefined ? {} : { policy }),
     progress,
     signal,
   }

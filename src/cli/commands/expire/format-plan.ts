@@ -1,4 +1,5 @@
 /** What an expiry shows: the plan with its reasons, or what was removed. Pure. */
+import { toFailureMessage } from '../../../base/failure.ts'
 import type { KeepReason } from '../../../retention/choose-kept.ts'
 import { describeBlocker, type ExpireResult } from '../../../retention/expire.ts'
 import type { BackupFacts } from '../../../retention/facts.ts'
@@ -40,6 +41,7 @@ export function formatExpiry(
     ),
     ...formatOwners(result, colours),
     ...formatFreed(done, removed !== undefined),
+    ...formatRepacking(result, colours),
     ...formatLocked(result, colours),
   ]
 }
@@ -151,6 +153,30 @@ function sumWalBytes(wal: readonly ExpiredWal[]): number {
     .reduce((sum, bytes) => sum + bytes, 0)
 }
 
+/** Packs that have become smaller, and those that should and could not. */
+function formatRepacking({ repacking }: ExpireResult, colours: Colours): string[] {
+  if (repacking === undefined) return []
+  const { repacked, failed, heldPacks, lostRecords } = repacking
+  const freed = repacked.reduce((sum, one) => sum + one.bytesBefore - one.bytesAfter, 0)
+  const packs = formatCount(repacked.length, 'pack')
+  return [
+    ...(repacked.length === 0
+      ? []
+      : [`repacked ${packs} of which a part is needed: ${formatBytes(freed)} are free`]),
+    ...(heldPacks === 0
+      ? []
+      : [`${formatCount(heldPacks, 'pack')} to be repacked later: a run that lives holds them`]),
+    ...failed.map(({ packId, failure }) =>
+      colours.red(
+        `the pack ${packId} could not be repacked: ${failure.because ?? failure.message}`,
+      ),
+    ),
+    ...lostRecords.map((id) =>
+      colours.red(`the record of backup ${id} was lost: tidemark verify --rebuild-catalogue`),
+    ),
+  ]
+}
+
 function formatLocked({ locked }: ExpireResult, colours: Colours): string[] {
   const [first] = locked
   if (first === undefined) return []
@@ -196,7 +222,20 @@ export function expiryJson(
     condemnedSets: otherSets.map(({ id, host, startedAt }) => ({ id, host, startedAt })),
     unreadableSets,
     locked,
+    repacking: repackingJson(result),
     notes,
+  }
+}
+
+function repackingJson({ repacking }: ExpireResult): Record<string, unknown> | null {
+  if (repacking === undefined) return null
+  const { repacked, failed, heldPacks, lostRecords } = repacking
+  return {
+    packs: repacked.length,
+    bytesFreed: repacked.reduce((sum, one) => sum + one.bytesBefore - one.bytesAfter, 0),
+    heldPacks,
+    failed: failed.map(({ packId, failure }) => ({ packId, ...toFailureMessage(failure) })),
+    lostRecords,
   }
 }
 
