@@ -18,7 +18,7 @@ import {
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { addSlot, rotateDataKey } from './change-keys.ts'
+import { addSlot, removeSlot, rotateDataKey } from './change-keys.ts'
 import type { KeySecret, Slot } from './key-slots.ts'
 import { createRepository } from './repository.ts'
 import { ensureFirstKey, unlockRepository } from './unlock.ts'
@@ -105,6 +105,27 @@ test('a slot that was changed to trust another key opens nothing', async () => {
   const { anchor: _, ...without } = content
   objects.set(key, formatKeyObject(without))
   await assert.rejects(unlockRepository(storage, OWN), fails('TM1606'))
+})
+
+test('an older generation that is put back as the newest one is refused', async () => {
+  const first = objects.get(generationKey(1)) as Uint8Array
+  own = (await rotateDataKey(storage, own, AT)).sealing
+  objects.set(generationKey(3), first)
+  await assertRefused('a copy of the first')
+})
+
+test('a slot that was copied before it was removed is wrapped for by no rotation', async () => {
+  const removed = secretOf('removed')
+  const slot = await addSlot(storage, own, slotFor(removed))
+  own = (await rotateDataKey(storage, own, AT)).sealing
+  objects.set(slotKey('f'.repeat(16)), objects.get(slotKey(slot.id)) as Uint8Array)
+  await removeSlot(storage, own, slot.id)
+  const { slots } = await rotateDataKey(storage, own, AT)
+  assert.deepEqual(
+    slots.map(({ id }) => id),
+    [own.slotId],
+  )
+  await assert.rejects(unlockRepository(storage, removed))
 })
 
 test('who held an older key makes no generation for processes that know a newer one', async () => {

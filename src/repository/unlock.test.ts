@@ -4,9 +4,9 @@ import { beforeEach, test } from 'node:test'
 import { forEachCrashPoint } from '../../test/harness/faulty-storage.ts'
 import { isFailure } from '../base/failure.ts'
 import type { FailureCode } from '../base/failure-codes.ts'
-import { formatKeyObject, parseKeyObject, slotKey } from '../storage/data-keys.ts'
+import { formatKeyObject, generationKey, parseKeyObject, slotKey } from '../storage/data-keys.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
-import { openSealedStorage } from '../storage/sealed-storage.ts'
+import { openSealedStorage, type SealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { KeySecret, Slot, SlotMemory } from './key-slots.ts'
 import { createRepository } from './repository.ts'
@@ -139,6 +139,26 @@ test('scrypt is paid for once, and what is kept is of no use to others', async (
   }
   kept.set(slot, Buffer.from('damaged'))
   assert.deepEqual(await unlockRepository(storage, RIGHT, memory), first)
+})
+
+test('of two that make the first key at once one wins, and what it sealed stays', async () => {
+  const late = openMemoryStorage(objects)
+  const write = late.write.bind(late)
+  let sealed: SealedStorage | undefined
+  late.write = async (key, bytes, options) => {
+    if (key === generationKey(1)) {
+      await ensureFirstKey(storage, { ...QUICK, secret: RIGHT })
+      sealed = openSealedStorage(storage, await unlockRepository(storage, RIGHT))
+      await sealed.write('clusters/a', Buffer.from('acknowledged'))
+    }
+    await write(key, bytes, options)
+  }
+  await ensureFirstKey(late, { ...QUICK, secret: WRONG })
+  assert.ok(sealed !== undefined)
+  const again = openSealedStorage(storage, await unlockRepository(storage, RIGHT))
+  assert.equal((await again.read('clusters/a'))?.length, 12)
+  await assert.rejects(unlockRepository(storage, WRONG), fails('TM1522'))
+  assert.equal(slotKeys().length, 1, 'the slot of the loser is gone')
 })
 
 test('creation cut off anywhere: nothing sealed is lost, and a second run ends it', async () => {
