@@ -77,6 +77,12 @@ test('a key has 32 bytes to 64 KiB, wherever it comes from', async () => {
   })
 })
 
+test('a passphrase has 8 characters', async () => {
+  await assert.rejects(resolve({ passphrase: '1234567' }), isUnusable)
+  await assert.rejects(resolve({ passphrase: '\u{1f40b}'.repeat(7) }), isUnusable)
+  assert.equal(await resolve({ passphrase: '12345678' }), '12345678')
+})
+
 test('the last line break of text is none of the key, and of other bytes it is', async () => {
   await withDirectory(async (directory) => {
     const keyFile = join(directory, 'key')
