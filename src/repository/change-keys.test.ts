@@ -271,6 +271,36 @@ test('a slot added at any moment of a rotation opens the new key; and reversed',
   }
 })
 
+test('a slot that is added in the middle of two rotations opens what is newest', async () => {
+  let joined = 0
+  for (let first = 1; ; first++) {
+    let isLast = false
+    for (let second = 1; ; second++) {
+      await create()
+      const sealing = await unlock(FIRST)
+      const twice = async (): Promise<void> => {
+        await rotateDataKey(storage, await unlock(FIRST), AT).catch((error: unknown) => {
+          assert.ok(fails('TM1528')(error))
+        })
+      }
+      const outer = interrupt(storage, first, async () => {
+        await addSlot(storage, sealing, slotFor(SECOND))
+      })
+      const inner = interrupt(outer.storage, second, twice)
+      await rotateDataKey(inner.storage, sealing, AT).catch((error: unknown) => {
+        assert.ok(fails('TM1528')(error))
+      })
+      if (!outer.state.acted) isLast = true
+      if (!outer.state.acted || !inner.state.acted) break
+      joined += 1
+      await unlock(FIRST)
+      await assert.doesNotReject(unlock(SECOND), `calls ${first}, ${second}`)
+    }
+    if (isLast) break
+  }
+  assert.ok(joined > 20, `${joined}`)
+})
+
 test('two that remove each other at once leave a slot', async () => {
   for (let at = 1; ; at++) {
     await create()

@@ -88,14 +88,18 @@ export async function addSlot(
   request: Omit<NewSlot, 'repositoryId'>,
 ): Promise<Slot> {
   const { repositoryId } = sealing
-  const anchored = newestOf(await readDataKeys(storage, sealing))
-  const slot = await makeSlot({ ...request, repositoryId }, anchored)
-  let joinedTo = 0
-  for (;;) {
+  const newest = newestOf(await readDataKeys(storage, sealing))
+  const slot = await makeSlot({ ...request, repositoryId }, newest)
+  await joinNewest(storage, sealing, slot)
+  return slot
+}
+
+/** A rotation that began before the slot was there does not know it: the keys are read again. */
+async function joinNewest(storage: Storage, sealing: Sealing, slot: Slot): Promise<void> {
+  for (let joinedTo = 0; ; ) {
     const newest = newestOf(await readDataKeys(storage, sealing))
-    // A rotation that began before the slot was there does not know it.
-    if (newest.generation === joinedTo) return slot
-    await writeSlot(storage, joinGeneration(repositoryId, slot, newest), newest)
+    if (newest.generation === joinedTo) return
+    await writeSlot(storage, joinGeneration(sealing.repositoryId, slot, newest), newest)
     joinedTo = newest.generation
   }
 }
@@ -149,7 +153,8 @@ export async function rotateDataKey(
     wraps: state.members.map(({ content }) => wrapForSlot(repositoryId, key, content)),
   }
   await createGeneration(storage, formatKeyObject(generation, key, ...state.keys), key)
-  const late = await joinLateSlots(storage, repositoryId, { previous, key, state })
+  const rotated = { ...sealing, keys: [...state.keys, key] }
+  const late = await joinLateSlots(storage, rotated, { previous, state })
   const left = [
     ...state.strangers
       .filter(({ content }) => !late.some(({ id }) => id === content.id))
@@ -160,7 +165,7 @@ export async function rotateDataKey(
     })),
   ]
   const slots = [...state.members.map(({ content }) => content), ...late]
-  return { key, slots, left, sealing: { ...sealing, keys: [...state.keys, key] } }
+  return { key, slots, left, sealing: rotated }
 }
 
 async function createGeneration(storage: Storage, bytes: Buffer, key: DataKey): Promise<void> {
@@ -182,19 +187,19 @@ async function createGeneration(storage: Storage, bytes: Buffer, key: DataKey): 
 /** Slots that came between the listing and the creation: their run may have ended already. */
 async function joinLateSlots(
   storage: Storage,
-  repositoryId: string,
-  rotation: { readonly previous: DataKey; readonly key: DataKey; readonly state: KeyState },
+  rotated: Sealing,
+  rotation: { readonly previous: DataKey; readonly state: KeyState },
 ): Promise<Slot[]> {
-  const { previous, key, state } = rotation
+  const { previous, state } = rotation
   const known = new Set(state.members.map(({ content }) => content.id))
   const { slots: ids } = await listKeys(storage)
   const late: Slot[] = []
   for (const id of ids.filter((each) => !known.has(each))) {
     const slot = await findReadable(storage, id)
     if (slot === undefined || !isMember(slot, state.newest, previous)) continue
-    const joined = joinGeneration(repositoryId, slot.content, key)
-    await writeSlot(storage, joined, key)
-    late.push(joined)
+    // Another rotation may have come behind this one, for which the slot was a stranger.
+    await joinNewest(storage, rotated, slot.content)
+    late.push(slot.content)
   }
   return late
 }
