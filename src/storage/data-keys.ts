@@ -276,7 +276,7 @@ export async function readDataKeys(
   if (dataKey === undefined) throw doesNotOpen(storage, sealing.slotId, newest)
   const keys = [...openPrevious(sealing.repositoryId, object, dataKey), dataKey]
   if (keys.some((key) => isTrusted(sealing, key))) return keys
-  throw damagedKey(generationKey(newest), `nobody with the key of generation ${least} has made it`)
+  throw unknownMaker(generationKey(newest), least)
 }
 
 /** Whether it is the key that is known, or else the one that the slot was made for. */
@@ -359,6 +359,17 @@ export function damagedKey(key: string, because: string, cause?: unknown): Failu
        repository of the cluster`,
     details: { key },
     ...(cause === undefined ? {} : { cause }),
+  })
+}
+
+/** Nobody may seal with it, nor believe what it has sealed: its key may be anybody's. */
+function unknownMaker(key: string, generation: number): Failure {
+  return new Failure('TM1606', {
+    message: `the object ${key} is none of this repository's`,
+    because: `nobody who has the key of generation ${generation} has made it`,
+    fix: `find out who can write to the repository; move the object away unless a copy of the
+       repository has the same one`,
+    details: { key },
   })
 }
 
