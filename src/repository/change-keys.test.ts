@@ -14,7 +14,7 @@ import { generationKey, type Sealing, slotKey } from '../storage/data-keys.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage, type SealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { addSlot, listRemoved, readKeyState, removeSlot, rotateDataKey } from './change-keys.ts'
+import { addSlot, readKeyState, removeSlot, rotateDataKey } from './change-keys.ts'
 import { writeCondemnedSet } from './condemned-sets.ts'
 import { listHolds } from './holds.ts'
 import type { KeySecret } from './key-slots.ts'
@@ -195,16 +195,6 @@ test('no rotation makes a key that does not open for who makes it', async () => 
   objects.delete(slotKey(sealing.slotId))
   await assert.rejects(rotateDataKey(storage, sealing, AT), fails('TM1526'))
   assert.ok(!objects.has(generationKey(2)))
-})
-
-test('a slot that was removed since the last rotation is known', async () => {
-  const slot = await addSlot(storage, await unlock(FIRST), slotFor(SECOND))
-  const { sealing } = await rotateDataKey(storage, await unlock(FIRST), AT)
-  assert.deepEqual(listRemoved(await readKeyState(storage, sealing)), [])
-  await removeSlot(storage, sealing, slot.id)
-  assert.deepEqual(listRemoved(await readKeyState(storage, sealing)), [slot.id])
-  const next = await rotateDataKey(storage, sealing, AT)
-  assert.deepEqual(listRemoved(await readKeyState(storage, next.sealing)), [])
 })
 
 test('of two rotations at once one wins, and the loser says so', async () => {

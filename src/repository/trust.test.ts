@@ -18,7 +18,7 @@ import {
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { addSlot, removeSlot, rotateDataKey } from './change-keys.ts'
+import { addSlot, listRemoved, readKeyState, removeSlot, rotateDataKey } from './change-keys.ts'
 import type { KeySecret, Slot } from './key-slots.ts'
 import { createRepository } from './repository.ts'
 import { ensureFirstKey, unlockRepository } from './unlock.ts'
@@ -126,6 +126,16 @@ test('a slot that was copied before it was removed is wrapped for by no rotation
     [own.slotId],
   )
   await assert.rejects(unlockRepository(storage, removed))
+})
+
+test('a slot that was removed since the last rotation is known', async () => {
+  const slot = await addSlot(storage, own, slotFor(secretOf('removed')))
+  own = (await rotateDataKey(storage, own, AT)).sealing
+  assert.deepEqual(listRemoved(await readKeyState(storage, own)), [])
+  await removeSlot(storage, own, slot.id)
+  assert.deepEqual(listRemoved(await readKeyState(storage, own)), [slot.id])
+  own = (await rotateDataKey(storage, own, AT)).sealing
+  assert.deepEqual(listRemoved(await readKeyState(storage, own)), [])
 })
 
 test('who held an older key makes no generation for processes that know a newer one', async () => {
