@@ -120,16 +120,21 @@ export async function runKeyRotate(
   const opened = await openKeys(context, options.repository)
   const { storage, sealing } = opened
   const isRewriting = options.rewrite === true
-  const rest = isRewriting ? await findRest(storage, sealing) : undefined
-  const rotation = rest === undefined ? await rotateDataKey(storage, sealing, now()) : undefined
-  if (rotation !== undefined && !context.json) printRotation(context, opened, rotation)
-  if (rest !== undefined) {
-    context.terminal.remark('older keys still seal something: that is ended, without another key')
+  const rewrite = async (by: Sealing): Promise<RewriteResult> => {
+    return await rewriteObjects(openSealedStorage(storage, by), context.progress, context.signal)
   }
-  const sealed = openSealedStorage(storage, rotation?.sealing ?? sealing)
-  const result = isRewriting
-    ? await rewriteObjects(sealed, context.progress, context.signal)
-    : undefined
+  let result: RewriteResult | undefined
+  if (isRewriting && (await findRest(storage, sealing)) !== undefined) {
+    context.terminal.remark('older keys still seal something: that is ended, without another key')
+    result = await rewrite(sealing)
+  }
+  let rotation: Rotation | undefined
+  // What is damaged under an older key stays there, and is nothing to be ended.
+  if (result === undefined || result.objects + result.left === 0) {
+    rotation = await rotateDataKey(storage, sealing, now())
+    if (!context.json) printRotation(context, opened, rotation)
+    result = isRewriting ? await rewrite(rotation.sealing) : undefined
+  }
   context.progress.end()
   if (context.json) printJson(context, opened, rotation, result)
   else if (result !== undefined) printRewrite(context, result)
