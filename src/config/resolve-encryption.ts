@@ -7,6 +7,7 @@
  */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { sleep } from '../base/clock.ts'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import type { KeySecret } from '../repository/key-slots.ts'
 import type { EncryptionConfiguration } from './configuration.ts'
@@ -17,16 +18,22 @@ const LEAST_PASSPHRASE = 8
 const LEAST_KEY_BYTES = 32
 const MOST_KEY_BYTES = 64 * 1024
 const COMMAND_TIMEOUT_MS = 60_000
+/** For what is on its way in the pipes when the shell has ended. */
+const PIPES_MS = 1000
 
 /** TM1005 and TM1523. `where`: for messages, `repositories.local.encryption`. */
 export async function resolveEncryption(
   { passphrase, keyFile, keyCommand }: EncryptionConfiguration,
   where: string,
   env: Environment,
+  timeoutMs = COMMAND_TIMEOUT_MS,
 ): Promise<KeySecret> {
   if (passphrase !== undefined) return readPassphrase(passphrase, `${where}.passphrase`, env)
   if (keyFile !== undefined) return readKeyFile(keyFile, `${where}.keyFile`)
-  if (keyCommand !== undefined) return await runKeyCommand(keyCommand, `${where}.keyCommand`, env)
+  if (keyCommand !== undefined) {
+    const shell = await runShell(keyCommand, env, timeoutMs)
+    return readPrinted(shell, `${where}.keyCommand`)
+  }
   throw new Error(`${where} has neither passphrase nor key`)
 }
 
@@ -56,13 +63,12 @@ function readKeyFile(path: string, where: string): KeySecret {
   return { kind: 'key-file', bytes: requireKey(bytes, `the key file ${path} of ${where}`), where }
 }
 
-/** With the environment of this command, and without input. */
-async function runKeyCommand(command: string, where: string, env: Environment): Promise<KeySecret> {
-  const { printed, said, ended } = await runShell(command, env)
+function readPrinted({ printed, said, ended }: ShellResult, where: string): KeySecret {
   if (ended !== undefined) {
     throw unusable(`the key command of ${where} failed`, {
       because: [ended, firstLine(said)].filter((text) => text !== '').join(': '),
-      fix: `run it by hand as the same user, with the same environment: ${command}`,
+      // The command itself may hold a token, and messages go to the server's log.
+      fix: `run it by hand as the same user, with the same environment: sh -c '…'`,
     })
   }
   const key = requireKey(printed, `what the key command of ${where} prints`)
@@ -70,35 +76,57 @@ async function runKeyCommand(command: string, where: string, env: Environment): 
 }
 
 interface ShellResult {
+  /** More than a key may have, when there was more. */
   readonly printed: Buffer
   readonly said: string
   /** How it failed, if it did. */
   readonly ended: string | undefined
 }
 
-async function runShell(command: string, env: Environment): Promise<ShellResult> {
+/**
+ * With the environment of this command, and without input. What the shell has started and left
+ * behind may keep the pipes open for ever (an agent, a connection): that is not waited for.
+ */
+async function runShell(
+  command: string,
+  env: Environment,
+  timeoutMs: number,
+): Promise<ShellResult> {
   return await new Promise((resolve) => {
     const shell = spawn('/bin/sh', ['-c', command], {
       env: { ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: COMMAND_TIMEOUT_MS,
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
     })
     const printed: Buffer[] = []
     let bytes = 0
     let said = ''
+    const waiting = new AbortController()
     shell.stdout.on('data', (chunk: Buffer) => {
-      bytes += chunk.length
       if (bytes <= MOST_KEY_BYTES) printed.push(chunk)
+      bytes += chunk.length
     })
     shell.stderr.on('data', (chunk: Buffer) => {
       if (said.length < 1000) said += chunk.toString('utf8')
     })
-    const end = (ended: string | undefined): void =>
+    const end = (ended: string | undefined): void => {
+      waiting.abort()
+      shell.stdout.destroy()
+      shell.stderr.destroy()
       resolve({ printed: Buffer.concat(printed), said, ended })
-    shell.on('error', (error) => end(describeSystemError(error)))
-    shell.on('close', (status, signal) => {
+    }
+    const settle = (status: number | null, signal: string | null): void => {
       if (status === 0) end(undefined)
       else end(signal === null ? `exit status ${status}` : `it was ended by ${signal}`)
+    }
+    shell.on('error', (error) => end(describeSystemError(error)))
+    shell.on('close', settle)
+    shell.on('exit', (status, signal) => {
+      sleep(PIPES_MS, waiting.signal).then(
+        () => settle(status, signal),
+        () => undefined,
+      )
     })
   })
 }

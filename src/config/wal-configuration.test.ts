@@ -38,6 +38,21 @@ test('a secret that stands in the file itself is written nowhere else', async ()
   })
 })
 
+test('a passphrase that stands in the file is kept in no memory', async () => {
+  await withFile(async (path) => {
+    const directory = findPrivateDirectory()
+    if (directory === undefined) return
+    const secret = `phrase-of-${path.replaceAll('/', '-')}`
+    const repository = `{ url: file:///var/lib/tidemark, encryption: { passphrase: '${secret}' } }`
+    writeFileSync(path, TEXT.replace('{ url: file:///var/lib/tidemark }', repository))
+    const { clusters } = await loadWalConfiguration(path, {})
+    assert.equal(clusters.get('main')?.repositories[0]?.encryption?.passphrase, secret)
+    for (const name of readdirSync(directory).filter((each) => each.endsWith('.json'))) {
+      assert.ok(!readFileSync(join(directory, name), 'utf8').includes(secret), name)
+    }
+  })
+})
+
 test('a changed file is never answered from memory', async () => {
   await withFile(async (path) => {
     writeFileSync(path, `${TEXT}# ${path}\n`)

@@ -190,6 +190,13 @@ for (const isWrapped of [false, true]) {
   })
 }
 
+test('no rotation makes a key that does not open for who makes it', async () => {
+  const sealing = await unlock(FIRST)
+  objects.delete(slotKey(sealing.slotId))
+  await assert.rejects(rotateDataKey(storage, sealing, AT), fails('TM1526'))
+  assert.ok(!objects.has(generationKey(2)))
+})
+
 test('of two rotations at once one wins, and the loser says so', async () => {
   const sealing = await unlock(FIRST)
   const results = await Promise.allSettled([
@@ -254,6 +261,36 @@ test('a slot added at any moment of a rotation opens the new key; and reversed',
   }
 })
 
+test('a slot that is added in the middle of two rotations opens what is newest', async () => {
+  let joined = 0
+  for (let first = 1; ; first++) {
+    let isLast = false
+    for (let second = 1; ; second++) {
+      await create()
+      const sealing = await unlock(FIRST)
+      const twice = async (): Promise<void> => {
+        await rotateDataKey(storage, await unlock(FIRST), AT).catch((error: unknown) => {
+          assert.ok(fails('TM1528')(error))
+        })
+      }
+      const outer = interrupt(storage, first, async () => {
+        await addSlot(storage, sealing, slotFor(SECOND))
+      })
+      const inner = interrupt(outer.storage, second, twice)
+      await rotateDataKey(inner.storage, sealing, AT).catch((error: unknown) => {
+        assert.ok(fails('TM1528')(error))
+      })
+      if (!outer.state.acted) isLast = true
+      if (!outer.state.acted || !inner.state.acted) break
+      joined += 1
+      await unlock(FIRST)
+      await assert.doesNotReject(unlock(SECOND), `calls ${first}, ${second}`)
+    }
+    if (isLast) break
+  }
+  assert.ok(joined > 20, `${joined}`)
+})
+
 test('two that remove each other at once leave a slot', async () => {
   for (let at = 1; ; at++) {
     await create()
@@ -271,22 +308,18 @@ test('two that remove each other at once leave a slot', async () => {
   }
 })
 
-test('a damaged older generation is named where it is missed, and others go on', async () => {
+test('the newest generation alone opens all; without it nothing does', async () => {
   await (await open(FIRST)).write('clusters/main/1', Buffer.from('1'))
   await rotateDataKey(storage, await unlock(FIRST), AT)
   await (await open(FIRST)).write('clusters/main/2', Buffer.from('2'))
   await rotateDataKey(storage, await unlock(FIRST), AT)
   await (await open(FIRST)).write('clusters/main/3', Buffer.from('3'))
-  const second = objects.get(generationKey(2)) as Uint8Array
   objects.delete(generationKey(2))
-  await assertRead('1', '2', '3')
   await damageObject(storage, generationKey(1), { kind: 'flip-bit', byte: 20 })
-  const sealed = await open(FIRST)
-  await assert.rejects(sealed.read('clusters/main/1'), fails('TM1605'))
-  assert.equal((await sealed.read('clusters/main/3'))?.length, 1)
-  objects.set(generationKey(2), second)
   await assertRead('1', '2', '3')
-  await damageObject(storage, generationKey(3), { kind: 'flip-bit', byte: 20 })
+  await rotateDataKey(storage, await unlock(FIRST), AT)
+  await assertRead('1', '2', '3')
+  await damageObject(storage, generationKey(4), { kind: 'flip-bit', byte: 20 })
   await assert.rejects(unlock(FIRST), fails('TM1606'))
 })
 

@@ -75,6 +75,12 @@ function isMember(slot: ReadSlot, generation: KeyObject<Generation>, dataKey: Da
   return joined?.generation === dataKey.generation && isProved(slot, dataKey)
 }
 
+/** Slots that the newest generation was wrapped for, and that are there no more. Pure. */
+export function listRemoved({ newest, members, strangers }: KeyState): string[] {
+  const there = new Set([...members, ...strangers].map(({ content }) => content.id))
+  return newest.content.wraps.map(({ slot }) => slot).filter((id) => !there.has(id))
+}
+
 /** Gives the new slot; durable when fulfilled. */
 export async function addSlot(
   storage: Storage,
@@ -82,13 +88,18 @@ export async function addSlot(
   request: Omit<NewSlot, 'repositoryId'>,
 ): Promise<Slot> {
   const { repositoryId } = sealing
-  const slot = await makeSlot({ ...request, repositoryId })
-  let joinedTo = 0
-  for (;;) {
+  const newest = newestOf(await readDataKeys(storage, sealing))
+  const slot = await makeSlot({ ...request, repositoryId }, newest)
+  await joinNewest(storage, sealing, slot)
+  return slot
+}
+
+/** A rotation that began before the slot was there does not know it: the keys are read again. */
+async function joinNewest(storage: Storage, sealing: Sealing, slot: Slot): Promise<void> {
+  for (let joinedTo = 0; ; ) {
     const newest = newestOf(await readDataKeys(storage, sealing))
-    // A rotation that began before the slot was there does not know it.
-    if (newest.generation === joinedTo) return slot
-    await writeSlot(storage, joinGeneration(repositoryId, slot, newest), newest)
+    if (newest.generation === joinedTo) return
+    await writeSlot(storage, joinGeneration(sealing.repositoryId, slot, newest), newest)
     joinedTo = newest.generation
   }
 }
@@ -125,8 +136,12 @@ export async function rotateDataKey(
   createdAt: Date,
 ): Promise<Rotation> {
   const state = await readKeyState(storage, sealing)
-  const { repositoryId } = sealing
+  const { repositoryId, slotId } = sealing
   const previous = newestOf(state.keys)
+  // A key that is wrapped for nobody would seal all that is written from now on for nobody.
+  if (!state.members.some(({ content }) => content.id === slotId)) {
+    throw doesNotOpen(storage, slotId, previous.generation)
+  }
   const key = makeDataKey(previous.generation + 1, randomOctets(KEY_BYTES))
   const generation: Generation = {
     format: 1,
@@ -134,11 +149,12 @@ export async function rotateDataKey(
     generation: key.generation,
     keyId: key.id,
     createdAt: createdAt.toISOString(),
-    previous: wrapPrevious(repositoryId, previous, key),
+    previous: state.keys.map((one) => wrapPrevious(repositoryId, one, key)),
     wraps: state.members.map(({ content }) => wrapForSlot(repositoryId, key, content)),
   }
-  await createGeneration(storage, formatKeyObject(generation, key), key)
-  const late = await joinLateSlots(storage, repositoryId, { previous, key, state })
+  await createGeneration(storage, formatKeyObject(generation, key, ...state.keys), key)
+  const rotated = { ...sealing, keys: [...state.keys, key] }
+  const late = await joinLateSlots(storage, rotated, { previous, state })
   const left = [
     ...state.strangers
       .filter(({ content }) => !late.some(({ id }) => id === content.id))
@@ -149,7 +165,7 @@ export async function rotateDataKey(
     })),
   ]
   const slots = [...state.members.map(({ content }) => content), ...late]
-  return { key, slots, left, sealing: { ...sealing, keys: [...state.keys, key] } }
+  return { key, slots, left, sealing: rotated }
 }
 
 async function createGeneration(storage: Storage, bytes: Buffer, key: DataKey): Promise<void> {
@@ -171,19 +187,19 @@ async function createGeneration(storage: Storage, bytes: Buffer, key: DataKey): 
 /** Slots that came between the listing and the creation: their run may have ended already. */
 async function joinLateSlots(
   storage: Storage,
-  repositoryId: string,
-  rotation: { readonly previous: DataKey; readonly key: DataKey; readonly state: KeyState },
+  rotated: Sealing,
+  rotation: { readonly previous: DataKey; readonly state: KeyState },
 ): Promise<Slot[]> {
-  const { previous, key, state } = rotation
+  const { previous, state } = rotation
   const known = new Set(state.members.map(({ content }) => content.id))
   const { slots: ids } = await listKeys(storage)
   const late: Slot[] = []
   for (const id of ids.filter((each) => !known.has(each))) {
     const slot = await findReadable(storage, id)
     if (slot === undefined || !isMember(slot, state.newest, previous)) continue
-    const joined = joinGeneration(repositoryId, slot.content, key)
-    await writeSlot(storage, joined, key)
-    late.push(joined)
+    // Another rotation may have come behind this one, for which the slot was a stranger.
+    await joinNewest(storage, rotated, slot.content)
+    late.push(slot.content)
   }
   return late
 }

@@ -11,6 +11,8 @@ import { isFailure, type Failure } from '../base/failure.ts'
 import { randomHex, randomOctets } from '../base/random.ts'
 import { deriveKey, KEY_BYTES, makeKeyPair, unwrapSecret, wrapSecret } from '../base/wrap-key.ts'
 import {
+  type Anchor,
+  anchorOf,
   type DataKey,
   damagedKey,
   formatKeyObject,
@@ -41,6 +43,8 @@ export interface Slot {
   readonly kdf: KeyDerivation
   readonly publicKey: string
   readonly privateKey: string
+  /** Bound to the private key by the secret of the slot: nobody else can change it. */
+  readonly anchor: Anchor
   /** The generation that it joined; null in the first slot of a repository. */
   readonly joined: JoinedGeneration | null
 }
@@ -76,8 +80,8 @@ export interface NewSlot {
   readonly scryptCost?: number
 }
 
-/** A slot that opens nothing yet. */
-export async function makeSlot(request: NewSlot): Promise<Slot> {
+/** A slot that opens nothing yet, and trusts what follows this data key. */
+export async function makeSlot(request: NewSlot, newest: DataKey): Promise<Slot> {
   const { repositoryId, secret, label, createdAt, scryptCost = SCRYPT_COST } = request
   const id = randomHex(8)
   const salt = randomHex(16)
@@ -88,7 +92,8 @@ export async function makeSlot(request: NewSlot): Promise<Slot> {
   const pair = makeKeyPair()
   const publicKey = pair.publicKey.toString('hex')
   const under = await deriveSlotKey(kdf, secret.bytes)
-  const associated = associatedOf(repositoryId, { id, publicKey })
+  const anchor = anchorOf(newest)
+  const associated = associatedOf(repositoryId, { id, publicKey, anchor })
   return {
     format: 1,
     id,
@@ -98,6 +103,7 @@ export async function makeSlot(request: NewSlot): Promise<Slot> {
     kdf,
     publicKey,
     privateKey: wrapSecret(under, pair.privateKey, associated).toString('hex'),
+    anchor,
     joined: null,
   }
 }
@@ -114,11 +120,15 @@ export async function writeSlot(
   slot: Slot,
   proof: DataKey | undefined,
 ): Promise<void> {
-  await storage.write(slotKey(slot.id), formatKeyObject(slot, proof))
+  const provers = proof === undefined ? [] : [proof]
+  await storage.write(slotKey(slot.id), formatKeyObject(slot, ...provers))
 }
 
-function associatedOf(repositoryId: string, slot: Pick<Slot, 'id' | 'publicKey'>): string {
-  return `tidemark slot ${repositoryId} ${slot.id} ${slot.publicKey}`
+type SlotFacts = Pick<Slot, 'id' | 'publicKey' | 'anchor'>
+
+function associatedOf(repositoryId: string, { id, publicKey, anchor }: SlotFacts): string {
+  const { generation, fingerprint } = anchor
+  return `tidemark slot ${repositoryId} ${id} ${publicKey} ${generation} ${fingerprint}`
 }
 
 async function deriveSlotKey(kdf: KeyDerivation, secret: Uint8Array): Promise<Buffer> {
@@ -162,13 +172,20 @@ export async function findSlot(storage: Storage, id: string): Promise<ReadSlot |
   if (bytes === undefined) return undefined
   const slot = parseKeyObject<Slot>(key, bytes)
   if (slot.content.id !== id) throw damagedKey(key, 'it is another slot')
+  if (typeof slot.content.anchor?.fingerprint !== 'string') {
+    throw damagedKey(key, 'it does not say which key it was made for')
+  }
   if (!isPlausible(slot.content.kdf)) throw damagedKey(key, 'its costs are not plausible')
   return slot
 }
 
 function isPlausible(kdf: KeyDerivation): boolean {
+  if (!/^[0-9a-f]{32}$/.test(kdf.salt)) return false
   if (kdf.name === 'hkdf') return true
-  return kdf.name === 'scrypt' && kdf.p <= 16 && 128 * kdf.n * kdf.r <= MOST_SCRYPT_BYTES
+  const { name, n, r, p } = kdf
+  const isPower = Number.isInteger(Math.log2(n)) && n > 1
+  const isCount = Number.isInteger(r) && r > 0 && Number.isInteger(p) && p > 0
+  return name === 'scrypt' && isPower && isCount && p <= 16 && 128 * n * r <= MOST_SCRYPT_BYTES
 }
 
 /** The private key of the slot in hex, or undefined: it was made for another secret. */

@@ -122,8 +122,12 @@ async function listClusters(storage: SealedStorage): Promise<string[]> {
   return [...clusters]
 }
 
-/** What its writers replace or remove soon by themselves. */
-const SHORT_LIVED = /^clusters\/[^/]+\/(holds\/|condemned\/|verified\.seen$)/
+/**
+ * What its writers replace or remove by themselves, without a look at holds: a rewrite could put
+ * an older one over it. Nothing is in it that names of objects do not tell.
+ */
+const LEFT_TO_WRITERS =
+  /^clusters\/[^/]+\/(holds\/|condemned\/|pins\/|verified\.seen$|wal\/[^/]+\/expired\.mark$)/
 
 async function collectWork(
   storage: SealedStorage,
@@ -133,7 +137,7 @@ async function collectWork(
   const newest = await storage.newestKeyId()
   const work: KeyUse[] = []
   for await (const use of listKeyUse(storage, clusterPrefix(cluster))) {
-    if (use.keyId === newest || SHORT_LIVED.test(use.key) || damaged.has(use.key)) continue
+    if (use.keyId === newest || LEFT_TO_WRITERS.test(use.key) || damaged.has(use.key)) continue
     work.push(use)
   }
   return work
@@ -262,7 +266,7 @@ async function giveUp(writer: { abort(): Promise<void> }, outcome: Outcome): Pro
 export async function findOlderKey(storage: SealedStorage): Promise<string | undefined> {
   const newest = await storage.newestKeyId()
   for await (const { key, keyId } of listKeyUse(storage, 'clusters/')) {
-    if (keyId !== undefined && keyId !== newest && !SHORT_LIVED.test(key)) return key
+    if (keyId !== undefined && keyId !== newest && !LEFT_TO_WRITERS.test(key)) return key
   }
   return undefined
 }

@@ -4,10 +4,11 @@ import { beforeEach, test } from 'node:test'
 import { forEachCrashPoint } from '../../test/harness/faulty-storage.ts'
 import { isFailure } from '../base/failure.ts'
 import type { FailureCode } from '../base/failure-codes.ts'
+import { formatKeyObject, generationKey, parseKeyObject, slotKey } from '../storage/data-keys.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
-import { openSealedStorage } from '../storage/sealed-storage.ts'
+import { openSealedStorage, type SealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { KeySecret, SlotMemory } from './key-slots.ts'
+import type { KeySecret, Slot, SlotMemory } from './key-slots.ts'
 import { createRepository } from './repository.ts'
 import { ensureFirstKey, unlockRepository } from './unlock.ts'
 
@@ -78,7 +79,7 @@ test('a slot of another repository opens nothing here', async () => {
   const other = openMemoryStorage(others)
   await createRepository(other, AT, true)
   for (const [key, bytes] of objects) if (key.startsWith('keys/')) others.set(key, bytes)
-  await assert.rejects(unlockRepository(other, RIGHT), fails('TM1522'))
+  await assert.rejects(unlockRepository(other, RIGHT), fails('TM1606'))
 })
 
 test('a repository that is not encrypted is not taken for one that is', async () => {
@@ -88,6 +89,31 @@ test('a repository that is not encrypted is not taken for one that is', async ()
   await assert.rejects(createRepository(plain, AT, true), fails('TM1521'))
   await assert.rejects(createRepository(storage, AT), fails('TM1520'))
   await assert.rejects(unlockRepository(openMemoryStorage(), RIGHT), fails('TM1503'))
+})
+
+test('a marker that was made anew is not taken for a wrong key', async () => {
+  await ensureFirstKey(storage, { ...QUICK, secret: RIGHT })
+  const { repositoryId } = await unlockRepository(storage, RIGHT)
+  objects.delete('tidemark.repository')
+  await createRepository(storage, AT, true)
+  await assert.rejects(unlockRepository(storage, RIGHT), (error) => {
+    return isFailure(error, 'TM1606') && error.fix.includes(repositoryId)
+  })
+})
+
+test('a slot whose costs cannot be is damaged, and keeps no other from opening', async () => {
+  await ensureFirstKey(storage, { ...QUICK, secret: RIGHT })
+  const { slotId } = await unlockRepository(storage, RIGHT)
+  const { content } = parseKeyObject<Slot>('', objects.get(slotKey(slotId)) as Uint8Array)
+  const id = '0'.repeat(16)
+  const costs = [{ n: 3 }, { n: 1 }, { n: 1.5 }, { n: -2 }, { n: 2 ** 30 }, { r: 0 }, { r: 0.5 }]
+  for (const cost of [...costs, { p: 0 }, { p: 17 }, { p: 'x' }, { salt: 5 }, { salt: 'ab' }]) {
+    const planted = { ...content, id, kdf: { ...content.kdf, ...cost } }
+    objects.set(slotKey(id), formatKeyObject(planted))
+    assert.equal((await unlockRepository(storage, RIGHT)).slotId, slotId)
+    const refusal = JSON.stringify(cost)
+    await assert.rejects(unlockRepository(storage, WRONG), fails('TM1606'), refusal)
+  }
 })
 
 test('keys that were lost are not replaced by new ones', async () => {
@@ -113,6 +139,26 @@ test('scrypt is paid for once, and what is kept is of no use to others', async (
   }
   kept.set(slot, Buffer.from('damaged'))
   assert.deepEqual(await unlockRepository(storage, RIGHT, memory), first)
+})
+
+test('of two that make the first key at once one wins, and what it sealed stays', async () => {
+  const late = openMemoryStorage(objects)
+  const write = late.write.bind(late)
+  let sealed: SealedStorage | undefined
+  late.write = async (key, bytes, options) => {
+    if (key === generationKey(1)) {
+      await ensureFirstKey(storage, { ...QUICK, secret: RIGHT })
+      sealed = openSealedStorage(storage, await unlockRepository(storage, RIGHT))
+      await sealed.write('clusters/a', Buffer.from('acknowledged'))
+    }
+    await write(key, bytes, options)
+  }
+  await ensureFirstKey(late, { ...QUICK, secret: WRONG })
+  assert.ok(sealed !== undefined)
+  const again = openSealedStorage(storage, await unlockRepository(storage, RIGHT))
+  assert.equal((await again.read('clusters/a'))?.length, 12)
+  await assert.rejects(unlockRepository(storage, WRONG), fails('TM1522'))
+  assert.equal(slotKeys().length, 1, 'the slot of the loser is gone')
 })
 
 test('creation cut off anywhere: nothing sealed is lost, and a second run ends it', async () => {

@@ -9,6 +9,7 @@ import { Failure, isFailure } from '../base/failure.ts'
 import { randomOctets } from '../base/random.ts'
 import { KEY_BYTES } from '../base/wrap-key.ts'
 import {
+  findGeneration,
   formatKeyObject,
   type Generation,
   generationKey,
@@ -32,6 +33,7 @@ import {
   type SlotMemory,
   writeSlot,
 } from './key-slots.ts'
+import { REPOSITORY_KEY } from './keys.ts'
 import { readIdentity, refuseUnencrypted } from './repository.ts'
 
 /**
@@ -57,7 +59,8 @@ export async function unlockRepository(
   for (const slot of rememberedFirst(slots, memory)) {
     const opened = await openSlot(repositoryId, slot, secret, memory)
     if (opened === undefined) continue
-    const sealing: Sealing = { repositoryId, slotId: slot.content.id, slotKey: opened, keys: [] }
+    const { id: slotId, anchor } = slot.content
+    const sealing: Sealing = { repositoryId, slotId, slotKey: opened, anchor, keys: [] }
     try {
       return { ...sealing, keys: await readDataKeys(storage, sealing, generations) }
     } catch (error) {
@@ -66,7 +69,30 @@ export async function unlockRepository(
       refusal = error
     }
   }
-  throw refusal ?? damaged[0] ?? wrongKey(storage, secret, slots)
+  throw (
+    refusal ??
+    damaged[0] ??
+    (await findOtherIdentity(storage, repositoryId, generations)) ??
+    wrongKey(storage, secret, slots)
+  )
+}
+
+/** Slots are bound to the id: one that was made anew lets nobody in. */
+async function findOtherIdentity(
+  storage: Storage,
+  repositoryId: string,
+  generations: readonly number[],
+): Promise<Failure | undefined> {
+  const newest = await findGeneration(storage, generations.at(-1) ?? 1)
+  const other = newest?.content.repositoryId
+  if (other === undefined || other === repositoryId) return undefined
+  return new Failure('TM1606', {
+    message: `the object ${REPOSITORY_KEY} of ${storage.url} is another repository's`,
+    because: `it says ${repositoryId}, and the keys are of ${other}`,
+    fix: `bring it back from a copy of the repository, or make it
+       {"format":1,"repositoryId":"${other}","createdAt":"","encryption":1}`,
+    details: { key: REPOSITORY_KEY, repositoryId, keysOf: other },
+  })
 }
 
 function rememberedFirst(slots: readonly ReadSlot[], memory: SlotMemory | undefined): ReadSlot[] {
@@ -100,15 +126,15 @@ export async function ensureFirstKey(
   if (generations.length > 0) return
   // Keys that were lost are not replaced: what they sealed could then only look damaged.
   for await (const { key } of storage.list('clusters/')) throw keysAreLost(storage, key)
-  const slot = await makeSlot({ ...request, repositoryId })
   const dataKey = makeDataKey(1, randomOctets(KEY_BYTES))
+  const slot = await makeSlot({ ...request, repositoryId }, dataKey)
   const generation: Generation = {
     format: 1,
     repositoryId,
     generation: 1,
     keyId: dataKey.id,
     createdAt: request.createdAt.toISOString(),
-    previous: null,
+    previous: [],
     wraps: [wrapForSlot(repositoryId, dataKey, slot)],
   }
   await writeSlot(storage, slot, undefined)

@@ -4,7 +4,9 @@
  * (docs/design/encryption.md). Here and not in repository/, because a sealed storage looks
  * for newer generations by itself.
  *
- * Invariant: a data key that is handed out has the id and the proof of its generation.
+ * Invariant: a data key that is handed out has the id and the proof of its generation, and
+ * is the one that the slot was made for, or was made by somebody who had that one: a wrap
+ * alone proves nothing, since the public keys of slots are there for everybody to read.
  */
 import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 import { Failure } from '../base/failure.ts'
@@ -36,8 +38,17 @@ export interface Sealing {
   readonly slotId: string
   /** The private key of the slot, in hex. */
   readonly slotKey: string
+  /** What the slot trusts, as long as no key is known. */
+  readonly anchor?: Anchor
   /** Those that are known, ascending; newer ones are looked for. */
   readonly keys: readonly DataKey[]
+}
+
+/** Tells the data key that was the newest one when a slot was made. */
+export interface Anchor {
+  readonly generation: number
+  /** 64 hex digits. */
+  readonly fingerprint: string
 }
 
 /** A data key wrapped for one slot. All but `slot` in hex. */
@@ -54,9 +65,15 @@ export interface Generation {
   readonly generation: number
   readonly keyId: string
   readonly createdAt: string
-  /** The data key before, wrapped under this one. */
-  readonly previous: { readonly keyId: string; readonly wrapped: string } | null
+  /** Every data key before, ascending, wrapped under this one. */
+  readonly previous: readonly PreviousKey[]
   readonly wraps: readonly SlotWrap[]
+}
+
+export interface PreviousKey {
+  readonly generation: number
+  readonly keyId: string
+  readonly wrapped: string
 }
 
 /** What a slot joined that was added after a generation was made. */
@@ -79,6 +96,11 @@ export function makeDataKey(generation: number, secret: Uint8Array): DataKey {
   return { generation, id, secret: Buffer.from(secret).toString('hex') }
 }
 
+export function anchorOf({ generation, secret }: DataKey): Anchor {
+  const fingerprint = deriveKey(Buffer.from(secret, 'hex'), 'tidemark anchor').toString('hex')
+  return { generation, fingerprint }
+}
+
 // ---- JSON with its hash and its proof
 
 export interface KeyObject<T> {
@@ -88,9 +110,10 @@ export interface KeyObject<T> {
   readonly content: T
 }
 
-export function formatKeyObject(content: unknown, dataKey: DataKey | undefined): Buffer {
+/** `provers`: who writes it has these data keys. */
+export function formatKeyObject(content: unknown, ...provers: readonly DataKey[]): Buffer {
   const text = JSON.stringify(content)
-  const proof = dataKey === undefined ? '' : proveText(dataKey, text)
+  const proof = provers.map((dataKey) => proveText(dataKey, text)).join('')
   const whole = { content: text, sha256: hash('sha256', text), proof }
   return Buffer.from(`${JSON.stringify(whole)}\n`)
 }
@@ -110,12 +133,18 @@ export function parseKeyObject<T>(key: string, bytes: Uint8Array): KeyObject<T> 
   }
 }
 
-/** Whether a holder of the data key has written it. */
-export function isProved({ text, proof }: KeyObject<unknown>, dataKey: DataKey): boolean {
+/** Whether a holder of the data key, the prover number `place`, has written it. */
+export function isProved(
+  { text, proof }: KeyObject<unknown>,
+  dataKey: DataKey,
+  place = 0,
+): boolean {
   const expected = Buffer.from(proveText(dataKey, text), 'hex')
-  const given = Buffer.from(proof, 'hex')
+  const given = Buffer.from(proof.slice(place * PROOF_DIGITS, (place + 1) * PROOF_DIGITS), 'hex')
   return given.length === expected.length && timingSafeEqual(given, expected)
 }
+
+const PROOF_DIGITS = 64
 
 function proveText(dataKey: DataKey, text: string): string {
   const key = deriveKey(Buffer.from(dataKey.secret, 'hex'), 'tidemark proof')
@@ -162,11 +191,12 @@ export function wrapPrevious(
   repositoryId: string,
   previous: DataKey,
   dataKey: DataKey,
-): NonNullable<Generation['previous']> {
+): PreviousKey {
   const under = deriveKey(Buffer.from(dataKey.secret, 'hex'), 'tidemark previous')
   const secret = Buffer.from(previous.secret, 'hex')
   const wrapped = wrapSecret(under, secret, associatedOf(repositoryId, previous))
-  return { keyId: previous.id, wrapped: wrapped.toString('hex') }
+  const { generation, id: keyId } = previous
+  return { generation, keyId, wrapped: wrapped.toString('hex') }
 }
 
 type Wrapped = Pick<SlotWrap, 'ephemeral' | 'wrapped'>
@@ -187,10 +217,10 @@ function unwrapForSlot(
 function unwrapPrevious(
   repositoryId: string,
   dataKey: DataKey,
-  previous: NonNullable<Generation['previous']>,
+  previous: PreviousKey,
 ): DataKey | undefined {
   const under = deriveKey(Buffer.from(dataKey.secret, 'hex'), 'tidemark previous')
-  const named = { generation: dataKey.generation - 1, id: previous.keyId }
+  const named = { generation: previous.generation, id: previous.keyId }
   const wrapped = Buffer.from(previous.wrapped, 'hex')
   return requireId(named, unwrapSecret(under, wrapped, associatedOf(repositoryId, named)))
 }
@@ -222,9 +252,9 @@ export async function listKeys(
 }
 
 /**
- * Every data key that the slot opens, ascending: the newest one by its wrap, the others
- * each out of the one behind it. Older ones that are damaged are left out. TM1526 when the
- * slot does not open the newest one; TM1606 when that one is damaged. `listed`: the
+ * Every data key that the slot opens, ascending: the newest one by its wrap, the others out
+ * of that one. TM1526 when the slot does not open the newest one; TM1606 when that one is
+ * damaged or gone, or when nobody has made it who had the keys before. `listed`: the
  * generations, where they were listed just now.
  */
 export async function readDataKeys(
@@ -234,48 +264,30 @@ export async function readDataKeys(
 ): Promise<DataKey[]> {
   const generations = listed ?? (await listKeys(storage)).generations
   const newest = generations.at(-1)
-  if (newest === undefined) throw noKeyYet(storage)
-  const known = new Map(sealing.keys.map((key) => [key.generation, key]))
-  if (known.has(newest)) return [...sealing.keys]
-  const opened: DataKey[] = []
-  let expected: DataKey | undefined
-  for (let generation = newest; generation > 0; generation--) {
-    const reader = { storage, sealing, generation, isNewest: generation === newest }
-    const found = await readGeneration(reader, expected ?? known.get(generation))
-    expected = found?.previous
-    if (found !== undefined) opened.push(found.dataKey)
-  }
-  return opened.reverse()
+  const known = sealing.keys.at(-1)
+  const least = known?.generation ?? sealing.anchor?.generation ?? 1
+  if (newest === undefined && known === undefined) throw noKeyYet(storage)
+  // Nobody could open what is sealed with a key that has gone.
+  if (newest === undefined || newest < least) throw damagedKey(generationKey(least), 'it is gone')
+  if (newest === known?.generation) return [...sealing.keys]
+  const object = await findGeneration(storage, newest)
+  if (object === undefined) throw damagedKey(generationKey(newest), 'it is gone')
+  const dataKey = await openGeneration(storage, sealing, object)
+  if (dataKey === undefined) throw doesNotOpen(storage, sealing.slotId, newest)
+  const keys = [...openPrevious(sealing.repositoryId, object, dataKey), dataKey]
+  if (keys.some((key) => isTrusted(sealing, key))) return keys
+  throw unknownMaker(generationKey(newest), least)
 }
 
-interface GenerationReader {
-  readonly storage: Storage
-  readonly sealing: Sealing
-  readonly generation: number
-  readonly isNewest: boolean
-}
-
-async function readGeneration(
-  reader: GenerationReader,
-  expected: DataKey | undefined,
-): Promise<{ dataKey: DataKey; previous: DataKey | undefined } | undefined> {
-  const { storage, sealing, generation, isNewest } = reader
-  try {
-    const object = await findGeneration(storage, generation)
-    if (object === undefined) {
-      return expected === undefined ? undefined : { dataKey: expected, previous: undefined }
-    }
-    const dataKey = expected ?? (await openGeneration(storage, sealing, object))
-    if (dataKey === undefined) {
-      if (isNewest) throw doesNotOpen(storage, sealing.slotId, generation)
-      return undefined
-    }
-    return { dataKey, previous: findPrevious(sealing.repositoryId, object, dataKey) }
-  } catch (error) {
-    // An older key is missed only when an object names it, and then said (TM1605).
-    if (isNewest || !(error instanceof Failure) || error.code !== 'TM1606') throw error
-    return expected === undefined ? undefined : { dataKey: expected, previous: undefined }
+/** Whether it is the key that is known, or else the one that the slot was made for. */
+function isTrusted({ keys, anchor }: Sealing, dataKey: DataKey): boolean {
+  const known = keys.at(-1)
+  if (known !== undefined) {
+    return known.generation === dataKey.generation && known.secret === dataKey.secret
   }
+  if (anchor === undefined) throw new Error('a sealing with neither key nor anchor')
+  if (anchor.generation !== dataKey.generation) return false
+  return anchor.fingerprint === anchorOf(dataKey).fingerprint
 }
 
 export async function findGeneration(
@@ -322,17 +334,21 @@ async function findJoined(
   return content.joined?.generation === generation ? content.joined : undefined
 }
 
-function findPrevious(
+/** All before it, each unwrapped and proved: who made the generation had them. */
+function openPrevious(
   repositoryId: string,
   object: KeyObject<Generation>,
   dataKey: DataKey,
-): DataKey | undefined {
-  requireProof(object, dataKey)
+): DataKey[] {
   const { previous, generation } = object.content
-  if (previous === null) return undefined
-  const found = unwrapPrevious(repositoryId, dataKey, previous)
-  if (found !== undefined) return found
-  throw damagedKey(generationKey(generation), 'the key before it does not unwrap')
+  const found = previous.map((one, index) => {
+    const key = unwrapPrevious(repositoryId, dataKey, one)
+    const isWhole = one.generation === index + 1 && key !== undefined
+    return isWhole && isProved(object, key, index + 1) ? key : undefined
+  })
+  const keys = found.filter((key) => key !== undefined)
+  if (keys.length === generation - 1) return keys
+  throw damagedKey(generationKey(generation), 'the keys before it do not unwrap')
 }
 
 export function damagedKey(key: string, because: string, cause?: unknown): Failure {
@@ -343,6 +359,17 @@ export function damagedKey(key: string, because: string, cause?: unknown): Failu
        repository of the cluster`,
     details: { key },
     ...(cause === undefined ? {} : { cause }),
+  })
+}
+
+/** Nobody may seal with it, nor believe what it has sealed: its key may be anybody's. */
+function unknownMaker(key: string, generation: number): Failure {
+  return new Failure('TM1606', {
+    message: `the object ${key} is none of this repository's`,
+    because: `nobody who has the key of generation ${generation} has made it`,
+    fix: `find out who can write to the repository; move the object away unless a copy of the
+       repository has the same one`,
+    details: { key },
   })
 }
 

@@ -8,12 +8,12 @@ import fc from 'fast-check'
 import { collect } from '../../test/harness/faulty-storage.ts'
 import { testDataKey, testSealing } from '../../test/harness/sealing.ts'
 import { describeStorageContract } from '../../test/harness/storage-contract.ts'
-import { isFailure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import { ForwardingStorage } from './forwarding-storage.ts'
 import { openMemoryStorage } from './memory-storage.ts'
 import { openPosixStorage } from './posix-storage.ts'
 import { openSealedStorage, type SealedStorage } from './sealed-storage.ts'
-import type { Storage } from './storage.ts'
+import type { ObjectWriter, Storage } from './storage.ts'
 import { MARKER_KEY } from './storage-key.ts'
 
 const BLOCK = 65536
@@ -307,3 +307,31 @@ test('an object of an unknown key is damage while all generations are there', as
   const gapped = openSealedStorage(openMemoryStorage(objects), gap)
   await assert.rejects(gapped.read('a'), (error) => isFailure(error, 'TM1605'))
 })
+
+test('a commit that is called again ends the object once', async () => {
+  const { objects } = openPlace()
+  const slow = new LateCommit(openMemoryStorage(objects))
+  const sealed = openSealedStorage(slow, testSealing())
+  for (const size of SIZES) {
+    const writer = await sealed.openWriter('a')
+    writer.append([patternOf(size)])
+    await assert.rejects(writer.commit(), (error) => isFailure(error, 'TM1509'))
+    await writer.commit()
+    assert.ok(patternOf(size).equals((await sealed.read('a')) ?? Buffer.from('absent')))
+    assert.equal(await sealed.size('a'), size)
+  }
+})
+
+/** The first commit of each writer is not answered. */
+class LateCommit extends ForwardingStorage {
+  override async openWriter(key: string): Promise<ObjectWriter> {
+    const writer = await super.openWriter(key)
+    let commits = 0
+    const commit = async () => {
+      commits += 1
+      if (commits > 1) return await writer.commit()
+      throw new Failure('TM1509', { message: 'no answer', fix: 'try again' })
+    }
+    return { append: (pieces) => writer.append(pieces), commit, abort: () => writer.abort() }
+  }
+}

@@ -215,7 +215,7 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     if ('problem' in parsed) throw damagedSeal(key, parsed.problem)
     const dataKey = await this.#ring.find(parsed.keyId, key)
     if (dataKey === undefined) {
-      throw damagedSeal(key, `it names the data key ${parsed.keyId}, which was never one here`)
+      throw damagedSeal(key, `it names the data key ${parsed.keyId}, which keys/ does not have`)
     }
     return bindSeal(this.#ring.repositoryId, key, Buffer.from(header), dataKey.bytes)
   }

@@ -23,7 +23,7 @@ export function testGenerations({ repositoryId, keys }: Sealing): Map<string, Ui
   return new Map(
     keys.map((key) => {
       const { generation, id: keyId } = key
-      const rest = { createdAt: '', previous: null, wraps: [] }
+      const rest = { createdAt: '', previous: [], wraps: [] }
       const content = { format: 1, repositoryId, generation, keyId, ...rest }
       return [generationKey(generation), formatKeyObject(content, key)]
     }),

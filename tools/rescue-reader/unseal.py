@@ -102,7 +102,8 @@ def open_slots(root, repository, secret, is_passphrase):
             under = hashlib.scrypt(secret, salt=salt, maxmem=2**31 - 1, dklen=32, **costs)
         else:
             under = hkdf(secret, 'tidemark slot', salt)
-        name = f'tidemark slot {repository} {slot["id"]} {slot["publicKey"]}'
+        made_for = f'{slot["anchor"]["generation"]} {slot["anchor"]["fingerprint"]}'
+        name = f'tidemark slot {repository} {slot["id"]} {slot["publicKey"]} {made_for}'
         private = unwrap(under, slot['privateKey'], name)
         if private is not None:
             yield slot, private
@@ -124,11 +125,10 @@ def open_generations(root, repository, slot, private):
             salt = ephemeral + bytes.fromhex(slot['publicKey'])
             under = hkdf(x25519(private, ephemeral), 'tidemark wrap', salt)
             keep(unwrap(under, wrap['wrapped'], name), generation, content['keyId'])
-        if generation in keys and content['previous']:
-            key_id = content['previous']['keyId']
-            under = hkdf(keys[generation][1], 'tidemark previous')
-            name = f'tidemark data key {repository} {generation - 1} {key_id}'
-            keep(unwrap(under, content['previous']['wrapped'], name), generation - 1, key_id)
+        for previous in content['previous'] if generation in keys else []:
+            under, key_id = hkdf(keys[generation][1], 'tidemark previous'), previous['keyId']
+            name = f'tidemark data key {repository} {previous["generation"]} {key_id}'
+            keep(unwrap(under, previous['wrapped'], name), previous['generation'], key_id)
     return dict(keys.values())
 
 def unseal(source, target, repository, name, keys):

@@ -6,6 +6,7 @@ import { resolveEncryption } from '../../config/resolve-encryption.ts'
 import {
   addSlot,
   lastSlot,
+  listRemoved,
   readKeyState,
   removeSlot,
   type Rotation,
@@ -16,7 +17,9 @@ import {
   type RewriteResult,
   rewriteObjects,
 } from '../../repository/rewrite-objects.ts'
+import type { Sealing } from '../../storage/data-keys.ts'
 import { openSealedStorage } from '../../storage/sealed-storage.ts'
+import type { Storage } from '../../storage/storage.ts'
 import type { CommandContext } from '../command-context.ts'
 import { formatBytes, formatCount } from '../format-units.ts'
 import { wrongUsage } from '../program.ts'
@@ -117,20 +120,34 @@ export async function runKeyRotate(
   const opened = await openKeys(context, options.repository)
   const { storage, sealing } = opened
   const isRewriting = options.rewrite === true
-  const rest = isRewriting ? await findOlderKey(openSealedStorage(storage, sealing)) : undefined
-  const rotation = rest === undefined ? await rotateDataKey(storage, sealing, now()) : undefined
-  if (rotation !== undefined && !context.json) printRotation(context, opened, rotation)
-  if (rest !== undefined) {
-    context.terminal.remark('older keys still seal something: that is ended, without another key')
+  const rewrite = async (by: Sealing): Promise<RewriteResult> => {
+    return await rewriteObjects(openSealedStorage(storage, by), context.progress, context.signal)
   }
-  const sealed = openSealedStorage(storage, rotation?.sealing ?? sealing)
-  const result = isRewriting
-    ? await rewriteObjects(sealed, context.progress, context.signal)
-    : undefined
+  let result: RewriteResult | undefined
+  if (isRewriting && (await findRest(storage, sealing)) !== undefined) {
+    context.terminal.remark('older keys still seal something: that is ended, without another key')
+    result = await rewrite(sealing)
+  }
+  let rotation: Rotation | undefined
+  // What is damaged under an older key stays there, and is nothing to be ended.
+  if (result === undefined || result.objects + result.left === 0) {
+    rotation = await rotateDataKey(storage, sealing, now())
+    if (!context.json) printRotation(context, opened, rotation)
+    result = isRewriting ? await rewrite(rotation.sealing) : undefined
+  }
   context.progress.end()
   if (context.json) printJson(context, opened, rotation, result)
   else if (result !== undefined) printRewrite(context, result)
   return result !== undefined && result.damaged.length > 0 ? EXIT_PROBLEM : 0
+}
+
+/**
+ * What an interrupted rewrite has left, if any. With a slot that was removed since the newest
+ * key was made, that one is to be replaced first.
+ */
+async function findRest(storage: Storage, sealing: Sealing): Promise<string | undefined> {
+  if (listRemoved(await readKeyState(storage, sealing)).length > 0) return undefined
+  return await findOlderKey(openSealedStorage(storage, sealing))
 }
 
 function printRotation(
