@@ -1,0 +1,167 @@
+/**
+ * What a backup leaves in a repository that gets no record of it, and who meets that there: an
+ * expiry, a catalogue that is rebuilt, a sync that brings the very backup meanwhile.
+ */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { BackupResult } from '../../src/backup/backup-context.ts'
+import { startCopyInThread } from '../../src/backup/copy-files.ts'
+import { takeBackup } from '../../src/backup/take-backup.ts'
+import { now } from '../../src/base/clock.ts'
+import { Failure } from '../../src/base/failure.ts'
+import { SILENT } from '../../src/base/progress.ts'
+import { rebuildCatalogue } from '../../src/recovery/verify.ts'
+import { listBackups } from '../../src/repository/read-backups.ts'
+import { createRepository } from '../../src/repository/repository.ts'
+import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
+import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
+import type { Storage, WriteOptions } from '../../src/storage/storage.ts'
+import { temporaryDirectory } from '../harness/temporary-directory.ts'
+import { pages, SimulatedCluster } from './backup-cluster.ts'
+import { rebuildBackup } from './backup-rebuild.ts'
+import { expireAll } from './expiry-scene.ts'
+import { syncStorages } from './sync-repositories.ts'
+
+type Objects = Map<string, Uint8Array>
+
+async function emptyRepository(): Promise<Objects> {
+  const objects: Objects = new Map()
+  await createRepository(openMemoryStorage(objects), now())
+  return objects
+}
+
+async function backUp(
+  storages: readonly Storage[],
+  cluster: SimulatedCluster,
+  required: readonly number[] = [0],
+): Promise<BackupResult> {
+  const targets = storages.map((storage, number) => ({
+    name: `repository-${number}`,
+    storage,
+    specification: { url: storage.url },
+    required: required.includes(number),
+  }))
+  const options = {
+    targets,
+    cluster: 'main',
+    connection: 'postgresql:///',
+    workers: 1,
+    archiveCheck: false,
+    archiveCommand: '',
+    tidemarkVersion: 'test',
+    startCopying: startCopyInThread,
+    openSession: async () => cluster.openSession(),
+  }
+  return await takeBackup(options, SILENT, new AbortController().signal)
+}
+
+const outcomesOf = ({ targets }: BackupResult): string[] => targets.map(({ outcome }) => outcome)
+
+/** The ids of all that a repository lists, each rebuilt out of it alone. */
+async function listWhole(objects: Objects): Promise<string[]> {
+  const storage = openMemoryStorage(objects)
+  const { backups, damaged } = await listBackups(storage, 'main')
+  assert.deepEqual(damaged, [])
+  for (const record of backups) await rebuildBackup(storage, record)
+  return backups.map(({ id }) => id)
+}
+
+interface Scene {
+  readonly cluster: SimulatedCluster
+  readonly local: Objects
+  readonly offsite: Objects
+  readonly behind: BackupResult
+}
+
+/** A repository that was added after the first backup, and is behind since the second one. */
+async function makeBehind(): Promise<Scene> {
+  const cluster = new SimulatedCluster(temporaryDirectory())
+  const [local, offsite] = [await emptyRepository(), await emptyRepository()]
+  await backUp([openMemoryStorage(local)], cluster)
+  cluster.write('base/5/16391', pages(3, 101))
+  const behind = await backUp([openMemoryStorage(local), openMemoryStorage(offsite)], cluster)
+  assert.deepEqual(outcomesOf(behind), ['stored', 'behind'])
+  return { cluster, local, offsite, behind }
+}
+
+test('a repository that is behind expires', async () => {
+  const { cluster, offsite } = await makeBehind()
+  const result = await expireAll(openMemoryStorage(offsite), { cluster }, { last: 1 })
+  assert.deepEqual(result.removed?.expire ?? [], [])
+})
+
+test('a catalogue that is rebuilt lists nothing whose packs are not there', async () => {
+  const { local, offsite, behind } = await makeBehind()
+  // As a store leaves it that locks objects: the copy of the record cannot be removed.
+  for (const [key, bytes] of local) {
+    const isOwn = behind.record.packs.some(({ id, bytes: size }) => {
+      return size === undefined && key.includes(id.slice(0, 24))
+    })
+    if (isOwn && key.endsWith('.pack')) offsite.set(key, bytes)
+  }
+  const notes: string[] = []
+  const { signal } = new AbortController()
+  await rebuildCatalogue(openMemoryStorage(offsite), 'main', signal, (note) => notes.push(note))
+  assert.deepEqual(await listWhole(offsite), [])
+  assert.match(notes.join(), new RegExp(behind.record.id))
+})
+
+test('sync brings what a repository that is behind lacks', async () => {
+  const { local, offsite, behind, cluster } = await makeBehind()
+  await syncStorages(openMemoryStorage(local), openMemoryStorage(offsite))
+  assert.ok((await listWhole(offsite)).includes(behind.record.id))
+  const next = await backUp([openMemoryStorage(local), openMemoryStorage(offsite)], cluster)
+  assert.deepEqual(outcomesOf(next), ['stored', 'stored'])
+})
+
+/** Something else happens to the repository at one call, before it is answered or after. */
+class Interrupted extends ForwardingStorage {
+  readonly #meanwhile: (operation: string, key: string) => Promise<void>
+
+  constructor(inner: Storage, meanwhile: (operation: string, key: string) => Promise<void>) {
+    super(inner)
+    this.#meanwhile = meanwhile
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    await this.#meanwhile('write', key)
+    await super.write(key, bytes, options)
+  }
+
+  override async remove(key: string): Promise<void> {
+    await this.#meanwhile('remove', key)
+    await super.remove(key)
+  }
+
+  override async size(key: string): Promise<number | undefined> {
+    const size = await super.size(key)
+    await this.#meanwhile('size', key)
+    return size
+  }
+}
+
+/** Calls of the clean-up, behind which a sync brings the backup from the other repository. */
+for (const operation of ['size', 'remove', 'write'] as const) {
+  test(`a sync brings a backup while its attempt is removed: ${operation}`, async () => {
+    const cluster = new SimulatedCluster(temporaryDirectory())
+    const [local, offsite] = [await emptyRepository(), await emptyRepository()]
+    await backUp([openMemoryStorage(local), openMemoryStorage(offsite)], cluster)
+    cluster.write('base/5/16391', pages(3, 101))
+    let synced = 0
+    const interrupted = new Interrupted(openMemoryStorage(offsite), async (what, key) => {
+      if (what === 'write' && key.includes('/wal/')) {
+        throw new Failure('TM1501', { message: 'no WAL', fix: 'none' })
+      }
+      const isPublished = (await listWhole(local)).length === 2
+      const isOurs = /\.record$|\.pack$|\/condemned\//.test(key)
+      if (synced > 0 || what !== operation || !isPublished || !isOurs) return
+      synced++
+      await syncStorages(openMemoryStorage(local), openMemoryStorage(offsite))
+    })
+    const result = await backUp([openMemoryStorage(local), interrupted], cluster)
+    assert.deepEqual(outcomesOf(result), ['stored', 'failed'])
+    await listWhole(offsite)
+    await syncStorages(openMemoryStorage(local), openMemoryStorage(offsite))
+    await listWhole(offsite)
+  })
+}
