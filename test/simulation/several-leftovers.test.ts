@@ -11,6 +11,7 @@ import { now } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { rebuildCatalogue } from '../../src/recovery/verify.ts'
+import { backupKey, packKey } from '../../src/repository/keys.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
@@ -163,5 +164,41 @@ for (const operation of ['size', 'remove', 'write'] as const) {
     await listWhole(offsite)
     await syncStorages(openMemoryStorage(local), openMemoryStorage(offsite))
     await listWhole(offsite)
+  })
+}
+
+test('one that is not required has no record before the required ones have theirs', async () => {
+  const cluster = new SimulatedCluster(temporaryDirectory())
+  const [offsite, local] = [await emptyRepository(), await emptyRepository()]
+  const refusing = new Interrupted(openMemoryStorage(local), async (operation, key) => {
+    if (operation !== 'write' || !key.endsWith('.record')) return
+    throw new Failure('TM1501', { message: 'no record', fix: 'none' })
+  })
+  const run = backUp([openMemoryStorage(offsite), refusing], cluster, [1])
+  await assert.rejects(run, /no record/)
+  assert.deepEqual([await listWhole(offsite), await listWhole(local)], [[], []])
+})
+
+/** The record is gone before the hold is written, or condemned after it. */
+for (const number of [0, 1]) {
+  test(`the base expires in repository ${number} while the hold is taken`, async () => {
+    const cluster = new SimulatedCluster(temporaryDirectory())
+    const repositories = [await emptyRepository(), await emptyRepository()]
+    const { record: base } = await backUp(repositories.map(openMemoryStorage), cluster)
+    cluster.advance(24)
+    cluster.write('base/5/16391', pages(3, 101))
+    const storages = repositories.map((objects, which) => {
+      const inner = openMemoryStorage(objects)
+      return new Interrupted(inner, async (operation, key) => {
+        if (which !== number || operation !== 'write' || !key.includes('/holds/')) return
+        if (!objects.has(backupKey('main', base.id))) return
+        await inner.remove(backupKey('main', base.id))
+        for (const { id } of base.packs) await inner.remove(packKey('main', id))
+      })
+    })
+    const result = await backUp(storages, cluster)
+    assert.deepEqual(outcomesOf(result), number === 0 ? ['stored', 'stored'] : ['stored', 'behind'])
+    assert.equal(result.record.comparedWith, number === 0 ? undefined : base.id)
+    for (const objects of repositories) await listWhole(objects)
   })
 }
