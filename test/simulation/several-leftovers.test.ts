@@ -11,12 +11,16 @@ import { now } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { rebuildCatalogue } from '../../src/recovery/verify.ts'
+import { writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
+import { readHolder } from '../../src/repository/holds.ts'
 import { backupKey, packKey } from '../../src/repository/keys.ts'
+import { FRAME_KINDS } from '../../src/repository/pack-format.ts'
+import { openPack } from '../../src/repository/pack-reader.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
-import type { Storage, WriteOptions } from '../../src/storage/storage.ts'
+import type { ObjectLocks, Storage, WriteOptions } from '../../src/storage/storage.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
@@ -35,6 +39,7 @@ async function backUp(
   storages: readonly Storage[],
   cluster: SimulatedCluster,
   required: readonly number[] = [0],
+  more: { readonly full?: boolean } = {},
 ): Promise<BackupResult> {
   const targets = storages.map((storage, number) => ({
     name: `repository-${number}`,
@@ -43,6 +48,7 @@ async function backUp(
     required: required.includes(number),
   }))
   const options = {
+    ...more,
     targets,
     cluster: 'main',
     connection: 'postgresql:///',
@@ -179,21 +185,34 @@ test('one that is not required has no record before the required ones have their
   assert.deepEqual([await listWhole(offsite), await listWhole(local)], [[], []])
 })
 
-/** The record is gone before the hold is written, or condemned after it. */
-for (const number of [0, 1]) {
-  test(`the base expires in repository ${number} while the hold is taken`, async () => {
+/** The record is gone before the hold is written, or condemned and still there. */
+for (const [number, how] of [
+  [0, 'gone'],
+  [1, 'gone'],
+  [0, 'condemned'],
+  [1, 'condemned'],
+] as const) {
+  test(`the base is ${how} in repository ${number} while the hold is taken`, async () => {
     const cluster = new SimulatedCluster(temporaryDirectory())
     const repositories = [await emptyRepository(), await emptyRepository()]
     const { record: base } = await backUp(repositories.map(openMemoryStorage), cluster)
     cluster.advance(24)
     cluster.write('base/5/16391', pages(3, 101))
+    let isExpired = false
     const storages = repositories.map((objects, which) => {
       const inner = openMemoryStorage(objects)
       return new Interrupted(inner, async (operation, key) => {
         if (which !== number || operation !== 'write' || !key.includes('/holds/')) return
-        if (!objects.has(backupKey('main', base.id))) return
-        await inner.remove(backupKey('main', base.id))
-        for (const { id } of base.packs) await inner.remove(packKey('main', id))
+        if (isExpired) return
+        isExpired = true
+        const packs = base.packs.map(({ id }) => id)
+        const set = { ...readHolder(), startedAt: '', backups: [base.id], packs, keys: [] }
+        if (how === 'condemned') {
+          await writeCondemnedSet(inner, 'main', { id: '0'.repeat(16), ...set })
+        } else {
+          await inner.remove(backupKey('main', base.id))
+          for (const id of packs) await inner.remove(packKey('main', id))
+        }
       })
     })
     const result = await backUp(storages, cluster)
@@ -202,3 +221,70 @@ for (const number of [0, 1]) {
     for (const objects of repositories) await listWhole(objects)
   })
 }
+
+for (const number of [0, 1]) {
+  test(`a pack of the base is condemned in repository ${number}: nothing refers to it`, async () => {
+    const cluster = new SimulatedCluster(temporaryDirectory())
+    const repositories = [await emptyRepository(), await emptyRepository()]
+    const storages = repositories.map((objects) => openMemoryStorage(objects))
+    const { record: base } = await backUp(storages, cluster)
+    for (const { id } of base.packs) {
+      const copies = repositories.map((objects) => new Map(objects))
+      const storage = openMemoryStorage(copies[number])
+      const set = { ...readHolder(), startedAt: '', backups: [], packs: [id], keys: [] }
+      await writeCondemnedSet(storage, 'main', { id: '0'.repeat(16), ...set })
+      const result = await backUp(copies.map(openMemoryStorage), cluster)
+      assert.deepEqual(outcomesOf(result), ['stored', 'stored'])
+      assert.ok(!result.record.packs.some((pack) => pack.id === id))
+    }
+  })
+
+  test(`what is damaged in repository ${number} alone is stored anew when it is met`, async () => {
+    const cluster = new SimulatedCluster(temporaryDirectory())
+    const repositories = [await emptyRepository(), await emptyRepository()]
+    const storages = repositories.map((objects) => openMemoryStorage(objects))
+    const { record: base } = await backUp(storages, cluster)
+    const reader = storages[number] as Storage
+    for (const { id } of base.packs) {
+      const { frames, key } = await openPack(reader, 'main', id)
+      const bytes = Buffer.from(repositories[number]?.get(key) as Uint8Array)
+      for (const { kind, offset } of frames) {
+        if (kind === FRAME_KINDS.leaves) bytes[offset] = (bytes[offset] as number) ^ 1
+      }
+      repositories[number]?.set(key, bytes)
+    }
+    // Who is nearest is read; of the other one verify tells.
+    const order = number === 0 ? storages : storages.toReversed()
+    const result = await backUp(order, cluster, [0], { full: true })
+    assert.deepEqual(outcomesOf(result), ['stored', 'stored'])
+    for (const storage of storages) await rebuildBackup(storage, result.record)
+  })
+}
+
+/** A store that locks objects, and remembers of which it was asked. */
+class Locking extends ForwardingStorage {
+  readonly extended: string[] = []
+
+  override get locks(): ObjectLocks {
+    return {
+      days: 30,
+      lockedUntil: async () => undefined,
+      extend: async (key) => void this.extended.push(key),
+      prove: async () => undefined,
+    }
+  }
+}
+
+test('packs are locked for longer where the backup is, and nowhere else', async () => {
+  const { cluster, local, offsite } = await makeBehind()
+  const storages = [local, offsite].map((objects) => new Locking(openMemoryStorage(objects)))
+  const { record, targets } = await backUp(storages, cluster)
+  assert.deepEqual(
+    targets.map(({ outcome }) => outcome),
+    ['stored', 'behind'],
+  )
+  const isPack = (key: string): boolean => key.endsWith('.pack')
+  assert.ok(storages[0]?.extended.some(isPack))
+  assert.ok(!storages[1]?.extended.some(isPack))
+  assert.equal(new Set(record.locks?.map(({ repository }) => repository)).size, 1)
+})
