@@ -173,8 +173,8 @@ async function formatScale(options: ScaleOptions, rows: readonly Row[]): Promise
   const lines = rows.map(({ shape, command, walls, cpuSeconds, peakPssBytes, asked }) => {
     const wall = `${median(walls).toFixed(2)} (${Math.min(...walls).toFixed(2)})`
     const pss = (peakPssBytes / 2 ** 20).toFixed(0)
-    const shown = describeShape(shape)
-    return `| ${shown} | ${command} | ${wall} | ${cpuSeconds.toFixed(2)} | ${pss} | ${asked} |\n`
+    const cells = [describeShape(shape), command, wall, cpuSeconds.toFixed(2), pss, asked]
+    return `| ${cells.join(' | ')} |\n`
   })
   const [first] = options.shapes
   const packs = `${first?.packsAdded} packs added by each backup, ${first?.packsNamed} named`

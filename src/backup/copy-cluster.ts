@@ -96,12 +96,11 @@ function listFiles(context: BackupContext): FileListing {
 function noteLostLeaves(
   { notes }: BackupContext,
   { chosen }: LoadedBase,
-  results: CopyResults,
+  { filesWithLostLeaves: lost }: CopyResults,
 ): void {
-  if (results.filesWithLostLeaves === 0) return
-  const files = results.filesWithLostLeaves
+  if (lost === 0) return
   notes.push(
-    `packs of backup ${chosen?.backup.id} are damaged: the page maps of ${files} files could ` +
+    `packs of backup ${chosen?.backup.id} are damaged: the page maps of ${lost} files could ` +
       'not be read, and these files were stored anew',
   )
 }

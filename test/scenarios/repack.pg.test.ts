@@ -16,7 +16,7 @@ let kept: string
 
 interface Expired {
   readonly repositories: readonly {
-    readonly repacking: { packs: number; bytesFreed: number; unfinished: string[] } | null
+    readonly repacking: { packs: number; bytesFreed: number; failed: unknown[] } | null
   }[]
 }
 
@@ -69,7 +69,7 @@ test('what nobody needs any more is gone, and verify finds nothing amiss', async
   const [{ repacking } = { repacking: null }] = (JSON.parse(stdout) as Expired).repositories
   assert.ok(repacking !== null && repacking.packs > 0, stdout)
   assert.ok(repacking.bytesFreed > 1024 * 1024, stdout)
-  assert.deepEqual(repacking.unfinished, [])
+  assert.deepEqual(repacking.failed, [])
   assert.ok(stored() < before - repacking.bytesFreed / 2)
   await cluster.ok('verify', '--full')
   await cluster.ok('verify', '--rebuild-catalogue')
