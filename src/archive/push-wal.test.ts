@@ -395,7 +395,7 @@ test('fetch: absence is not believed of a repository that lost its identity', as
   await assert.rejects(fetched(segmentName()), fails('TM1407'))
 })
 
-test('fetch: a repository that was never told of the server proves nothing, and hides nothing', async () => {
+test('fetch: who was never told of the server proves nothing, and hides nothing', async () => {
   const fresh = openMemoryStorage()
   await pushSegment()
   const request = { cluster: 'main', systemIdentifier: ID }

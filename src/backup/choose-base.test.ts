@@ -63,7 +63,7 @@ test('files are left unread only within one boot, one clock, one directory and a
   }
 })
 
-test('what is compared with is in every required repository, and in others where there is such', () => {
+test('what is compared with is in every required repository, and in others if in any', () => {
   const common = (...targets: [required: boolean, ids: string][]): string => {
     const given = targets.map(([required, ids], target) => {
       return { target, required, backups: [...ids].map((id) => backup({ id })) }

@@ -223,7 +223,7 @@ for (const [number, how] of [
 }
 
 for (const number of [0, 1]) {
-  test(`a pack of the base is condemned in repository ${number}: nothing refers to it`, async () => {
+  test(`a pack of the base is condemned in repository ${number}: nothing names it`, async () => {
     const cluster = new SimulatedCluster(temporaryDirectory())
     const repositories = [await emptyRepository(), await emptyRepository()]
     const storages = repositories.map((objects) => openMemoryStorage(objects))
