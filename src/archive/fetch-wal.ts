@@ -2,10 +2,10 @@
  * `wal get`: brings one file out of the archive.
  *
  * Invariants: bytes that are handed out have passed both hashes; `absent` is answered only
- * when every storage has proved it, since PostgreSQL takes it for the end of WAL and
- * promotes. Everything else is a failure (docs/design/wal-archive.md, section 4).
+ * when every storage that knows the server has proved it, since PostgreSQL takes it for the end
+ * of WAL and promotes. Everything else is a failure (docs/design/wal-archive.md, section 4).
  */
-import { Failure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import { unknownSystem, findSystemIdentity } from '../repository/system-identity.ts'
 import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -44,7 +44,11 @@ export async function fetchWalFile(options: FetchWalOptions): Promise<FetchOutco
   return 'fetched'
 }
 
-/** The verified file; undefined only when every storage proved that it is absent. */
+/**
+ * The verified file; undefined only when every storage that knows the server proved that it is
+ * absent. One that was never told of it, being new, says nothing about its WAL; TM1407 when none
+ * was.
+ */
 export async function findWalFile(
   options: Omit<FetchWalOptions, 'destination' | 'durable'>,
 ): Promise<WalObject | undefined> {
@@ -56,7 +60,7 @@ export async function findWalFile(
     try {
       const found = await findInStorage(storage, options, request)
       if (found !== undefined) {
-        warn(options, failures)
+        warn(options, failures.filter(isTelling))
         for (const { url, failure } of failed) {
           const because = failure.because ?? failure.message
           options.onPassedOver?.({ url, key: options.name, because, takenFrom: storage.url })
@@ -65,11 +69,12 @@ export async function findWalFile(
       }
     } catch (error) {
       failures.push(error)
-      if (error instanceof Failure) failed.push({ url: storage.url, failure: error })
+      if (isFailure(error) && isTelling(error)) failed.push({ url: storage.url, failure: error })
     }
   }
-  if (failures.length === 0) return undefined
-  const first = failures.find((failure) => !isHole(failure)) ?? failures[0]
+  const telling = failures.filter(isTelling)
+  if (telling.length === 0 && failures.length < options.storages.length) return undefined
+  const [first] = [...telling.filter((failure) => !isHole(failure)), ...telling, ...failures]
   warn(
     options,
     failures.filter((failure) => failure !== first),
@@ -77,8 +82,12 @@ export async function findWalFile(
   throw first
 }
 
+function isTelling(error: unknown): boolean {
+  return !isFailure(error, 'TM1407')
+}
+
 function isHole(error: unknown): boolean {
-  return error instanceof Failure && error.code === 'TM1408'
+  return isFailure(error, 'TM1408')
 }
 
 function warn(options: Pick<FetchWalOptions, 'onWarning'>, failures: readonly unknown[]): void {

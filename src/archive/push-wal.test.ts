@@ -14,6 +14,7 @@ import {
 import type { FailureCode } from '../base/failure-codes.ts'
 import { Failure } from '../base/failure.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
+import { openLazyStorage } from '../storage/lazy-storage.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -134,6 +135,22 @@ test('a damaged object is replaced by the true file, and its bytes are kept', as
   assert.deepEqual(await fetched(segmentName()), buildSegment())
   const kept = [...objects.keys()].find((name) => name.endsWith('.damaged'))
   assert.deepEqual(objects.get(kept ?? ''), damaged)
+})
+
+test('encrypted and standing by: what is damaged is replaced as well', async () => {
+  objects.clear()
+  objects.set('keys/00000001.key', Buffer.from('known'))
+  const sealed = openSealedStorage(openMemoryStorage(objects), testSealing())
+  await introduce(sealed)
+  const path = await put(segmentName(), buildSegment())
+  await push(path, [sealed])
+  const key = `${PREFIX}00000001/00000000/${segmentName()}.wal`
+  const stored = objects.get(key) as Uint8Array
+  objects.set(key, stored.subarray(0, stored.length - 1))
+  const other = openLazyStorage(sealed.url, async () => sealed)
+  const elsewhere = await newStorage(new Map())
+  const pushed = pushWalFile({ storages: [elsewhere], others: [other], cluster: 'main', path })
+  assert.equal((await pushed).offers[0]?.outcome, 'replaced')
 })
 
 test('encrypted: what is damaged or not sealed is replaced, and its bytes are kept', async () => {
@@ -376,6 +393,31 @@ test('fetch: a missing segment is absent only at the end of its timeline', async
 test('fetch: absence is not believed of a repository that lost its identity', async () => {
   objects.delete(`clusters/main/systems/${ID}.json`)
   await assert.rejects(fetched(segmentName()), fails('TM1407'))
+})
+
+test('fetch: who was never told of the server proves nothing, and hides nothing', async () => {
+  const fresh = openMemoryStorage()
+  await pushSegment()
+  const request = { cluster: 'main', systemIdentifier: ID }
+  const warnings: Failure[] = []
+  const onWarning = (failure: Failure): void => void warnings.push(failure)
+  for (const storages of [
+    [fresh, storage],
+    [storage, fresh],
+  ]) {
+    const options = { ...request, storages, onWarning }
+    assert.ok(await findWalFile({ ...options, name: segmentName() }))
+    assert.equal(await findWalFile({ ...options, name: segmentName({ segment: 9n }) }), undefined)
+  }
+  assert.deepEqual(warnings, [])
+  const name = segmentName()
+  const none = findWalFile({ ...request, storages: [fresh, openMemoryStorage()], name })
+  await assert.rejects(none, fails('TM1407'))
+  const away = openLazyStorage('s3://away/', async () => {
+    throw new Failure('TM1509', { message: 'no answer', fix: 'wait' })
+  })
+  const asked = { ...request, storages: [fresh, storage, away], name: segmentName({ segment: 9n }) }
+  await assert.rejects(findWalFile(asked), fails('TM1509'))
 })
 
 test('fetch: a damaged copy is made good by another repository, else it is a failure', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { BackupRecord } from '../repository/backup-record.ts'
-import { type BaseCriteria, chooseBase } from './choose-base.ts'
+import { type BaseCriteria, chooseBase, commonBackups } from './choose-base.ts'
 
 const SIZES = {
   blockSizeBytes: 8192,
@@ -61,4 +61,21 @@ test('files are left unread only within one boot, one clock, one directory and a
     const chosen = chooseBase([backup(change)], { ...CRITERIA, ...criteria })
     assert.equal(chosen?.trustStatus, false, why)
   }
+})
+
+test('what is compared with is in every required repository, and in others if in any', () => {
+  const common = (...targets: [required: boolean, ids: string][]): string => {
+    const given = targets.map(([required, ids], target) => {
+      return { target, required, backups: [...ids].map((id) => backup({ id })) }
+    })
+    return commonBackups(given)
+      .map(({ id }) => id)
+      .join('')
+  }
+  assert.equal(common([true, 'abc'], [true, 'bcd']), 'bc')
+  assert.equal(common([true, 'abc'], [true, 'd']), '')
+  assert.equal(common([true, 'abc'], [false, 'ab']), 'ab')
+  assert.equal(common([true, 'abc'], [false, '']), 'abc')
+  assert.equal(common([false, 'a'], [true, 'abc'], [false, 'b']), 'a')
+  assert.equal(common([false, 'd'], [true, 'abc'], [true, 'bc'], [false, 'c']), 'c')
 })

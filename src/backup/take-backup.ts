@@ -14,10 +14,11 @@ import { openServerSession, type ServerSession } from '../postgres/server-sessio
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { cleanUpDeadHolds } from '../repository/clean-up.ts'
 import { removeDeadAttempt, removeHold } from '../repository/holds.ts'
-import { makeBackupId } from '../repository/keys.ts'
+import { makeBackupId, packKey } from '../repository/keys.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
 import { openRepository } from '../repository/repository.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
+import type { Storage } from '../storage/storage.ts'
 import {
   type BackupContext,
   type BackupResult,
@@ -80,7 +81,7 @@ async function backUpServer(
   const packs = openOwnPacks(context, runner.workers)
   try {
     const record = await copyAndPublish(context, held, runner, packs)
-    await dropHolds(context)
+    await dropHolds(context, record)
     await removeAttempt(context, held, targets.reachableDropped())
     return { record, notes: context.notes, targets: targets.report() }
   } catch (error) {
@@ -122,15 +123,33 @@ async function copyAndPublish(
 }
 
 /** The backup exists already: a hold that stays is removed by the next run. */
-async function dropHolds({ options, notes, backupId, targets }: BackupContext): Promise<void> {
+async function dropHolds(context: BackupContext, record: BackupRecord): Promise<void> {
+  const { options, notes, backupId, targets } = context
   for (const target of targets.group.living()) {
+    const storage = targets.group.storageOf(target)
     try {
-      await removeHold(targets.group.storageOf(target), options.cluster, backupId)
+      if (!targets.isStored(target)) await removeRecordCopy(storage, record)
+      await removeHold(storage, options.cluster, backupId)
     } catch (error) {
       if (!isFailure(error)) throw error
       const next = 'could not be removed, the next one will'
       notes.push(`the hold of this backup ${next}: ${error.message}`)
     }
+  }
+}
+
+/**
+ * A repository that gets no record must not look as if it had lost one: expiry would stop, and a
+ * rebuilt catalogue would list what is not whole there. Before the hold goes, since no sync brings
+ * a backup that is under way; where the pack is locked, the copy stays until a sync.
+ */
+async function removeRecordCopy(storage: Storage, record: BackupRecord): Promise<void> {
+  const pack = record.packs.find(({ bytes }) => bytes === undefined)
+  if (pack === undefined) return
+  try {
+    await storage.remove(packKey(record.cluster, pack.id))
+  } catch (error) {
+    if (!isFailure(error, 'TM1513')) throw error
   }
 }
 

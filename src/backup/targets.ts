@@ -51,6 +51,10 @@ export class Targets {
     this.#stored.add(target)
   }
 
+  isStored(target: number): boolean {
+    return this.#stored.has(target)
+  }
+
   /** Required ones first; those that were dropped are none of them. */
   inOrderOfNeed(): number[] {
     const living = this.group.living()

@@ -111,11 +111,11 @@ async function open(repository: RepositoryConfiguration): Promise<Storage> {
 async function get(options: WalArguments, cluster: WalCluster): Promise<number> {
   const { fetchWalFile } = await import('../archive/fetch-wal.ts')
   const [name, destination] = options.words as [string, string]
-  const { usable, refusal } = await openRepositories(await chooseRepositories(options, cluster))
+  const storages = await openInTurn(await chooseRepositories(options, cluster))
   const systemIdentifier =
-    options.systemIdentifier ?? (await findSystem(cluster.name, usable, destination))
+    options.systemIdentifier ?? (await findSystem(cluster.name, storages, destination))
   const outcome = await fetchWalFile({
-    storages: await thoseThatKnow(usable, cluster.name, systemIdentifier),
+    storages,
     cluster: cluster.name,
     systemIdentifier,
     name,
@@ -123,7 +123,6 @@ async function get(options: WalArguments, cluster: WalCluster): Promise<number> 
     holes: options.holes,
     onWarning: reportWarning,
   })
-  if (outcome === 'absent' && refusal !== undefined) throw refusal
   if (options.json) process.stdout.write(`${JSON.stringify({ name, outcome })}\n`)
   return outcome === 'fetched' ? 0 : EXIT_ABSENT
 }
@@ -140,42 +139,16 @@ async function chooseRepositories(
 }
 
 /**
- * A repository that was never told of this server, being new, says nothing about its WAL. If
- * none knows it, all are asked, and say so.
+ * Each is opened when those before it have not given the file: one that stands by and is away
+ * costs a recovery nothing. One that cannot be opened proves no absence.
  */
-async function thoseThatKnow(
-  storages: readonly Storage[],
-  cluster: string,
-  systemIdentifier: string,
-): Promise<readonly Storage[]> {
-  if (storages.length === 1) return storages
-  const { findSystemIdentity } = await import('../repository/system-identity.ts')
-  const knowing: Storage[] = []
-  for (const storage of storages) {
-    // One that cannot say now is asked for the file, and fails or not.
-    const identity = await findSystemIdentity(storage, cluster, systemIdentifier).catch(() => true)
-    if (identity !== undefined) knowing.push(storage)
-  }
-  return knowing.length === 0 ? storages : knowing
-}
-
-/** A repository that cannot be read proves no absence, and keeps no other from serving. */
-async function openRepositories(
-  repositories: readonly RepositoryConfiguration[],
-): Promise<{ usable: Storage[]; refusal: unknown }> {
-  const usable: Storage[] = []
-  let refusal: unknown
-  for (const repository of repositories) {
-    try {
-      const storage = await open(repository)
-      await openRepository(storage)
-      usable.push(storage)
-    } catch (error) {
-      refusal ??= error
-    }
-  }
-  if (usable.length === 0) throw refusal
-  return { usable, refusal }
+async function openInTurn(repositories: readonly RepositoryConfiguration[]): Promise<Storage[]> {
+  const [only] = repositories
+  if (only !== undefined && repositories.length === 1) return [await openChecked(only)]
+  const { openLazyStorage } = await import('../storage/lazy-storage.ts')
+  return repositories.map((repository) => {
+    return openLazyStorage(repository.url, async () => await openChecked(repository))
+  })
 }
 
 /**

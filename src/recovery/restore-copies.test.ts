@@ -4,6 +4,7 @@ import {
   cpSync,
   mkdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -16,6 +17,7 @@ import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { isFailure } from '../base/failure.ts'
 import { SILENT } from '../base/progress.ts'
 import { crc32c } from '../postgres/crc32c.ts'
+import { compactPack } from '../repository/compact-pack.ts'
 import { packKey } from '../repository/keys.ts'
 import { openPack } from '../repository/pack-reader.ts'
 import type { PassedOver } from '../storage/fallback-storage.ts'
@@ -162,4 +164,45 @@ test('a pack that is nowhere ends the restore', async () => {
   const [pack = ''] = scene.backup.packs
   for (const root of scene.roots) rmSync(join(root, packKey(CLUSTER, pack)))
   await assert.rejects(restore(scene), (error) => isFailure(error, 'TM1602'))
+})
+
+/** Its frames lie at other places then, under the same ordinals. */
+async function drop(root: string, pack: string, wanted: (ordinal: number) => boolean) {
+  const storage = await openStorage({ url: `file://${root}` })
+  await compactPack(storage, CLUSTER, pack, (ordinal) => !wanted(ordinal))
+}
+
+test('packs that are sparse in each repository in its own way give every frame', async () => {
+  const scene = await makeScene(3)
+  for (const pack of scene.backup.packs) {
+    for (const [number, root] of scene.roots.entries()) {
+      await drop(root, pack, (ordinal) => ordinal % 3 === number)
+      await flip(root, pack, (ordinal) => ordinal % 3 === (number + 1) % 3)
+    }
+  }
+  const restored = await restore(scene)
+  assertWhole(scene, restored)
+  const [nearest] = scene.roots
+  assert.ok(restored.events.some(({ url }) => url === `file://${nearest}`))
+})
+
+test('packs become sparse in mid-restore, in each repository in its own way', async () => {
+  for (let seed = 0; seed < 2; seed++) {
+    const scene = await makeScene(2)
+    const sparse: [string, string][] = []
+    for (const [number, root] of scene.roots.entries()) {
+      const copy = join(temporaryDirectory(), 'repository')
+      cpSync(root, copy, { recursive: true })
+      for (const pack of scene.backup.packs) {
+        await drop(copy, pack, (ordinal) => (ordinal + seed) % 2 === number)
+        sparse.push([join(copy, packKey(CLUSTER, pack)), join(root, packKey(CLUSTER, pack))])
+      }
+    }
+    let left = seed
+    const restored = await restore(scene, () => {
+      if (left-- !== 0) return
+      for (const [from, to] of sparse) renameSync(from, to)
+    })
+    assertWhole(scene, restored)
+  }
 })

@@ -95,7 +95,10 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
   const { storage, cluster, specification, workers, signal } = options
   const beganAt = monotonicMs()
   await requireRepository(storage)
-  const rebuilt = options.rebuildCatalogue ? await rebuildCatalogue(storage, cluster, signal) : []
+  const left: string[] = []
+  const rebuilt = options.rebuildCatalogue
+    ? await rebuildCatalogue(storage, cluster, signal, (note) => void left.push(note))
+    : []
   // Records first: what they name was there before them, so the later listing must have it.
   const list = await listBackups(storage, cluster)
   const segmentBlocks = list.backups[0]?.sizes.relationSegmentBlocks ?? SEGMENT_BLOCKS
@@ -124,7 +127,9 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     const costs = await tellCosts(storage, state.book.all, list.backups, wal)
     const findings = await tellHealers(state, costs, options.openOthers)
     await remember(state)
-    return { ...describe(state), findings, rebuilt, durationMs: monotonicMs() - beganAt }
+    const described = describe(state)
+    const notes = [...left, ...described.notes]
+    return { ...described, notes, findings, rebuilt, durationMs: monotonicMs() - beganAt }
   } finally {
     await pool.close()
   }

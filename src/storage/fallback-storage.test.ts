@@ -144,8 +144,14 @@ test('a listing goes on without one that fails, says it, and fails when all do',
     ['k'],
   )
   assert.equal(events.length, 1)
-  await collect(storage.list(''))
+  events.length = 0
+  await collect(storage.list('other/'))
   assert.equal(failing.asked, 1)
+  assert.deepEqual(
+    events.map(({ url, key, takenFrom }) => `${url} ${key} ${takenFrom}`),
+    ['a: other/ memory:///'],
+    'nobody may take it for the listing of all',
+  )
   const none = openFallbackStorage([new Failing('a:', 'TM1509'), new Failing('b:', 'TM1509')])
   for (let times = 0; times < 2; times++) {
     await assert.rejects(collect(none.list('')), (error) => isFailure(error, 'TM1509'))

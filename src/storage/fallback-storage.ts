@@ -173,10 +173,12 @@ class FallbackStorage extends ForwardingStorage {
     return this.#list(prefix, after)
   }
 
-  /** One that is away is not asked while others answer: its failure was told already. */
+  /** One that is away is not asked while others answer; that it is left out is told. */
   async *#list(prefix: string, after?: string): AsyncGenerator<StoredObject> {
     const there = this.copies.filter((copy) => !this.#away.has(copy))
-    const listings = (there.length === 0 ? this.copies : there).map((copy) => ({
+    const asked = there.length === 0 ? this.copies : there
+    const leftOut = this.copies.filter((copy) => !asked.includes(copy))
+    const listings = asked.map((copy) => ({
       copy,
       objects: copy.list(prefix, after)[Symbol.asyncIterator](),
       next: undefined as StoredObject | undefined,
@@ -210,6 +212,9 @@ class FallbackStorage extends ForwardingStorage {
       throw inAllOfThem(first, failed)
     }
     this.#tell(failed, prefix, whole.copy.url)
+    for (const { url } of leftOut) {
+      this.#listener({ url, key: prefix, because: NOT_ASKED, takenFrom: whole.copy.url })
+    }
   }
 
   override async write(): Promise<void> {
@@ -251,6 +256,8 @@ function nearestKey(objects: readonly StoredObject[]): StoredObject | undefined 
     return least === undefined || compareKeys(object.key, least.key) < 0 ? object : least
   }, undefined)
 }
+
+const NOT_ASKED = 'it has not answered before, and what only it has is not seen'
 
 function reasonOf(failure: Failure | undefined): string {
   if (failure === undefined) return 'it is not there'

@@ -23,6 +23,14 @@ class LazyStorage implements Storage {
     return this.#opened
   }
 
+  /** Of one that is not sealed there is no other. */
+  async readStored(key: string): Promise<Uint8Array | undefined> {
+    const storage = await this.#storage()
+    return storage.readStored === undefined
+      ? await storage.read(key)
+      : await storage.readStored(key)
+  }
+
   async read(key: string): Promise<Uint8Array | undefined> {
     return await (await this.#storage()).read(key)
   }

@@ -2,10 +2,11 @@
  * Writes backup records again from their copies in the packs, where a record is missing or
  * damaged. A record that can be read is never touched.
  *
- * Invariant: a backup that expired stays so. Expiry writes its condemned set before it removes a
- * record, and takes the copy out of its pack before the set goes: a copy that is still there
- * after no set was found is that of a record that was lost. A hold comes first, so that no expiry
- * takes the packs for garbage meanwhile.
+ * Invariants: a missing record is created only where all packs that it names are. A backup that
+ * expired stays so: expiry writes its condemned set before it removes a record, and takes the
+ * copy out of its pack before the set goes, so that a copy which is still there after no set was
+ * found is that of a record that was lost. A hold comes first, so that no expiry takes the packs
+ * for garbage meanwhile.
  *
  * Order: the damaged bytes are kept beside it, then the record is replaced; a crash in
  * between leaves the damaged record, and the next run does the same again.
@@ -29,11 +30,15 @@ export interface RebuiltRecord {
   readonly was: 'missing' | 'damaged'
 }
 
-/** Holds are respected: a backup under way publishes its record itself. */
+/**
+ * Holds are respected: a backup under way publishes its record itself. `onNote` hears of what
+ * could not be written again.
+ */
 export async function rebuildCatalogue(
   storage: Storage,
   cluster: string,
   signal: AbortSignal,
+  onNote: (note: string) => void = () => {},
 ): Promise<RebuiltRecord[]> {
   const rebuilt: RebuiltRecord[] = []
   for (const pack of (await listPacks(storage, cluster)).keys()) {
@@ -44,7 +49,7 @@ export async function rebuildCatalogue(
       const raw = await tryRead(reader, ordinal)
       const copy = raw === undefined ? undefined : parseCopy(raw)
       if (copy === undefined || copy.cluster !== cluster || !isBackupId(copy.id)) continue
-      const record = await rebuild(storage, copy, pack)
+      const record = await rebuild(storage, copy, pack, onNote)
       if (record !== undefined) rebuilt.push(record)
     }
   }
@@ -67,11 +72,12 @@ async function rebuild(
   storage: Storage,
   copy: RecordCopy,
   pack: string,
+  onNote: (note: string) => void,
 ): Promise<RebuiltRecord | undefined> {
   const { id, cluster, raw } = copy
   const key = backupKey(cluster, id)
   const stored = await readPerhapsDamaged(storage, key)
-  if (stored === undefined) return await rebuildMissing(storage, copy, pack)
+  if (stored === undefined) return await rebuildMissing(storage, copy, pack, onNote)
   if (isSound(key, stored)) return undefined
   await storage.write(`${key}.damaged`, stored.bytes)
   await storage.write(key, encodeEnvelope('RECD', raw))
@@ -82,6 +88,7 @@ async function rebuildMissing(
   storage: Storage,
   { raw, id, cluster, packs }: RecordCopy,
   pack: string,
+  onNote: (note: string) => void,
 ): Promise<RebuiltRecord | undefined> {
   if ((await storage.size(holdKey(cluster, id))) !== undefined) return undefined
   const key = backupKey(cluster, id)
@@ -96,6 +103,12 @@ async function rebuildMissing(
   })
   try {
     if (condemned.hasBackup(id) || packs.some((each) => condemned.hasPack(each))) return undefined
+    const there = await listPacks(storage, cluster)
+    const missing = packs.filter((each) => !there.has(each))
+    if (missing.length > 0) {
+      onNote(notRebuilt(id, missing.length))
+      return undefined
+    }
     const reader = await tryOpen(storage, cluster, pack)
     if (reader === undefined || !(await holdsRecord(reader, id))) return undefined
     await storage.write(key, encodeEnvelope('RECD', raw), { createOnly: true })
@@ -103,6 +116,14 @@ async function rebuildMissing(
   } finally {
     await removeHold(storage, cluster, hold.id)
   }
+}
+
+/** In a repository that was behind there was no such record: another one has what it needs. */
+function notRebuilt(id: string, missing: number): string {
+  return (
+    `the record of backup ${id} is missing and was not written again: ${missing} of the packs ` +
+    'that it names are not here (tidemark sync brings it from a repository that has them)'
+  )
 }
 
 /** True when a copy of the record of that backup lies in the pack. */
