@@ -33,6 +33,8 @@ export interface Survey {
   /** By backup: the pack that its record lies in. */
   readonly lostRecords: ReadonlyMap<string, string>
   readonly damaged: readonly string[]
+  /** Backups that expired and whose records lie in packs that no backup names: held, or locked. */
+  readonly expiredLeft: readonly string[]
 }
 
 export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
@@ -41,6 +43,7 @@ export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
   const lostRecords = new Map<string, string>()
   const needed = new Set<string>()
   const damaged: string[] = []
+  const expiredLeft: string[] = []
   const ids = [...packs, ...unnamed]
   for (let first = 0; first < ids.length; first += OPENED_AT_ONCE) {
     signal.throwIfAborted()
@@ -49,6 +52,7 @@ export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
     for (const [number, look] of looks.entries()) {
       if (look === undefined) damaged.push(some[number] as string)
       else if (packs.has(look.survey.packId)) surveys.push(look.survey)
+      else expiredLeft.push(...look.expired)
       for (const { id, packs: its } of look?.lost ?? []) {
         lostRecords.set(id, look?.survey.packId ?? '')
         for (const pack of its) needed.add(pack)
@@ -57,7 +61,7 @@ export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
     progress.advance(some.length)
   }
   const kept = surveys.map((survey) => (needed.has(survey.packId) ? keepWhole(survey) : survey))
-  return { surveys: kept, lostRecords, damaged }
+  return { surveys: kept, lostRecords, damaged, expiredLeft }
 }
 
 function keepWhole(survey: PackSurvey): PackSurvey {
@@ -69,15 +73,20 @@ interface StoredRecord {
   readonly packs: readonly string[]
 }
 
+interface Look {
+  readonly survey: PackSurvey
+  readonly lost: readonly StoredRecord[]
+  /** Ids of the backups that expired and whose records lie in it. */
+  readonly expired: readonly string[]
+}
+
 /** Undefined: the pack is damaged or gone, or a record in it cannot be read. */
-async function lookAt(
-  options: SurveyOptions,
-  packId: string,
-): Promise<{ survey: PackSurvey; lost: StoredRecord[] } | undefined> {
+async function lookAt(options: SurveyOptions, packId: string): Promise<Look | undefined> {
   const { storage, cluster, live, known, expired } = options
   try {
     const pack = await openPack(storage, cluster, packId, 'repacking')
     const expiredRecords: number[] = []
+    const ids: string[] = []
     const lost: StoredRecord[] = []
     let deadBytes = 0
     for (const [ordinal, { kind, storedLength }] of pack.frames.entries()) {
@@ -85,13 +94,16 @@ async function lookAt(
       if (kind === FRAME_KINDS.record) {
         const record = await readRecord(pack, ordinal)
         if (record === undefined) return undefined
-        if (expired.has(record.id) && !known.has(record.id)) expiredRecords.push(ordinal)
-        else if (!known.has(record.id)) lost.push(record)
+        if (expired.has(record.id) && !known.has(record.id)) {
+          expiredRecords.push(ordinal)
+          ids.push(record.id)
+        } else if (!known.has(record.id)) lost.push(record)
       } else if (!live.isLive(packId, ordinal)) deadBytes += storedLength
     }
     const { sizeBytes } = pack
     const isKeptWhole = live.isKeptWhole(packId)
-    return { survey: { packId, sizeBytes, deadBytes, expiredRecords, isKeptWhole }, lost }
+    const survey = { packId, sizeBytes, deadBytes, expiredRecords, isKeptWhole }
+    return { survey, lost, expired: ids }
   } catch (error) {
     if (isFailure(error, 'TM1601') || isFailure(error, 'TM1602')) return undefined
     throw error
