@@ -1,0 +1,101 @@
+/**
+ * Expiry, sync, clean-up and backups that are stopped before one call while others go on: what
+ * is listed stays whole, and nothing that expired comes back.
+ */
+import assert from 'node:assert/strict'
+import { before, test } from 'node:test'
+import { Failure } from '../../src/base/failure.ts'
+import {
+  type Hold,
+  readHolder,
+  takeHold,
+  removeHold,
+  writeHold,
+} from '../../src/repository/holds.ts'
+import type { BackupRecord } from '../../src/repository/backup-record.ts'
+import { backupKey, makeBackupId, packKey } from '../../src/repository/keys.ts'
+import { readBackup } from '../../src/repository/read-backups.ts'
+import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
+import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
+import type { Storage } from '../../src/storage/storage.ts'
+import {
+  assertListed,
+  assertNoGarbage,
+  backUp,
+  BACKUPS,
+  change,
+  expireAll,
+  makeScene,
+  type Scene,
+} from './expiry-scene.ts'
+
+let scene: Scene
+
+before(async () => {
+  scene = await makeScene()
+  change(scene, BACKUPS)
+})
+
+const copyScene = (): Storage => openMemoryStorage(new Map(scene.objects))
+const idAt = (at: number): string => scene.ids[at] as string
+
+function makeHold(more: Partial<Hold>): Hold {
+  const at = new Date()
+  const startedAt = at.toISOString()
+  const base = { id: makeBackupId(at), purpose: 'rewrite' as const, startedAt, needs: [] }
+  return { ...base, ...readHolder(), ...more }
+}
+
+test('a record that a hold names by its key stays', async () => {
+  const storage = copyScene()
+  await takeHold(storage, 'main', makeHold({ keys: [backupKey('main', idAt(1))] }))
+  await expireAll(storage, scene, { last: 1 })
+  assert.ok((await assertListed(storage, scene)).includes(idAt(1)))
+})
+
+const ownPackOf = ({ packs }: BackupRecord): string =>
+  packs.find(({ bytes }) => bytes === undefined)?.id as string
+
+test('a pack that is locked does not make its expired backup a lost one', async () => {
+  const inner = copyScene()
+  const key = packKey('main', ownPackOf(await readBackup(inner, 'main', idAt(3))))
+  await backUp(inner, scene.cluster)
+  const storage = new LockedStorage(inner, key)
+  const { locked } = await expireAll(storage, scene, { last: 1 })
+  assert.deepEqual(
+    locked.map((one) => one.key),
+    [key],
+  )
+  await expireAll(storage, scene, { last: 1 })
+  await expireAll(inner, scene, { last: 1 })
+  assert.equal((await assertListed(inner, scene)).length, 2)
+  await assertNoGarbage(inner)
+})
+
+test('a pack that a sync holds does not make its expired backup a lost one', async () => {
+  const storage = copyScene()
+  const key = packKey('main', ownPackOf(await readBackup(storage, 'main', idAt(1))))
+  const hold = makeHold({ purpose: 'sync', keys: [key] })
+  await writeHold(storage, 'main', hold)
+  await expireAll(storage, scene, { last: 2 })
+  assert.ok((await storage.size(key)) !== undefined)
+  await removeHold(storage, 'main', hold.id)
+  await expireAll(storage, scene, { last: 2 })
+  assert.equal((await assertListed(storage, scene)).length, 3)
+  await assertNoGarbage(storage)
+})
+
+/** Refuses to remove one object, as a store does that has locked it. */
+class LockedStorage extends ForwardingStorage {
+  readonly #key: string
+  constructor(inner: Storage, key: string) {
+    super(inner)
+    this.#key = key
+  }
+
+  override async removeMany(keys: readonly string[]): Promise<void> {
+    await super.removeMany(keys.filter((key) => key !== this.#key))
+    if (!keys.includes(this.#key)) return
+    throw new Failure('TM1513' as never, { message: 'locked', because: 'locked', fix: 'wait' })
+  }
+}
