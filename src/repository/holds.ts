@@ -179,7 +179,7 @@ export async function removeDeadAttempt(
   if ((await storage.size(record)) !== undefined) {
     // Its writer may have died, or failed, before the record was durable.
     await storage.confirmDurable([record])
-  } else if (hold.attemptId !== undefined) {
+  } else if (hold.attemptId !== undefined && (await isLeftBehind(storage, cluster, hold))) {
     const keys: string[] = []
     for await (const { key } of storage.list(attemptPrefix(cluster, hold.attemptId))) keys.push(key)
     for (const key of keys) {
@@ -189,4 +189,13 @@ export async function removeDeadAttempt(
   }
   await storage.remove(holdKey(cluster, hold.id))
   return removed
+}
+
+/**
+ * Looked at after the record was not there. Where the hold of a dead writer is gone, somebody else
+ * has cleaned up before: the record may have been there then, and have expired since, while later
+ * backups refer to its packs.
+ */
+async function isLeftBehind(storage: Storage, cluster: string, hold: Hold): Promise<boolean> {
+  return !isDeadWriter(hold) || (await storage.size(holdKey(cluster, hold.id))) !== undefined
 }

@@ -4,6 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
+import { PausingStorage } from '../harness/pausing-storage.ts'
+import { cleanUpDeadHolds } from '../../src/repository/clean-up.ts'
 import { Failure } from '../../src/base/failure.ts'
 import {
   type Hold,
@@ -13,7 +15,7 @@ import {
   writeHold,
 } from '../../src/repository/holds.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
-import { backupKey, makeBackupId, packKey } from '../../src/repository/keys.ts'
+import { attemptOfPack, backupKey, makeBackupId, packKey } from '../../src/repository/keys.ts'
 import { readBackup } from '../../src/repository/read-backups.ts'
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -99,3 +101,26 @@ class LockedStorage extends ForwardingStorage {
     throw new Failure('TM1513' as never, { message: 'locked', because: 'locked', fix: 'wait' })
   }
 }
+
+/** As a backup leaves it that was killed after its record was there. */
+async function leaveHold(storage: Storage, record: BackupRecord): Promise<void> {
+  const writer = readHolder().writer.replace(/\d+$/, '1')
+  const attemptId = attemptOfPack(ownPackOf(record))
+  const hold = makeHold({ id: record.id, purpose: 'backup', attemptId, writer })
+  await writeHold(storage, 'main', hold)
+}
+
+test('who cleans up late takes no packs that a later backup shares', async () => {
+  const storage = copyScene()
+  const record = await readBackup(storage, 'main', idAt(3))
+  await leaveHold(storage, record)
+  const due = `size ${backupKey('main', record.id)}`
+  const late = new PausingStorage(storage, (call) => call === due)
+  const cleaning = cleanUpDeadHolds(late, 'main')
+  await late.reached
+  await backUp(storage, scene.cluster)
+  await expireAll(storage, scene, { last: 1 })
+  late.resume()
+  await cleaning
+  assert.equal((await assertListed(storage, scene)).length, 2)
+})
