@@ -6,6 +6,7 @@
  * the set was written has taken out what somebody needs.
  */
 import { advanceExpiredMark } from '../archive/expired-wal.ts'
+import { findRanges } from '../archive/find-gaps.ts'
 import { segmentKey } from '../archive/wal-file-name.ts'
 import { type Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
@@ -76,7 +77,7 @@ export function listWalKeys(cluster: string, system: ExpiredWal): string[] {
 /** So that the holes to come are not taken for a loss. */
 async function noteHoles({ storage, cluster }: RemovalScope, system: ExpiredWal): Promise<void> {
   const gone = system.timelines.map(({ timeline, segments }) => {
-    return [timeline, BigInt(segments.at(-1) ?? -1)] as const
+    return [timeline, findRanges(segments.map(BigInt))] as const
   })
   await advanceExpiredMark(storage, cluster, system.systemIdentifier, new Map(gone))
 }

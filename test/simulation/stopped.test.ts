@@ -4,6 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
+import { isLetGo, readExpiredMark } from '../../src/archive/expired-wal.ts'
+import { SYSTEM } from '../harness/wal-builder.ts'
 import { PausingStorage } from '../harness/pausing-storage.ts'
 import { cleanUpDeadHolds } from '../../src/repository/clean-up.ts'
 import { Failure } from '../../src/base/failure.ts'
@@ -123,4 +125,12 @@ test('who cleans up late takes no packs that a later backup shares', async () =>
   late.resume()
   await cleaning
   assert.equal((await assertListed(storage, scene)).length, 2)
+})
+
+test('WAL that is kept before WAL that expired is not said to have been let go', async () => {
+  const storage = copyScene()
+  await expireAll(storage, scene, { last: 2 })
+  const mark = await readExpiredMark(storage, 'main', SYSTEM.toString())
+  const letGo = [0n, 1n, 2n, 3n, 4n].filter((segment) => isLetGo(mark, 1, segment))
+  assert.deepEqual(letGo, [0n, 2n], 'the pinned backup is in segment 1')
 })
