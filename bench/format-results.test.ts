@@ -15,6 +15,7 @@ const SAMPLES: Sample[] = CASES.flatMap((caseName) =>
       wallSeconds,
       cpuSeconds: 1,
       peakPssBytes: 2 ** 20,
+      output: '',
       bytes: 2 ** 20,
     })),
   ),

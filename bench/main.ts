@@ -32,6 +32,12 @@ async function main(): Promise<void> {
     if (section !== undefined) writeSection(section)
     return
   }
+  if (args.includes('--large')) {
+    const { measureLarge } = await import('./scale/measure-large.ts')
+    const section = await measureLarge(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
   const options = parseOptions(args)
   const hasOther = async (): Promise<boolean> =>
     (await runProgram('pgbackrest', ['version']).catch(() => undefined)) !== undefined

@@ -12,6 +12,8 @@ export interface Measurement {
   readonly wallSeconds: number
   readonly cpuSeconds: number
   readonly peakPssBytes: number
+  /** Standard output and standard error. */
+  readonly output: string
 }
 
 export interface Command {
@@ -58,7 +60,12 @@ export async function measure(command: Command): Promise<Measurement> {
   if (!(command.statuses ?? [0]).includes(status ?? -1)) {
     throw new Error(`${command.program} ${command.args.join(' ')}: status ${status}\n${output}`)
   }
-  return { wallSeconds: (end - begin) / 1000, cpuSeconds: childrenSeconds(times), peakPssBytes }
+  return {
+    wallSeconds: (end - begin) / 1000,
+    cpuSeconds: childrenSeconds(times),
+    peakPssBytes,
+    output,
+  }
 }
 
 /** `0m1.230000s 0m0.450000s` twice; the second line is that of the children. */

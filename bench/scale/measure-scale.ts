@@ -36,6 +36,7 @@ interface Row {
   readonly shape: Shape
   readonly command: string
   readonly walls: readonly number[]
+  readonly cpuSeconds: number
   readonly peakPssBytes: number
   readonly asked: string
 }
@@ -143,6 +144,7 @@ async function measureCommand(
     shape,
     command: name,
     walls: samples.map(({ wallSeconds }) => wallSeconds),
+    cpuSeconds: median(samples.map((sample) => sample.cpuSeconds)),
     peakPssBytes: Math.max(...samples.map(({ peakPssBytes }) => peakPssBytes)),
     asked: storage.map(describeAsked).join('; '),
   }
@@ -165,23 +167,29 @@ function describeShape({ backups, segments }: Shape): string {
 }
 
 const HEAD =
-  '| repository | command | median s (max) | peak PSS MiB | asked of it |\n|---|---|---|---|---|\n'
+  '| repository | command | wall s (min) | cpu s | peak PSS MiB | asked of it |\n|---|---|---|---|---|---|\n'
 
 async function formatScale(options: ScaleOptions, rows: readonly Row[]): Promise<string> {
-  const git = ['-C', import.meta.dirname, 'rev-parse', '--short', 'HEAD']
-  const commit = (await runProgram('git', git)).stdout.trim()
-  const memory = Math.round(totalmem() / 2 ** 30)
-  const machine = `${cpus().length} × ${cpus()[0]?.model}, ${memory} GiB, Linux ${release()}`
-  const lines = rows.map(({ shape, command, walls, peakPssBytes, asked }) => {
-    const wall = `${median(walls).toFixed(2)} (${Math.max(...walls).toFixed(2)})`
+  const lines = rows.map(({ shape, command, walls, cpuSeconds, peakPssBytes, asked }) => {
+    const wall = `${median(walls).toFixed(2)} (${Math.min(...walls).toFixed(2)})`
     const pss = (peakPssBytes / 2 ** 20).toFixed(0)
-    return `| ${describeShape(shape)} | ${command} | ${wall} | ${pss} | ${asked} |\n`
+    const cells = [describeShape(shape), command, wall, cpuSeconds.toFixed(2), pss, asked]
+    return `| ${cells.join(' | ')} |\n`
   })
   const [first] = options.shapes
   const packs = `${first?.packsAdded} packs added by each backup, ${first?.packsNamed} named`
   return (
     `## Scale, ${options.store}\n\n- repository: synthetic (bench/README.md), ${packs}\n` +
-    `- commit: ${commit}\n- machine: ${machine}\n- run: ${options.repeats} repeats\n\n` +
+    `${await describeRun()}- run: ${options.repeats} repeats\n\n` +
     `${HEAD}${lines.join('')}`
   )
+}
+
+/** Of what, and on what, for RESULTS.md. */
+export async function describeRun(): Promise<string> {
+  const git = ['-C', import.meta.dirname, 'rev-parse', '--short', 'HEAD']
+  const commit = (await runProgram('git', git)).stdout.trim()
+  const memory = Math.round(totalmem() / 2 ** 30)
+  const machine = `${cpus().length} × ${cpus()[0]?.model}, ${memory} GiB, Linux ${release()}`
+  return `- commit: ${commit}\n- machine: ${machine}, Node.js ${process.version}\n`
 }

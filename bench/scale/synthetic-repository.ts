@@ -121,6 +121,23 @@ function fileList(attempt: string): FileEntry[] {
   return entries
 }
 
+const SERVER: BackupRecord['server'] = {
+  major: 15,
+  version: '15.18 (Debian 15.18-0+deb12u1)',
+  controlFileVersion: 1300,
+  catalogVersion: 202209061,
+  isStandby: false,
+  dataDirectory: '/var/lib/postgresql/15/main',
+  dataDirectoryMode: 0o700,
+}
+
+const SIZES: BackupRecord['sizes'] = {
+  blockSizeBytes: PAGE_BYTES,
+  relationSegmentBlocks: 131_072,
+  walBlockSizeBytes: PAGE_BYTES,
+  walSegmentSizeBytes: SEGMENT_BYTES,
+}
+
 function makeRecord(
   shape: Shape,
   number: number,
@@ -144,21 +161,8 @@ function makeRecord(
     systemIdentifier: SYSTEM_IDENTIFIER,
     tidemarkVersion: '0.1.0',
     source: 'local',
-    server: {
-      major: 15,
-      version: '15.18 (Debian 15.18-0+deb12u1)',
-      controlFileVersion: 1300,
-      catalogVersion: 202209061,
-      isStandby: false,
-      dataDirectory: '/var/lib/postgresql/15/main',
-      dataDirectoryMode: 0o700,
-    },
-    sizes: {
-      blockSizeBytes: PAGE_BYTES,
-      relationSegmentBlocks: 131_072,
-      walBlockSizeBytes: PAGE_BYTES,
-      walSegmentSizeBytes: SEGMENT_BYTES,
-    },
+    server: SERVER,
+    sizes: SIZES,
     dataChecksumVersion: 1,
     startedAt: startedAt.toISOString(),
     stoppedAt: stoppedAt.toISOString(),

@@ -7,6 +7,7 @@
  */
 import { Failure } from '../base/failure.ts'
 import { unknownSystem, findSystemIdentity } from '../repository/system-identity.ts'
+import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { findSegmentAfter } from './list-segments.ts'
 import { parseWalFileName, partialPrefix, type WalFileName, walKey } from './wal-file-name.ts'
@@ -30,6 +31,8 @@ export interface FetchWalOptions {
   readonly durable?: boolean
   /** Hears of a damaged or unreachable copy that another storage made good. */
   readonly onWarning?: (failure: Failure) => void
+  /** The same, with the storages that failed and helped. */
+  readonly onPassedOver?: PassedOverListener
 }
 
 export type FetchOutcome = 'fetched' | 'absent'
@@ -47,16 +50,22 @@ export async function findWalFile(
 ): Promise<WalObject | undefined> {
   const request = requireRequest(options.name)
   const failures: unknown[] = []
+  const failed: { readonly url: string; readonly failure: Failure }[] = []
   if (options.storages.length === 0) throw new Error('no storage to fetch from')
   for (const storage of options.storages) {
     try {
       const found = await findInStorage(storage, options, request)
       if (found !== undefined) {
         warn(options, failures)
+        for (const { url, failure } of failed) {
+          const because = failure.because ?? failure.message
+          options.onPassedOver?.({ url, key: options.name, because, takenFrom: storage.url })
+        }
         return found
       }
     } catch (error) {
       failures.push(error)
+      if (error instanceof Failure) failed.push({ url: storage.url, failure: error })
     }
   }
   if (failures.length === 0) return undefined

@@ -10,6 +10,7 @@ import {
   type TimelineHistory,
 } from '../postgres/history-file.ts'
 import type { Timeline } from '../postgres/lsn.ts'
+import { readProved } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { isAbsence, readWalFile } from './read-wal-file.ts'
 import { walPrefix } from './wal-file-name.ts'
@@ -27,10 +28,10 @@ export async function findArchivedHistory(
 ): Promise<TimelineHistory | undefined> {
   const name = historyFileName(timeline)
   const key = walPrefix(cluster, systemIdentifier) + name
-  const bytes = await storage.read(key)
-  if (bytes === undefined) return undefined
-  const { content } = decodeWalObject(key, bytes, { systemIdentifier, name })
-  return requireHistory(timeline, content, key)
+  return await readProved(storage, key, (bytes) => {
+    const { content } = decodeWalObject(key, bytes, { systemIdentifier, name })
+    return requireHistory(timeline, content, key)
+  })
 }
 
 /**

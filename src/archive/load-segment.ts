@@ -14,6 +14,7 @@ import {
   segmentStart,
   type Timeline,
 } from '../postgres/lsn.ts'
+import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { findWalFile } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
@@ -22,6 +23,7 @@ import { listSegmentsAfter } from './list-segments.ts'
 export interface WalPath {
   /** Asked in this order; the first whole copy of a segment is taken. */
   readonly storages: readonly Storage[]
+  readonly onPassedOver?: PassedOverListener | undefined
   readonly cluster: string
   /** Decimal. */
   readonly systemIdentifier: string
@@ -49,9 +51,12 @@ export async function findPathSegment(
 ): Promise<LoadedSegment | undefined> {
   for (const timeline of candidates(from, segment)) {
     const name = formatSegmentName(timeline, segment, from.walSegmentSizeBytes)
-    const { storages, cluster, systemIdentifier } = from
+    const { storages, cluster, systemIdentifier, onPassedOver } = from
     const request = { storages, cluster, systemIdentifier, name, holes: 'absent' } as const
-    const object = await findWalFile(request)
+    const object = await findWalFile({
+      ...request,
+      ...(onPassedOver === undefined ? {} : { onPassedOver }),
+    })
     if (object === undefined) continue
     const usableEnd = endWithin(from, timeline, segment)
     return { name, timeline, bytes: object.content, usableEnd }

@@ -291,6 +291,25 @@ test('another server is refused and not stored', async () => {
   assert.deepEqual(keysOf(), [])
 })
 
+test('another repository takes the file or is told of; other content refuses it', async () => {
+  const others = [await newStorage(new Map()), openMemoryStorage()]
+  const path = await put(segmentName(), buildSegment())
+  const pushed = await pushWalFile({ storages: [storage], others, cluster: 'main', path })
+  assert.deepEqual(
+    pushed.offers.map(({ outcome, failure }) => outcome ?? failure?.code),
+    ['stored', 'TM1407'],
+  )
+  const next = { segment: 2n }
+  const own = await put(segmentName(next), buildSegment(next))
+  const foreign = buildSegment(next)
+  foreign[MB - 1] = 1
+  const elsewhere = join(directory, segmentName(next))
+  await writeFile(elsewhere, foreign)
+  await pushWalFile({ storages: others.slice(0, 1), cluster: 'main', path: elsewhere })
+  const refused = pushWalFile({ storages: [storage], others, cluster: 'main', path: own })
+  await assert.rejects(refused, fails('TM1402'))
+})
+
 test('a repository that does not know the cluster refuses', async () => {
   const empty = openMemoryStorage()
   const path = await put(segmentName(), buildSegment())

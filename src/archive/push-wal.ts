@@ -1,8 +1,8 @@
 /**
  * `wal push`: takes one file of a server into the archive of every repository.
  *
- * Invariant: it returns only when every storage holds the file under its name, durable and
- * verified. What is refused although its server is known is in quarantine before the
+ * Invariant: it returns only when every required storage holds the file under its name, durable
+ * and verified. What is refused although its server is known is in quarantine before the
  * failure is thrown. Order, races and crash windows: docs/design/wal-archive.md. This
  * module is started for every segment: it imports nothing that is slow to load.
  */
@@ -19,6 +19,7 @@ import {
 import type { Storage } from '../storage/storage.ts'
 import { badHistory, findArchivedHistory, findLocalHistory } from './find-history.ts'
 import { type FirstPage, judgeLength, judgeSegment, parseFirstPage } from './judge-segment.ts'
+import { type OfferResult, offerWal } from './offer-wal.ts'
 import { findSystemIdentifier, notWhole, readWalFile } from './read-wal-file.ts'
 import { refuseRestoredCopy } from './restored-marker.ts'
 import { quarantineWal, type StoreOutcome, storeWal, type WalToStore } from './store-wal.ts'
@@ -28,6 +29,9 @@ import { encodeWalObject, hashContent } from './wal-object.ts'
 export interface PushWalOptions {
   /** All of them must take the file. */
   readonly storages: readonly Storage[]
+  /** Shall take it, too; given up after a while (offer-wal.ts). */
+  readonly others?: readonly Storage[]
+  readonly patienceMs?: number
   readonly cluster: string
   /** As PostgreSQL hands it over (%p), or any file of that name. */
   readonly path: string
@@ -46,6 +50,8 @@ export interface PushWalResult {
   readonly bytes: number
   readonly storedBytes: number
   readonly outcomes: readonly { readonly url: string; readonly outcome: StoreOutcome }[]
+  /** What came of the others. */
+  readonly offers: readonly OfferResult[]
 }
 
 export async function pushWalFile(options: PushWalOptions): Promise<PushWalResult> {
@@ -54,10 +60,11 @@ export async function pushWalFile(options: PushWalOptions): Promise<PushWalResul
   await refuseRestoredCopy(dataDirectory)
   const source = await readSource(options, file, dataDirectory)
   const wal = encodeOnce(options.cluster, source)
-  const results = await Promise.allSettled(
-    options.storages.map((storage) => pushToStorage(storage, options, source, wal)),
-  )
+  const push = async (storage: Storage) => await pushToStorage(storage, options, source, wal)
+  const offers = offerWal(options.others ?? [], push, options.patienceMs)
+  const results = await Promise.allSettled(options.storages.map(push))
   reportFailures(results, options)
+  const offered = await offers()
   return {
     name: file.name,
     kind: file.kind,
@@ -68,6 +75,7 @@ export async function pushWalFile(options: PushWalOptions): Promise<PushWalResul
       const url = (options.storages[index] as Storage).url
       return result.status === 'fulfilled' ? [{ url, outcome: result.value }] : []
     }),
+    offers: offered,
   }
 }
 

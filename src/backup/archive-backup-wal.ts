@@ -25,9 +25,9 @@ import {
   type Timeline,
 } from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { WriteGroup } from '../storage/write-group.ts'
 
 export interface BackupWalOptions {
-  readonly storage: Storage
   readonly cluster: string
   readonly systemIdentifier: string
   readonly dataDirectory: string
@@ -54,22 +54,31 @@ function listBackupSegments(options: BackupWalOptions): string[] {
 
 const POLL_MS = 100
 
+/** Into every target; one that is not required and fails is dropped. */
 export async function archiveBackupWal(
   options: BackupWalOptions,
+  targets: WriteGroup,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<string[]> {
   const names = listBackupSegments(options)
   progress.phase('archiving the WAL of the backup', names.length, 'segments')
-  if (options.timeline > 1) await archiveHistory(options)
+  const archive = async (action: (one: TargetOptions) => Promise<void>): Promise<void> => {
+    await targets.gather(async (storage) => await action({ ...options, storage }))
+  }
+  if (options.timeline > 1) await archive(archiveHistory)
   for (const name of names) {
-    await archiveSegment(options, name, signal)
+    await archive(async (one) => await archiveSegment(one, name, signal))
     progress.advance(1)
   }
   return names
 }
 
-async function archiveHistory(options: BackupWalOptions): Promise<void> {
+interface TargetOptions extends BackupWalOptions {
+  readonly storage: Storage
+}
+
+async function archiveHistory(options: TargetOptions): Promise<void> {
   const name = `${options.timeline.toString(16).toUpperCase().padStart(8, '0')}.history`
   const path = join(options.dataDirectory, 'pg_wal', name)
   if (await pushIfThere(options, path)) return
@@ -82,7 +91,7 @@ async function archiveHistory(options: BackupWalOptions): Promise<void> {
 }
 
 async function archiveSegment(
-  options: BackupWalOptions,
+  options: TargetOptions,
   name: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -108,7 +117,7 @@ async function archiveSegment(
  * very server afterwards. False: the server has removed or recycled the segment, which it
  * does only once it is archived, perhaps while it was read here.
  */
-async function pushIfThere(options: BackupWalOptions, path: string): Promise<boolean> {
+async function pushIfThere(options: TargetOptions, path: string): Promise<boolean> {
   if (!existsSync(path)) return false
   try {
     await push(options, path)
@@ -125,7 +134,7 @@ function segmentKey(cluster: string, systemIdentifier: string, name: string): st
   return walKey(cluster, systemIdentifier, file, '')
 }
 
-async function push(options: BackupWalOptions, path: string): Promise<void> {
+async function push(options: TargetOptions, path: string): Promise<void> {
   const { storage, cluster, dataDirectory } = options
   await pushWalFile({ storages: [storage], cluster, path, dataDirectory })
 }

@@ -2,12 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { FileEntry } from '../repository/backup-record.ts'
-import { emptyStaleSegments } from './assemble-files.ts'
+import { StaleSegments } from './assemble-files.ts'
 
 const SEGMENT = 4 * 8192
 
 function entry(path: string, size: number): FileEntry {
   return { kind: 'content', path, mode: 0o600, size, chunks: [], sha256: '' }
+}
+
+function emptyStaleSegments(entries: readonly FileEntry[], segmentBytes: number): FileEntry[] {
+  const stale = new StaleSegments(segmentBytes)
+  for (const entry of entries) stale.look(entry)
+  return entries.map((one) => (stale.isStale(one) ? { ...one, kind: 'empty' } : one) as FileEntry)
 }
 
 function kinds(entries: readonly FileEntry[]): string[] {

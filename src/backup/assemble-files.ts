@@ -1,5 +1,5 @@
 /**
- * Joins the results of the copy to the entries of the file list. Pure.
+ * Joins the results of the copy to the entries of the file list, one at a time. Pure.
  *
  * Invariants: a file is as long as the pages that were read without a gap; when a fork's
  * segment is missing or shorter than a whole one, its later segments are stored empty (all
@@ -12,11 +12,15 @@ import type { ContentEntry, FileEntry, PagesEntry } from '../repository/backup-r
 import { PAGE_BYTES } from '../repository/pack-format.ts'
 import { LEAF_PAGES } from '../repository/page-map.ts'
 import type { BadPage, CopyResult, PagesResult } from './copy/protocol.ts'
+import type { CopyResults } from './copy-results.ts'
+import type { ListedEntries } from './file-table.ts'
 import type { Listed, ListedFile } from './list-files.ts'
-import { isSettled, type PlannedFile } from './plan-copy.ts'
+import { type CopyPlan, emptyFile, isSettled, type PlannedFile } from './plan-copy.ts'
+import type { Lookup } from './write-metadata.ts'
 
 export interface AssembledFiles {
-  readonly entries: readonly FileEntry[]
+  /** In the order of their paths, made anew by whoever goes through them. */
+  readonly entries: Iterable<FileEntry>
   readonly damage: readonly FoundDamage[]
 }
 
@@ -27,10 +31,11 @@ export interface FoundDamage {
 }
 
 export interface AssemblyInput {
-  readonly listed: readonly Listed[]
-  readonly files: readonly PlannedFile[]
-  readonly results: readonly CopyResult[]
-  readonly unchanged: readonly PagesEntry[]
+  readonly listed: ListedEntries
+  readonly plan: CopyPlan
+  readonly results: CopyResults
+  /** The backup compared with, from which unchanged entries are taken over. */
+  readonly base: Lookup<FileEntry>
   /** Files that were read by other means: pg_control, configuration files. */
   readonly others: readonly ContentEntry[]
   /** When the directory was listed, nanoseconds of the local clock. */
@@ -39,30 +44,75 @@ export interface AssemblyInput {
 }
 
 export function assembleFiles(input: AssemblyInput): AssembledFiles {
-  const byFile = groupResults(input.files.length, input.results)
-  const entries: FileEntry[] = [...input.unchanged, ...input.others]
-  const damage: FoundDamage[] = []
-  input.files.forEach((file, number) => {
-    const results = byFile[number] as CopyResult[]
-    const entry = assembleFile(file, results, input.listedAtNs)
-    if (entry === undefined) return
-    entries.push(entry)
-    const pages = results.flatMap((r) => (r.form === 'pages' ? r.badPages : []))
-    pages.sort((a, b) => a.block - b.block)
-    if (pages.length > 0) damage.push({ path: entry.path, pages })
-  })
-  for (const listed of input.listed) {
-    if (listed.kind === 'directory' || listed.kind === 'link') entries.push(listed)
+  const stale = findWholeSegments(input)
+  return {
+    entries: { [Symbol.iterator]: () => withEmptied(input, stale) },
+    damage: findDamage(input),
   }
-  entries.sort((a, b) => (a.path < b.path ? -1 : 1))
-  const segmentBytes = input.relationSegmentBlocks * PAGE_BYTES
-  return { entries: emptyStaleSegments(entries, segmentBytes), damage }
 }
 
-function groupResults(files: number, results: readonly CopyResult[]): CopyResult[][] {
-  const groups: CopyResult[][] = Array.from({ length: files }, () => [])
-  for (const result of results) groups[result.file]?.push(result)
-  return groups
+function findDamage({ results, plan, listedAtNs }: AssemblyInput): FoundDamage[] {
+  return [...results.filesWithBadPages]
+    .sort((a, b) => a - b)
+    .flatMap((file) => {
+      const ofFile = results.of(file)
+      const entry = assembleFile(plan.file(file), ofFile, listedAtNs)
+      if (entry === undefined) return []
+      const pages = ofFile.flatMap((one) => (one.form === 'pages' ? one.badPages : []))
+      return [{ path: entry.path, pages: pages.sort((a, b) => a.block - b.block) }]
+    })
+}
+
+/** What is stored as pages is never larger than it was listed. */
+function findWholeSegments(input: AssemblyInput): StaleSegments {
+  const segmentBytes = input.relationSegmentBlocks * PAGE_BYTES
+  const stale = new StaleSegments(segmentBytes)
+  for (let index = 0; index < input.listed.length; index++) {
+    const listed = input.listed.at(index) as Listed
+    if (listed.kind !== 'file') continue
+    if (listed.size < segmentBytes && listed.size % PAGE_BYTES === 0) continue
+    const entry = entryOf(input, index)
+    if (entry !== undefined) stale.look(entry)
+  }
+  return stale
+}
+
+function* withEmptied(input: AssemblyInput, stale: StaleSegments): Generator<FileEntry> {
+  for (const entry of listEntries(input)) {
+    if (stale.isStale(entry)) yield { kind: 'empty', path: entry.path, mode: entry.mode }
+    else yield entry
+  }
+}
+
+/** All that there is, in the order of paths; stale segments as they were read. */
+function* listEntries(input: AssemblyInput): Generator<FileEntry> {
+  const { listed } = input
+  const others = input.others.toSorted((a, b) => (a.path < b.path ? -1 : 1)).values()
+  let other = others.next()
+  for (let index = 0; index < listed.length; index++) {
+    const entry = entryOf(input, index)
+    if (entry === undefined) continue
+    for (; !other.done && other.value.path < entry.path; other = others.next()) yield other.value
+    yield entry
+  }
+  for (; !other.done; other = others.next()) yield other.value
+}
+
+/** Undefined: PostgreSQL has removed the file since it was listed. */
+function entryOf(input: AssemblyInput, index: number): FileEntry | undefined {
+  const listed = input.listed.at(index) as Listed
+  if (listed.kind !== 'file') return listed
+  const fate = input.plan.fateOf(index)
+  if (fate?.kind === 'empty') return emptyFile(listed)
+  if (fate?.kind === 'unchanged') return takeOver(input.base.get(listed.path), listed)
+  if (fate === undefined) throw new Error(`${listed.path} has no fate`)
+  const results = input.results.of(fate.file)
+  return assembleFile(input.plan.file(fate.file), results, input.listedAtNs)
+}
+
+function takeOver(earlier: FileEntry | undefined, listed: ListedFile): FileEntry {
+  if (earlier === undefined) throw new Error(`${listed.path} is not in the backup compared with`)
+  return earlier.mode === listed.mode ? earlier : { ...earlier, mode: listed.mode }
 }
 
 function assembleFile(
@@ -116,37 +166,41 @@ function assemblePages(
   }
 }
 
-/** `entries` in order of paths or not; a fork's segments are 0, 1, 2, …, all but one whole. */
-export function emptyStaleSegments(
-  entries: readonly FileEntry[],
-  segmentBytes: number,
-): FileEntry[] {
-  const wholeSegments = new Map<string, Set<number>>()
-  const lateSegments: { index: number; name: string; segment: number }[] = []
-  entries.forEach((entry, index) => {
+/**
+ * Which segments of forks stay: 0, 1, 2, … as long as all before are whole. All entries are
+ * shown first, in any order; of those that are asked for then, only whole segments and late
+ * ones were remembered.
+ */
+export class StaleSegments {
+  readonly #segmentBytes: number
+  readonly #whole = new Map<string, Set<number>>()
+
+  constructor(segmentBytes: number) {
+    this.#segmentBytes = segmentBytes
+  }
+
+  look(entry: FileEntry): void {
     if (entry.kind !== 'pages' && entry.kind !== 'content') return
+    if (entry.size < this.#segmentBytes) return
     const fork = forkOf(entry.path)
     if (fork === undefined) return
-    if (fork.segment > 0) lateSegments.push({ index, ...fork })
-    if (entry.size < segmentBytes) return
-    const whole = wholeSegments.get(fork.name)
-    if (whole === undefined) wholeSegments.set(fork.name, new Set([fork.segment]))
-    else whole.add(fork.segment)
-  })
-  const result = [...entries]
-  for (const { index, name, segment } of lateSegments) {
-    if (followsWholeSegments(wholeSegments.get(name), segment)) continue
-    const { path, mode } = entries[index] as FileEntry
-    result[index] = { kind: 'empty', path, mode }
+    const known = this.#whole.get(fork.name)
+    if (known === undefined) this.#whole.set(fork.name, new Set([fork.segment]))
+    else known.add(fork.segment)
   }
-  return result
-}
 
-function followsWholeSegments(whole: ReadonlySet<number> | undefined, segment: number): boolean {
-  for (let before = 0; before < segment; before++) {
-    if (whole?.has(before) !== true) return false
+  isStale(entry: FileEntry): boolean {
+    if (entry.kind !== 'pages' && entry.kind !== 'content') return false
+    // Only a late segment ends in a number behind a dot.
+    if (!/\.\d+$/.test(entry.path)) return false
+    const fork = forkOf(entry.path)
+    if (fork === undefined || fork.segment === 0) return false
+    const whole = this.#whole.get(fork.name)
+    for (let before = 0; before < fork.segment; before++) {
+      if (whole?.has(before) !== true) return true
+    }
+    return false
   }
-  return true
 }
 
 function forkOf(path: string): { name: string; segment: number } | undefined {

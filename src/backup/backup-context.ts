@@ -11,11 +11,22 @@ import type { Storage } from '../storage/storage.ts'
 import type { ChosenBase } from './choose-base.ts'
 import type { StartCopyRunner } from './copy-files.ts'
 import type { ServerFacts } from './server-facts.ts'
+import type { BackupTarget, TargetReport, Targets } from './targets.ts'
 
-export interface TakeBackupOptions {
+export type TakeBackupOptions = BackupSettings & (OneTarget | SeveralTargets)
+
+interface OneTarget {
   readonly storage: Storage
   /** What worker threads open it by; its URL alone unless given. */
   readonly specification?: StorageSpecification
+}
+
+interface SeveralTargets {
+  /** In the order of the configuration. */
+  readonly targets: readonly BackupTarget[]
+}
+
+interface BackupSettings {
   readonly cluster: string
   /** A PostgreSQL URL; the server must run on this host. */
   readonly connection: string
@@ -50,16 +61,21 @@ export interface BackupResult {
   readonly record: BackupRecord
   /** Sentences for the person: links not followed, leftovers removed, damage. */
   readonly notes: readonly string[]
+  /** What became of it in each repository, in the order of the options. */
+  readonly targets: readonly TargetReport[]
 }
 
 /** Everything that the phases share; in the order in which it becomes known. */
 export interface BackupContext {
-  readonly options: TakeBackupOptions
+  readonly options: BackupSettings
+  readonly targets: Targets
   readonly session: ServerSession
   readonly version: PostgresVersion
   readonly facts: ServerFacts
   readonly control: ControlFile
   readonly base: ChosenBase | undefined
+  /** Numbers of the targets that hold the base, the nearest first. */
+  readonly comparedIn: readonly number[]
   readonly backupId: string
   readonly attemptId: string
   readonly progress: Progress
@@ -71,6 +87,13 @@ export interface BackupContext {
 const DEFAULT_COMPRESSION_LEVEL = 1
 const DEFAULT_WAIT_LIMIT_MS = 60_000
 
+/** One storage alone is required: without it there is no backup. */
+export function targetsOf(options: TakeBackupOptions): readonly BackupTarget[] {
+  if ('targets' in options) return options.targets
+  const { storage, specification = { url: storage.url } } = options
+  return [{ name: storage.url, storage, specification, required: true }]
+}
+
 export function sizesOf(control: ControlFile): BackupRecord['sizes'] {
   return {
     blockSizeBytes: control.blockSizeBytes,
@@ -80,10 +103,10 @@ export function sizesOf(control: ControlFile): BackupRecord['sizes'] {
   }
 }
 
-export function compressionLevelOf(options: TakeBackupOptions): number {
+export function compressionLevelOf(options: BackupSettings): number {
   return options.compressionLevel ?? DEFAULT_COMPRESSION_LEVEL
 }
 
-export function waitLimitOf(options: TakeBackupOptions): number {
+export function waitLimitOf(options: BackupSettings): number {
   return options.waitLimitMs ?? DEFAULT_WAIT_LIMIT_MS
 }

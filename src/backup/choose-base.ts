@@ -42,6 +42,32 @@ export function chooseBase(
   return { backup, trustStatus: mayTrustStatus(backup, criteria) }
 }
 
+/** The backups of one target, oldest first. */
+export interface TargetBackups {
+  readonly target: number
+  readonly required: boolean
+  readonly backups: readonly BackupRecord[]
+}
+
+/**
+ * The backups that all required targets have; of these, where a target that is not required
+ * has some, only those: it then needs no catching up. Oldest first.
+ */
+export function commonBackups(targets: readonly TargetBackups[]): readonly BackupRecord[] {
+  const inOrder = [
+    ...targets.filter(({ required }) => required),
+    ...targets.filter(({ required }) => !required),
+  ]
+  const [first, ...others] = inOrder
+  let common = first?.backups ?? []
+  for (const { required, backups } of others) {
+    const ids = new Set(backups.map(({ id }) => id))
+    const left = common.filter(({ id }) => ids.has(id))
+    if (required || left.length > 0) common = left
+  }
+  return common
+}
+
 function mayTrustStatus(backup: BackupRecord, criteria: BaseCriteria): boolean {
   const sinceFullRead = criteria.now.getTime() - Date.parse(backup.lastFullReadAt)
   return (

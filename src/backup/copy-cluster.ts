@@ -11,6 +11,7 @@ import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { monotonicMs, readEpochNs, sleep } from '../base/clock.ts'
 import { describeSystemError, Failure } from '../base/failure.ts'
+import { keepHeapSmall } from '../base/heap.ts'
 import { CONTROL_FILE_PATH, type ControlFile, readControlFile } from '../postgres/control-file.ts'
 import { formatLsn } from '../postgres/lsn.ts'
 import { parseRelationDirectory } from '../postgres/relation-path.ts'
@@ -22,10 +23,10 @@ import { type BackupContext, compressionLevelOf } from './backup-context.ts'
 import type { StartedBackup } from './backup-mode.ts'
 import { type CopyRunner, sequenceStep } from './copy-files.ts'
 import { storeContent } from './copy/content-copier.ts'
-import type { CopyResult } from './copy/protocol.ts'
+import { CopyResults } from './copy-results.ts'
 import { type FileListing, listDataDirectory } from './list-files.ts'
 import type { LoadedBase } from './load-base.ts'
-import { type CopyPlan, type PlannedFile, planCopy } from './plan-copy.ts'
+import { type CopyPlan, planCopy } from './plan-copy.ts'
 import { findTrustedDevices } from './trusted-devices.ts'
 
 export interface ClusterCopy extends AssembledFiles {
@@ -49,6 +50,7 @@ export async function copyCluster(
   progress.phase('listing files')
   const listedAtNs = readEpochNs()
   const listing = listFiles(context)
+  keepHeapSmall(listing.entries.length)
   const plan = planCopy(listing.entries, base.entries, {
     trustStatus: base.chosen?.trustStatus ?? false,
     trustedDevices: findTrustedDevices(listing.entries),
@@ -62,10 +64,10 @@ export async function copyCluster(
   const { control, entry } = await copyControlFile(context, packs)
   const assembled = assembleFiles({
     listed: listing.entries,
-    files: plan.files,
+    plan,
     results,
-    unchanged: plan.unchanged,
-    others: [...plan.empty, entry, ...configuration.entries],
+    base: base.entries,
+    others: [entry, ...configuration.entries],
     listedAtNs,
     relationSegmentBlocks: before.relationSegmentBlocks,
   })
@@ -76,7 +78,7 @@ export async function copyCluster(
     workerPacks,
     control,
     configurationFiles: configuration.files,
-    storedPages: sumStoredPages(results),
+    storedPages: results.storedPages,
     bytesRead,
   }
 }
@@ -94,18 +96,13 @@ function listFiles(context: BackupContext): FileListing {
 function noteLostLeaves(
   { notes }: BackupContext,
   { chosen }: LoadedBase,
-  results: readonly CopyResult[],
+  { filesWithLostLeaves: lost }: CopyResults,
 ): void {
-  const lost = results.filter((result) => result.form === 'pages' && result.lostBaseLeaves > 0)
-  if (lost.length === 0) return
+  if (lost === 0) return
   notes.push(
-    `packs of backup ${chosen?.backup.id} are damaged: the page maps of ${lost.length} files ` +
-      'could not be read, and these files were stored anew',
+    `packs of backup ${chosen?.backup.id} are damaged: the page maps of ${lost} files could ` +
+      'not be read, and these files were stored anew',
   )
-}
-
-function sumStoredPages(results: readonly CopyResult[]): number {
-  return results.reduce((sum, r) => sum + (r.form === 'pages' ? r.storedPages : 0), 0)
 }
 
 /** The local pg_control must show the checkpoint that the backup began with, or a later one. */
@@ -133,11 +130,12 @@ async function runCopy(
 ) {
   const { options, progress } = context
   progress.phase('reading data files', plan.bytesToRead)
-  const results: CopyResult[] = []
+  const results = new CopyResults(plan.files)
   let bytesRead = 0
   const setup = {
     cluster: options.cluster,
     attemptId: context.attemptId,
+    comparedIn: context.comparedIn,
     compressionLevel: compressionLevelOf(options),
     verifyChecksums: context.control.dataChecksumVersion !== 0,
     oldPacks,
@@ -150,7 +148,8 @@ async function runCopy(
         bytesRead += bytes
         progress.advance(bytes)
       },
-      onResult: (result) => results.push(result),
+      onResult: (result) => results.add(result),
+      onDropped: (target, failure) => context.targets.noteFailure(target, failure),
       signal: context.signal,
     },
     plan.bytesToRead,
@@ -165,14 +164,13 @@ const REMOVAL_POLL_MS = 20
 
 /** DROP DATABASE and a move to another tablespace remove a directory file by file. */
 async function requireLivingFiles(
-  { files }: CopyPlan,
-  results: readonly CopyResult[],
+  plan: CopyPlan,
+  { vanished: gone }: CopyResults,
   signal: AbortSignal,
 ): Promise<void> {
   const limit = monotonicMs() + REMOVAL_LIMIT_MS
-  for (const { form, file } of results) {
-    if (form !== 'vanished') continue
-    const { path, location } = (files[file] as PlannedFile).listed
+  for (const file of gone) {
+    const { path, location } = plan.file(file).listed
     if (!GOES_WITH_ITS_DATABASE.test(path)) continue
     while (existsSync(dirname(location))) {
       if (parseRelationDirectory(dirname(path)) === undefined || monotonicMs() > limit) {
@@ -194,7 +192,7 @@ function vanished(path: string): Failure {
 export function openOwnPacks(context: BackupContext, workers: number): PackWriter {
   const { options, attemptId } = context
   return new PackWriter({
-    storage: options.storage,
+    storage: context.targets.group.writers,
     cluster: options.cluster,
     attemptId,
     firstSequence: workers,

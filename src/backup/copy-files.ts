@@ -7,10 +7,10 @@
  * close() no thread is left.
  */
 import { Worker } from 'node:worker_threads'
-import { fromFailureMessage } from '../base/failure.ts'
+import { type Failure, fromFailureMessage } from '../base/failure.ts'
 import type { PackSummary } from '../repository/pack-writer.ts'
 import type { StorageSpecification } from '../storage/open-storage.ts'
-import type { Storage } from '../storage/storage.ts'
+import type { WriteGroup } from '../storage/write-group.ts'
 import { CopyEngine } from './copy/copy-engine.ts'
 import type {
   CopyPiece,
@@ -29,6 +29,8 @@ type Batches = Iterable<readonly CopyPiece[]>
 export interface CopyHooks {
   readonly onBytes: (bytes: number) => void
   readonly onResult: (result: CopyResult) => void
+  /** A thread has dropped a target. */
+  readonly onDropped: (target: number, failure: Failure) => void
   readonly signal: AbortSignal
 }
 
@@ -43,9 +45,9 @@ export interface CopyRunner {
 }
 
 export type StartCopyRunner = (
-  storage: Storage,
+  group: WriteGroup,
   workers: number,
-  specification: StorageSpecification,
+  specifications: readonly StorageSpecification[],
 ) => CopyRunner
 
 /** Sequence numbers from `workers` on are free for the caller's own packs: step by this. */
@@ -61,12 +63,15 @@ const INLINE_BYTES = 8 * 1024 * 1024
  * still waits for the server's checkpoint.
  */
 export function startCopy(
-  storage: Storage,
+  group: WriteGroup,
   workers: number,
-  specification: StorageSpecification,
+  specifications: readonly StorageSpecification[],
 ): CopyRunner {
   const stop = new SharedArrayBuffer(4)
-  const start: WorkerStart = { storage: specification, stop }
+  const targets = specifications.map((storage, number) => {
+    return { storage, required: group.members[number]?.required ?? false }
+  })
+  const start: WorkerStart = { targets, dropped: group.memory, stop }
   let threads: readonly CopyThread[] | undefined
   const startThreads = (): readonly CopyThread[] => {
     threads ??= Array.from({ length: workers }, () => new CopyThread(start))
@@ -77,7 +82,7 @@ export function startCopy(
     expectMuch: () => void startThreads(),
     run: async (batches, setup, hooks, bytes) => {
       if (threads === undefined && bytes <= INLINE_BYTES) {
-        return await copyInThread(storage, workers, batches, setup, hooks)
+        return await copyInThread(group, workers, batches, setup, hooks)
       }
       return await runThreads(startThreads(), batches, setup, hooks, stop)
     },
@@ -162,7 +167,9 @@ class CopyThread {
             hooks.onBytes(message.bytes)
             feed(1)
           } else if (message.type === 'results') message.results.forEach(hooks.onResult)
-          else if (message.type === 'finished') resolve([...message.packs])
+          else if (message.type === 'dropped') {
+            hooks.onDropped(message.target, fromFailureMessage(message.failure))
+          } else if (message.type === 'finished') resolve([...message.packs])
           else if (message.type === 'failed') reject(workerFailure(message))
           else reject(new DOMException('aborted', 'AbortError'))
         }
@@ -215,24 +222,24 @@ function workerFailure(message: Extract<FromWorker, { type: 'failed' }>): Error 
  * The same work in the caller's own thread and storage alone: for simulations, which must
  * see every call to the storage, in an order that does not change.
  */
-export function startCopyInThread(storage: Storage): CopyRunner {
+export function startCopyInThread(group: WriteGroup): CopyRunner {
   return {
     workers: 1,
     expectMuch() {},
-    run: async (batches, setup, hooks) => await copyInThread(storage, 1, batches, setup, hooks),
+    run: async (batches, setup, hooks) => await copyInThread(group, 1, batches, setup, hooks),
     async close() {},
   }
 }
 
 async function copyInThread(
-  storage: Storage,
+  group: WriteGroup,
   workers: number,
   batches: Batches,
   setup: CopySetup,
   hooks: CopyHooks,
 ): Promise<PackSummary[]> {
   const numbers = { firstSequence: 0, sequenceStep: sequenceStep(workers) }
-  const engine = new CopyEngine(storage, { ...setup, ...numbers })
+  const engine = new CopyEngine(group, { ...setup, ...numbers })
   try {
     for (const pieces of batches) {
       hooks.onBytes(await engine.copyBatch(pieces, () => hooks.signal.aborted))

@@ -9,11 +9,12 @@
  * a failure, never left out.
  */
 import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs'
-import { join } from 'node:path'
-import { Failure } from '../base/failure.ts'
+import { join, resolve } from 'node:path'
+import { Failure, isFailure } from '../base/failure.ts'
 import { parseRelationDirectory, parseRelationPath } from '../postgres/relation-path.ts'
 import type { BackupTablespace, FileStatus } from '../repository/backup-record.ts'
 import { type BaseBackupExclusions, decideInclusion } from './decide-inclusion.ts'
+import { FileTable, type ListedEntries } from './file-table.ts'
 
 export interface ListedFile {
   readonly kind: 'file'
@@ -40,8 +41,8 @@ export interface ListedLink {
 export type Listed = ListedFile | ListedDirectory | ListedLink
 
 export interface FileListing {
-  /** Sorted by path. */
-  readonly entries: readonly Listed[]
+  /** In the order of their paths (UTF-16 code units). */
+  readonly entries: ListedEntries
   readonly tablespaces: readonly Omit<BackupTablespace, 'name'>[]
   /** Sentences for the report: what was left out though it is no known exclusion. */
   readonly notes: readonly string[]
@@ -54,19 +55,18 @@ export function listDataDirectory(
 ): FileListing {
   const walk: Walk = {
     exclusions,
-    entries: [],
+    entries: new FileTable(dataDirectory),
     tablespaces: [],
     notes: [],
     tablespacesInside: findTablespacesInside(dataDirectory),
   }
-  walkDirectory(walk, dataDirectory, '')
-  walk.entries.sort((a, b) => (a.path < b.path ? -1 : 1))
+  walkDirectory(walk, resolve(dataDirectory), '')
   return walk
 }
 
 interface Walk {
   readonly exclusions: BaseBackupExclusions
-  readonly entries: Listed[]
+  readonly entries: FileTable
   readonly tablespaces: Omit<BackupTablespace, 'name'>[]
   readonly notes: string[]
   /** Real paths of tablespaces that lie within the data directory itself. */
@@ -101,42 +101,71 @@ function realPathOf(location: string): string | undefined {
  */
 const EVERY_DATABASE_HAS = ['PG_VERSION', 'pg_filenode.map']
 
+/**
+ * Adds entries in the order of their paths, so that no list of all of them is ever sorted:
+ * names ascend, and the content of a directory comes behind those of its siblings that sort
+ * before its slash (`a`, `a-b`, `a.b`, then `a/…`).
+ */
 function walkDirectory(walk: Walk, location: string, path: string): void {
+  const waiting: Waiting[] = []
+  const enterUpTo = (limit: string | undefined): void => {
+    for (let next = waiting.at(-1); next !== undefined; next = waiting.at(-1)) {
+      if (limit !== undefined && next.prefix > limit) return
+      waiting.pop()
+      next.enter()
+    }
+  }
   const names = readNames(location, path)
   if (names === undefined) return
   const siblings = new Set(names)
   if (parseRelationDirectory(path) !== undefined) {
     for (const name of EVERY_DATABASE_HAS) siblings.add(name)
   }
-  for (const name of siblings) {
+  for (const name of [...siblings].sort()) {
     const childPath = path === '' ? escapeTopName(name) : `${path}/${name}`
+    enterUpTo(childPath)
     const inclusion = decideInclusion(childPath, siblings, walk.exclusions)
     if (inclusion === 'leave-out') continue
-    visit(walk, join(location, name), childPath, inclusion === 'directory-only')
+    const enter = visit(walk, join(location, name), childPath, inclusion === 'directory-only')
+    if (enter !== undefined) waiting.push({ prefix: `${childPath}/`, enter })
   }
+  enterUpTo(undefined)
 }
+
+/** A directory whose entry was added and whose content was not yet. */
+interface Waiting {
+  readonly prefix: string
+  readonly enter: Enter
+}
+
+type Enter = () => void
 
 /** Names that begin with `@` are the list's own (`@config/`): a file's gets one more. */
 function escapeTopName(name: string): string {
   return name.startsWith('@') ? `@${name}` : name
 }
 
-function visit(walk: Walk, location: string, path: string, directoryOnly: boolean): void {
+/** Gives what adds the content, where there is any. */
+function visit(
+  walk: Walk,
+  location: string,
+  path: string,
+  directoryOnly: boolean,
+): Enter | undefined {
   const status = statusOf(location)
-  if (status === undefined) return
+  if (status === undefined) return undefined
   const mode = Number(status.mode & 0o7777n)
   if (status.isDirectory()) {
-    walk.entries.push({ kind: 'directory', path, mode })
+    walk.entries.add({ kind: 'directory', path, mode })
     if (isTablespaceRoot(path)) recordInPlaceTablespace(walk, path)
-    if (directoryOnly || isTablespaceInside(walk, location, path)) return
-    walkDirectory(walk, location, path)
-  } else if (status.isSymbolicLink()) {
-    visitLink(walk, location, path, directoryOnly)
-  } else if (status.isFile()) {
-    if (!directoryOnly) walk.entries.push(listedFile(location, path, mode, status))
-  } else {
-    walk.notes.push(`${path} is neither a file, a directory nor a link: it is not backed up`)
+    if (directoryOnly || isTablespaceInside(walk, location, path)) return undefined
+    return () => walkDirectory(walk, location, path)
   }
+  if (status.isSymbolicLink()) return visitLink(walk, location, path, directoryOnly)
+  if (!status.isFile()) {
+    walk.notes.push(`${path} is neither a file, a directory nor a link: it is not backed up`)
+  } else if (!directoryOnly) walk.entries.add(listedFile(location, path, mode, status))
+  return undefined
 }
 
 function isTablespaceInside(walk: Walk, location: string, path: string): boolean {
@@ -164,47 +193,54 @@ function listedFile(location: string, path: string, mode: number, status: BigSta
   }
 }
 
-function visitLink(walk: Walk, location: string, path: string, directoryOnly: boolean): void {
+function visitLink(
+  walk: Walk,
+  location: string,
+  path: string,
+  directoryOnly: boolean,
+): Enter | undefined {
   const target = readLink(location)
-  if (target === undefined) return
-  if (isTablespaceRoot(path)) {
-    visitTablespace(walk, location, path, target)
-    return
-  }
+  if (target === undefined) return undefined
+  if (isTablespaceRoot(path)) return visitTablespace(walk, location, path, target)
   const followed = statOf(location)
   if (followed?.isDirectory() && path === 'pg_wal') {
     // initdb --waldir: a copy with this link would write into the WAL of the living server.
-    walk.entries.push({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })
-    walkDirectory(walk, location, path)
-    return
+    walk.entries.add({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })
+    return () => walkDirectory(walk, location, path)
   }
   if (followed?.isDirectory() && (directoryOnly || isDatabaseArea(path))) {
-    walk.entries.push({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })
-    if (!directoryOnly) {
-      walk.notes.push(`${path} is a link to ${target}: its content is backed up, the link is not`)
-      walkDirectory(walk, location, path)
-    }
-    return
+    walk.entries.add({ kind: 'directory', path, mode: Number(followed.mode & 0o7777n) })
+    if (directoryOnly) return undefined
+    walk.notes.push(`${path} is a link to ${target}: its content is backed up, the link is not`)
+    return () => walkDirectory(walk, location, path)
   }
   if (followed?.isFile() && isDatabaseArea(path)) {
-    walk.entries.push(listedFile(location, path, Number(followed.mode & 0o7777n), followed))
-    return
+    walk.entries.add(listedFile(location, path, Number(followed.mode & 0o7777n), followed))
+    return undefined
   }
-  walk.entries.push({ kind: 'link', path, mode: 0o777, target })
+  walk.entries.add({ kind: 'link', path, mode: 0o777, target })
   walk.notes.push(`${path} is a link to ${target}: the link is backed up, its target is not`)
+  return undefined
 }
 
 /** A tablespace is its link and the version directory behind it (do_pg_backup_start). */
-function visitTablespace(walk: Walk, location: string, path: string, target: string): void {
+function visitTablespace(
+  walk: Walk,
+  location: string,
+  path: string,
+  target: string,
+): Enter | undefined {
   const oid = Number(path.slice('pg_tblspc/'.length))
   walk.tablespaces.push({ oid, location: target, kind: 'link' })
-  walk.entries.push({ kind: 'link', path, mode: 0o777, target })
+  walk.entries.add({ kind: 'link', path, mode: 0o777, target })
   const versionDirectory = walk.exclusions.tablespaceVersionDirectory
   const below = `${path}/${versionDirectory}`
   const status = statOf(join(location, versionDirectory))
-  if (status === undefined) return
-  walk.entries.push({ kind: 'directory', path: below, mode: Number(status.mode & 0o7777n) })
-  walkDirectory(walk, join(location, versionDirectory), below)
+  if (status === undefined) return undefined
+  return () => {
+    walk.entries.add({ kind: 'directory', path: below, mode: Number(status.mode & 0o7777n) })
+    walkDirectory(walk, join(location, versionDirectory), below)
+  }
 }
 
 function recordInPlaceTablespace(walk: Walk, path: string): void {
@@ -223,13 +259,20 @@ function isDatabaseArea(path: string): boolean {
 }
 
 function readNames(location: string, path: string): string[] | undefined {
-  let names: Buffer[]
   try {
-    names = readdirSync(location, { encoding: 'buffer' })
+    const names = readdirSync(location)
+    if (!names.some((name) => name.includes(REPLACEMENT))) return names
+    return requireUtf8(location, readdirSync(location, { encoding: 'buffer' }))
   } catch (cause) {
     if (path !== '' && (cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw unreadableDirectory(location, cause)
+    throw isFailure(cause) ? cause : unreadableDirectory(location, cause)
   }
+}
+
+/** What bytes that are not UTF-8 are read as; a name may also hold it. */
+const REPLACEMENT = '\ufffd'
+
+function requireUtf8(location: string, names: readonly Buffer[]): string[] {
   return names.map((bytes) => {
     const name = bytes.toString('utf8')
     if (Buffer.from(name).equals(bytes)) return name

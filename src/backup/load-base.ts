@@ -3,28 +3,32 @@
  * repository cannot give any more: what was lost must not keep new backups from being made.
  *
  * Invariant: an entry that is given names only packs that are in the repository now, have the
- * size that they were written with or are sparse, and are not condemned. What it names in packs
+ * size that is stated or hold by themselves, and are not condemned. What it names in packs
  * that are too old is there, and is not to be referred to.
  */
 import { isFailure } from '../base/failure.ts'
-import type { BackupRecord, FileEntry, FrameReference } from '../repository/backup-record.ts'
-import type { Condemned } from '../repository/condemned-sets.ts'
-import { decodePiece } from '../repository/file-list.ts'
-import { findSparsePacks } from '../repository/judge-pack-size.ts'
+import { keepHeapSmall } from '../base/heap.ts'
+import type { BackupRecord, FileEntry } from '../repository/backup-record.ts'
+import { type Condemned, NOTHING_CONDEMNED } from '../repository/condemned-sets.ts'
+import { findWholePacks } from '../repository/judge-pack-size.ts'
 import type { PackReader } from '../repository/pack-reader.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { WriteGroup } from '../storage/write-group.ts'
 import type { ChosenBase } from './choose-base.ts'
+import { BaseList } from './base-list.ts'
 import { chooseOldPacks } from './choose-old-packs.ts'
-import { type BasePieces, type KnownPiece, packsOf, readBasePieces } from './write-metadata.ts'
+import { openComparedStorage } from './compared-storage.ts'
+import { type BasePieces, type Lookup, packsOf, readBasePieces } from './write-metadata.ts'
 
 export interface LoadedBase {
   readonly chosen: ChosenBase | undefined
-  readonly entries: ReadonlyMap<string, FileEntry>
+  /** By path. */
+  readonly entries: Lookup<FileEntry>
   readonly pieces: BasePieces
   /** Stored sizes of all packs of the cluster, as they are now. */
   readonly packSizes: ReadonlyMap<string, number>
-  /** Those of the base that may be referred to. */
+  /** Those of the base that may be referred to: whole, and not expiring, wherever the base is. */
   readonly usablePacks: ReadonlySet<string>
   /** Those that have grown too old: what lies in them is stored again. */
   readonly oldPacks: ReadonlySet<string>
@@ -48,41 +52,41 @@ export interface PackAgeLimit {
   readonly leastBudgetBytes?: number
 }
 
+/** `comparedIn`: the members of the group that hold the base, the nearest first. */
 export async function loadBase(
-  storage: Storage,
+  group: WriteGroup,
+  comparedIn: readonly number[],
   chosen: ChosenBase | undefined,
-  condemned: Condemned,
+  condemned: ReadonlyMap<number, Condemned>,
   age?: PackAgeLimit,
 ): Promise<LoadedBase> {
   if (chosen === undefined) return { ...NOTHING, notes: [] }
   const { backup } = chosen
   try {
-    const packSizes = await listPacks(storage, backup.cluster)
-    const there = await findThere(storage, backup, packSizes, condemned)
+    const listings = await group.gather(async (target, number) => {
+      const sizes = await listPacks(target, backup.cluster)
+      const expiring = condemned.get(number) ?? NOTHING_CONDEMNED
+      return { sizes, there: await findThere(target, backup, sizes, expiring) }
+    }, comparedIn)
+    const there = [...listings.values()].map((listing) => listing.there)
+    const packSizes = listings.values().next().value?.sizes ?? new Map<string, number>()
+    const storage = openComparedStorage(group, comparedIn)
     const oldPacks =
       age === undefined
         ? NOTHING.oldPacks
         : chooseOldPacks(backup, packSizes, age.at, age.maxAgeMs, age.leastBudgetBytes)
-    const present = there.packs.difference(oldPacks)
-    const bySha256 = new Map<string, FrameReference>()
-    const byFirstPath = new Map<string, KnownPiece>()
-    const entries = new Map<string, FileEntry>()
-    let lost = 0
-    for await (const { key, bytes, reference, sha256 } of readBasePieces(storage, backup)) {
-      const decoded = decodePiece(key, bytes)
-      if (present.has(reference.pack)) {
-        bySha256.set(sha256, reference)
-        byFirstPath.set(decoded[0]?.path ?? '', { reference, entries: decoded })
-      }
-      for (const entry of decoded) {
-        if (!isThere(entry, there)) lost++
-        else if (mayBeCompared(entry, oldPacks)) entries.set(entry.path, entry)
-      }
-    }
-    const notes = lost === 0 ? [] : [lostNote(backup.id, lost)]
+    const present = findCommonPacks(there).difference(oldPacks)
+    keepHeapSmall(backup.files.entries)
+    const list = new BaseList(backup.files.entries, {
+      isThere: (entry) => there.every((target) => isThere(entry, target)),
+      mayBeCompared: (entry) => mayBeCompared(entry, oldPacks),
+      mayRefer: (pack) => present.has(pack),
+    })
+    for await (const piece of readBasePieces(storage, backup)) list.add(piece)
+    const notes = list.lost === 0 ? [] : [lostNote(backup.id, list.lost)]
     if (oldPacks.size > 0) notes.push(oldNote(oldPacks, packSizes))
-    const pieces = { bySha256, byFirstPath }
-    return { chosen, entries, pieces, packSizes, usablePacks: present, oldPacks, notes }
+    const { entries } = list
+    return { chosen, entries, pieces: list, packSizes, usablePacks: present, oldPacks, notes }
   } catch (error) {
     if (!isFailure(error, 'TM1601') && !isFailure(error, 'TM1602')) throw error
     const what = `nothing is compared with backup ${backup.id}`
@@ -91,11 +95,17 @@ export async function loadBase(
   }
 }
 
+/** What one of the targets has lost counts as lost: it is stored anew, in all. */
+function findCommonPacks([first, ...others]: readonly PacksThere[]): ReadonlySet<string> {
+  const packs = [...(first?.packs ?? [])]
+  return new Set(packs.filter((id) => others.every((other) => other.packs.has(id))))
+}
+
 interface PacksThere {
   /** Whole, and not condemned. */
   readonly packs: ReadonlySet<string>
-  /** Those of them that were opened because they have lost frames. */
-  readonly sparse: ReadonlyMap<string, PackReader>
+  /** Those of them that were opened because of their size: they may have lost frames. */
+  readonly opened: ReadonlyMap<string, PackReader>
 }
 
 /** Packs that the backup names, that are whole, and that no expiry is about to remove. */
@@ -108,17 +118,17 @@ async function findThere(
   const found = packs.filter(({ id }) => sizes.has(id) && !condemned.hasPack(id))
   const differ = found.filter(({ id, bytes }) => bytes !== undefined && bytes !== sizes.get(id))
   const ids = new Set(differ.map(({ id }) => id))
-  const sparse = await findSparsePacks(storage, cluster, [...ids])
-  const whole = found.map(({ id }) => id).filter((id) => !ids.has(id) || sparse.has(id))
-  return { packs: new Set(whole), sparse }
+  const opened = await findWholePacks(storage, cluster, [...ids])
+  const whole = found.map(({ id }) => id).filter((id) => !ids.has(id) || opened.has(id))
+  return { packs: new Set(whole), opened }
 }
 
 /** Dropped frames that the backup names: expiry keeps them, so that is a pack that was harmed. */
-function isThere(entry: FileEntry, { packs, sparse }: PacksThere): boolean {
+function isThere(entry: FileEntry, { packs, opened }: PacksThere): boolean {
   if (!packsOf(entry).every((pack) => packs.has(pack))) return false
-  if (sparse.size === 0 || (entry.kind !== 'pages' && entry.kind !== 'content')) return true
+  if (opened.size === 0 || (entry.kind !== 'pages' && entry.kind !== 'content')) return true
   const frames = entry.kind === 'pages' ? entry.leaves : entry.chunks
-  return frames.every(({ pack, frame }) => sparse.get(pack)?.holdsFrame(frame) !== false)
+  return frames.every(({ pack, frame }) => opened.get(pack)?.holdsFrame(frame) !== false)
 }
 
 /** Pages in old packs are left out one by one (page-copier.ts), chunks with their file. */

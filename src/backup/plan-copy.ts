@@ -8,12 +8,15 @@
  * Anything unknown is read.
  */
 import { hash } from 'node:crypto'
+import { NumberColumn } from '../base/columns.ts'
 import { parseRelationPath } from '../postgres/relation-path.ts'
 import type { ContentEntry, FileEntry, PagesEntry } from '../repository/backup-record.ts'
 import { PAGE_BYTES } from '../repository/pack-format.ts'
 import { LEAF_PAGES } from '../repository/page-map.ts'
 import type { ContentPiece, CopyPiece } from './copy/protocol.ts'
-import type { Listed, ListedFile } from './list-files.ts'
+import type { ListedEntries } from './file-table.ts'
+import type { ListedFile } from './list-files.ts'
+import type { Lookup } from './write-metadata.ts'
 
 /** Pages of one piece of a large file: enough work to be worth a message. */
 const PIECE_PAGES = 8 * LEAF_PAGES
@@ -22,20 +25,30 @@ const BATCH_BYTES = 8 * 1024 * 1024
 const BATCH_FILES = 512
 
 export interface CopyPlan {
-  /** Files to read; `file` numbers of the batches index this list. */
-  readonly files: readonly PlannedFile[]
-  /** Taken over as they are. */
-  readonly unchanged: readonly PagesEntry[]
-  /** Relation forks without a page: what comes later is in WAL, so there is nothing to read. */
-  readonly empty: readonly ContentEntry[]
-  readonly batches: readonly (readonly CopyPiece[])[]
+  /** Files to read; `file` numbers of the batches are below it. */
+  readonly files: number
+  readonly filesUnchanged: number
   readonly bytesToRead: number
   readonly bytesUnchanged: number
+  /** Made while they are taken. */
+  readonly batches: Iterable<readonly CopyPiece[]>
+  /** What becomes of the entry of this number in the listing; undefined for no file. */
+  fateOf(index: number): Fate | undefined
+  file(number: number): PlannedFile
 }
+
+/**
+ * `read`: it is file number `file`. `unchanged`: its entry in the backup compared with is taken
+ * over. `empty`: a relation fork without a page: what comes later is in WAL.
+ */
+export type Fate =
+  | { readonly kind: 'read'; readonly file: number }
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'empty' }
 
 export interface PlannedFile {
   readonly listed: ListedFile
-  readonly form: 'pages' | 'content'
+  /** So many answers come about it. */
   readonly pieces: number
 }
 
@@ -52,72 +65,142 @@ export interface CopyPlanOptions {
 
 /** `base` are the entries of the backup compared with, by path. */
 export function planCopy(
-  listed: readonly Listed[],
-  base: ReadonlyMap<string, FileEntry>,
+  listed: ListedEntries,
+  base: Lookup<FileEntry>,
   options: CopyPlanOptions,
 ): CopyPlan {
-  const files: PlannedFile[] = []
-  const unchanged: PagesEntry[] = []
-  const empty: ContentEntry[] = []
-  const large: (readonly CopyPiece[])[] = []
-  const small: { directory: string; bytes: number; pieces: CopyPiece[] }[] = []
-  let bytesToRead = 0
-  let bytesUnchanged = 0
-  for (const entry of listed) {
-    if (entry.kind !== 'file') continue
-    if (entry.size === 0 && parseRelationPath(entry.path) !== undefined) {
-      empty.push(emptyFile(entry))
-      continue
-    }
-    const earlier = base.get(entry.path)
-    const isTrusted = options.trustStatus && options.trustedDevices.has(entry.status.device)
-    const isKept = isTrusted && earlier?.kind === 'pages' && !liesIn(earlier, options.oldPacks)
-    if (isKept && isUnchanged(entry, earlier)) {
-      unchanged.push(earlier.mode === entry.mode ? earlier : { ...earlier, mode: entry.mode })
-      bytesUnchanged += entry.size
-      continue
-    }
-    const pieces = planPieces(entry, files.length, earlier, options)
-    files.push({ listed: entry, form: pieces[0]?.form ?? 'content', pieces: pieces.length })
-    bytesToRead += entry.size
-    if (pieces.length > 1) large.push(...pieces.map((piece) => [piece]))
-    else addToBatch(small, entry, pieces[0] as CopyPiece)
+  const plan = new Plan(listed, base, options)
+  for (let index = 0; index < listed.length; index++) plan.add(index)
+  return plan
+}
+
+const FATES = [undefined, 'unchanged', 'empty', 'read'] as const
+
+/** Columns: a cluster may have a million files. */
+class Plan implements CopyPlan {
+  readonly #listed: ListedEntries
+  readonly #base: Lookup<FileEntry>
+  readonly #options: CopyPlanOptions
+  /** By entry of the listing: index of its fate; number of its file. */
+  readonly #fates: Uint8Array
+  readonly #numbers: Uint32Array
+  /** By file: its entry in the listing. */
+  readonly #indexes = new NumberColumn(Uint32Array)
+  readonly #large: number[] = []
+  readonly #small = new SmallFiles()
+  filesUnchanged = 0
+  bytesToRead = 0
+  bytesUnchanged = 0
+
+  constructor(listed: ListedEntries, base: Lookup<FileEntry>, options: CopyPlanOptions) {
+    this.#listed = listed
+    this.#base = base
+    this.#options = options
+    this.#fates = new Uint8Array(listed.length)
+    this.#numbers = new Uint32Array(listed.length)
   }
-  return {
-    files,
-    unchanged,
-    empty,
-    batches: [...large, ...small.map((batch) => batch.pieces)],
-    bytesToRead,
-    bytesUnchanged,
+
+  get files(): number {
+    return this.#indexes.length
+  }
+
+  add(index: number): void {
+    const entry = this.#listed.at(index)
+    if (entry?.kind !== 'file') return
+    const fate = this.#judge(entry)
+    this.#fates[index] = FATES.indexOf(fate)
+    if (fate === 'unchanged') {
+      this.filesUnchanged++
+      this.bytesUnchanged += entry.size
+    }
+    if (fate !== 'read') return
+    const file = this.#indexes.length
+    this.#indexes.push(index)
+    this.#numbers[index] = file
+    this.bytesToRead += entry.size
+    if (countPieces(entry) > 1) this.#large.push(file)
+    else this.#small.add(file, entry)
+  }
+
+  fateOf(index: number): Fate | undefined {
+    const kind = FATES[this.#fates[index] as number]
+    if (kind === undefined) return undefined
+    return kind === 'read' ? { kind, file: this.#numbers[index] as number } : { kind }
+  }
+
+  file(number: number): PlannedFile {
+    const listed = this.#listed.at(this.#indexes.get(number)) as ListedFile
+    return { listed, pieces: countPieces(listed) }
+  }
+
+  /** Pieces of large files first: the longest work must not begin last. */
+  get batches(): Iterable<readonly CopyPiece[]> {
+    return this.#makeBatches()
+  }
+
+  *#makeBatches(): Generator<readonly CopyPiece[]> {
+    for (const file of this.#large) for (const piece of this.#piecesOf(file)) yield [piece]
+    for (const files of this.#small.batches()) {
+      yield files.flatMap((file) => this.#piecesOf(file))
+    }
+  }
+
+  #piecesOf(file: number): readonly CopyPiece[] {
+    const { listed } = this.file(file)
+    return planPieces(listed, file, this.#base.get(listed.path), this.#options)
+  }
+
+  #judge(entry: ListedFile): 'unchanged' | 'empty' | 'read' {
+    const { trustStatus, trustedDevices } = this.#options
+    if (entry.size === 0 && parseRelationPath(entry.path) !== undefined) return 'empty'
+    if (!trustStatus || !trustedDevices.has(entry.status.device)) return 'read'
+    const earlier = this.#base.get(entry.path)
+    if (earlier?.kind !== 'pages' || liesIn(earlier, this.#options.oldPacks)) return 'read'
+    return isUnchanged(entry, earlier) ? 'unchanged' : 'read'
   }
 }
 
 const SHA256_OF_NOTHING = hash('sha256', '', 'hex')
 
-function emptyFile({ path, mode }: ListedFile): ContentEntry {
+/** The entry of a relation fork without a page. */
+export function emptyFile({ path, mode }: ListedFile): ContentEntry {
   return { kind: 'content', path, mode, size: 0, sha256: SHA256_OF_NOTHING, chunks: [] }
 }
 
-/** A batch never spans directories, so that no frame mixes databases. */
-function addToBatch(
-  batches: { directory: string; bytes: number; pieces: CopyPiece[] }[],
-  file: ListedFile,
-  piece: CopyPiece,
-): void {
-  const directory = file.path.slice(0, file.path.lastIndexOf('/') + 1)
-  const last = batches.at(-1)
-  if (
-    last !== undefined &&
-    last.directory === directory &&
-    last.bytes + file.size <= BATCH_BYTES &&
-    last.pieces.length < BATCH_FILES
-  ) {
-    last.pieces.push(piece)
-    last.bytes += file.size
-  } else {
-    batches.push({ directory, bytes: file.size, pieces: [piece] })
+/** Batches of small files, which never span directories, so that no frame mixes databases. */
+class SmallFiles {
+  readonly #files = new NumberColumn(Uint32Array)
+  /** Where each batch begins. */
+  readonly #begins: number[] = []
+  #directory: string | undefined
+  #bytes = 0
+  #count = 0
+
+  add(file: number, { path, size }: ListedFile): void {
+    const directory = path.slice(0, path.lastIndexOf('/') + 1)
+    const fits = this.#bytes + size <= BATCH_BYTES && this.#count < BATCH_FILES
+    if (this.#directory !== directory || !fits) {
+      this.#begins.push(this.#files.length)
+      this.#directory = directory
+      this.#bytes = 0
+      this.#count = 0
+    }
+    this.#files.push(file)
+    this.#bytes += size
+    this.#count++
   }
+
+  *batches(): Generator<number[]> {
+    for (const [number, begin] of this.#begins.entries()) {
+      const end = this.#begins[number + 1] ?? this.#files.length
+      yield Array.from({ length: end - begin }, (_, at) => this.#files.get(begin + at))
+    }
+  }
+}
+
+function countPieces({ path, size }: ListedFile): number {
+  if (parseRelationPath(path) === undefined || size % PAGE_BYTES !== 0) return 1
+  return Math.max(1, Math.ceil(size / (PIECE_PAGES * PAGE_BYTES)))
 }
 
 function planPieces(

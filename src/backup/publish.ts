@@ -5,18 +5,31 @@ import { now } from '../base/clock.ts'
 import { Failure } from '../base/failure.ts'
 import { parseBackupLabel } from '../postgres/backup-label.ts'
 import { formatLsn, formatSegmentName, segmentNumber, type Timeline } from '../postgres/lsn.ts'
+import { extendLocks } from './extend-locks.ts'
 import { parseRelationPath } from '../postgres/relation-path.ts'
-import type { BackupRecord, DamagedPages, NamedPack } from '../repository/backup-record.ts'
+import type {
+  BackupRecord,
+  DamagedPages,
+  NamedPack,
+  PackLock,
+} from '../repository/backup-record.ts'
+import { attemptOfPack } from '../repository/keys.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
-import type { PackWriter } from '../repository/pack-writer.ts'
+import type { PackSummary, PackWriter } from '../repository/pack-writer.ts'
 import { encodeBackupRecord } from '../repository/write-backup.ts'
 import { archiveBackupWal, type BackupWalOptions } from './archive-backup-wal.ts'
 import { type BackupContext, sizesOf, waitLimitOf } from './backup-context.ts'
 import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mode.ts'
+import { openComparedStorage } from './compared-storage.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
 import { publishHeld } from './publish-held.ts'
-import { type DatabaseNames, findRelationName, type NameReader } from './relation-names.ts'
+import {
+  type DatabaseNames,
+  findRelationName,
+  type NameReader,
+  parseRelationNames,
+} from './relation-names.ts'
 import { readTablespaceNames } from './server-facts.ts'
 import { addFrame, writeFileList, writeRelationNames } from './write-metadata.ts'
 
@@ -34,23 +47,44 @@ export async function publish(
   copy: ClusterCopy,
   companions: Companions,
 ): Promise<BackupRecord> {
-  const { session, options, progress, signal } = context
+  const { session, progress, signal } = context
   signal.throwIfAborted()
   progress.phase('ending the backup')
   const tablespaceNames = await readTablespaceNames(session)
   const stopped = await stopBackup(session, context.version)
   const timeline = await requireSameServer(context, stopped)
   const wal = walOptions(context, started, stopped, timeline)
-  const segments = await archiveBackupWal(wal, progress, signal)
+  const segments = await archiveBackupWal(wal, context.targets.group, progress, signal)
   progress.phase('writing the record')
-  const { databases: names, unknown } = await companions.names.read()
+  const { raw: rawNames, unknown } = await companions.names.read()
+  const names = copy.damage.length === 0 ? [] : parseRelationNames(rawNames)
   if (unknown.length > 0) context.notes.push(unknownNames(unknown))
-  const facts = { started, stopped, timeline, segments, names, tablespaceNames }
+  const facts = { started, stopped, timeline, segments, names, rawNames, tablespaceNames }
   const { record, raw } = await writeRecord(context, copy, facts, companions)
   signal.throwIfAborted()
   const written = [...copy.workerPacks, ...companions.packs.packs]
-  context.notes.push(...(await publishHeld(options.storage, record, raw, written)))
+  await publishEverywhere(context, record, raw, written)
   return record
+}
+
+/**
+ * One target after the other, the required ones first. Each is published by its own proof: one
+ * that has not the base has not its packs either, and none that sync or a restore could tell
+ * from it. What was published stays, whatever happens elsewhere.
+ */
+async function publishEverywhere(
+  { targets, base, comparedIn, notes }: BackupContext,
+  record: BackupRecord,
+  raw: Uint8Array,
+  written: readonly PackSummary[],
+): Promise<void> {
+  for (const target of targets.inOrderOfNeed()) {
+    if (base !== undefined && !comparedIn.includes(target)) continue
+    const isStored = await targets.group.attempt(target, async (storage) => {
+      notes.push(...(await publishHeld(storage, record, raw, written)))
+    })
+    if (isStored) targets.noteStored(target)
+  }
 }
 
 function unknownNames(databases: readonly string[]): string {
@@ -99,7 +133,6 @@ function walOptions(
 ): BackupWalOptions {
   const { options, control, facts, session } = context
   return {
-    storage: options.storage,
     cluster: options.cluster,
     systemIdentifier: String(control.systemIdentifier),
     dataDirectory: facts.dataDirectory,
@@ -117,7 +150,9 @@ interface BackupFacts {
   readonly stopped: StoppedBackup
   readonly timeline: number
   readonly segments: readonly string[]
+  /** Parsed only where damage is to be named. */
   readonly names: readonly DatabaseNames[]
+  readonly rawNames: Uint8Array
   readonly tablespaceNames: ReadonlyMap<number, string>
 }
 
@@ -128,13 +163,16 @@ async function writeRecord(
   facts: BackupFacts,
   companions: Companions,
 ): Promise<{ record: BackupRecord; raw: Uint8Array }> {
-  const { storage } = context.options
+  const storage = openComparedStorage(context.targets.group, context.comparedIn)
   const { base, packs } = companions
   const files = await writeFileList(copy.entries, packs, base.pieces)
-  const rawNames = Buffer.from(JSON.stringify(facts.names))
-  const relationNames = await writeRelationNames(rawNames, packs, storage, base)
+  const relationNames = await writeRelationNames(facts.rawNames, packs, storage, base)
   if (packs.needsPack) await packs.begin()
-  const record = describeBackup(context, copy, facts, { files, relationNames }, companions)
+  const packList = namePacks(copy, { files, relationNames }, companions, facts.started.startedAt)
+  const locks = await lockPacks(context, packList)
+  const stored = copy.workerPacks.reduce((sum, pack) => sum + pack.bytes, packs.bytesWritten)
+  const written = { files, relationNames, packs: packList, locks, bytesStored: stored }
+  const record = describeBackup(context, copy, facts, written)
   const raw = encodeBackupRecord(record)
   await addFrame(packs, FRAME_KINDS.record, raw)
   await packs.finish()
@@ -144,6 +182,25 @@ async function writeRecord(
 type WrittenMetadata = {
   readonly files: Awaited<ReturnType<typeof writeFileList>>
   readonly relationNames: NonNullable<BackupRecord['relationNames']>
+}
+
+type WrittenBackup = WrittenMetadata &
+  Pick<BackupRecord, 'packs' | 'locks'> & { readonly bytesStored: number }
+
+async function lockPacks(
+  { options, base, notes, attemptId, beganAt, progress, targets, comparedIn }: BackupContext,
+  packs: readonly NamedPack[],
+): Promise<readonly PackLock[]> {
+  const { cluster } = options
+  const { group } = targets
+  // One without the base lacks its packs, and gets no record either.
+  const locked = group.living().filter((one) => base === undefined || comparedIn.includes(one))
+  const storages = locked.map((target) => group.storageOf(target))
+  const own = packs.map(({ id }) => id).filter((id) => attemptOfPack(id) === attemptId)
+  const request = { cluster, packs, written: new Set(own), beganAt, base: base?.backup, progress }
+  const extended = await extendLocks(storages, { ...request, at: now() })
+  notes.push(...extended.notes)
+  return extended.locks
 }
 
 /** Every pack that the backup needs, with the size that it has. */
@@ -177,8 +234,7 @@ function describeBackup(
   context: BackupContext,
   copy: ClusterCopy,
   facts: BackupFacts,
-  { files, relationNames }: WrittenMetadata,
-  companions: Companions,
+  { files, relationNames, packs, locks, bytesStored }: WrittenBackup,
 ): BackupRecord {
   const { options, session, control, base, beganAt } = context
   const { started, stopped, segments } = facts
@@ -216,19 +272,19 @@ function describeBackup(
     pinned: options.pinned ?? false,
     files: { pieces, entries, bytes, contentHash },
     relationNames,
-    packs: namePacks(copy, { files, relationNames }, companions, started.startedAt),
+    packs,
+    ...(locks === undefined || locks.length === 0 ? {} : { locks }),
     damage: describeDamage(copy, facts, base?.backup),
     ...(base === undefined ? {} : { comparedWith: base.backup.id }),
     lastFullReadAt: wantsFullRead ? started.startedAt.toISOString() : base.backup.lastFullReadAt,
     bootId: context.facts.bootId,
     ...(context.facts.bootedAtMs === undefined ? {} : { bootedAtMs: context.facts.bootedAtMs }),
     statistics: {
-      filesRead: copy.plan.files.length,
-      filesUnchangedByStatus: copy.plan.unchanged.length,
+      filesRead: copy.plan.files,
+      filesUnchangedByStatus: copy.plan.filesUnchanged,
       bytesRead: copy.bytesRead,
       pagesStored: copy.storedPages,
-      bytesStored:
-        copy.workerPacks.reduce((sum, { bytes }) => sum + bytes, 0) + companions.packs.bytesWritten,
+      bytesStored,
       durationMs: now().getTime() - beganAt.getTime(),
     },
   }
@@ -258,8 +314,8 @@ function describeDamage(
   facts: BackupFacts,
   base: BackupRecord | undefined,
 ): DamagedPages[] {
-  const unread = new Set(copy.plan.unchanged.map(({ path }) => path))
   const earlier = new Map((base?.damage ?? []).map((damage) => [damage.path, damage]))
+  const unread = findUnread(copy, earlier)
   const found = copy.damage.flatMap(({ path, pages }) => {
     const damaged = pages.filter(({ lsn }) => !isMendedByReplay(lsn, facts))
     const first = damaged[0]
@@ -277,6 +333,17 @@ function describeDamage(
     ]
   })
   return [...found, ...[...earlier.values()].filter(({ path }) => unread.has(path))]
+}
+
+/** Those of the paths whose files were taken over unread. */
+function findUnread({ listing, plan }: ClusterCopy, paths: ReadonlyMap<string, unknown>) {
+  const unread = new Set<string>()
+  if (paths.size === 0) return unread
+  for (let index = 0; index < listing.entries.length; index++) {
+    const path = listing.entries.at(index)?.path ?? ''
+    if (paths.has(path) && plan.fateOf(index)?.kind === 'unchanged') unread.add(path)
+  }
+  return unread
 }
 
 /**

@@ -16,10 +16,13 @@ export interface DatabaseNames {
 }
 
 export interface RelationNames {
-  readonly databases: readonly DatabaseNames[]
+  /** The JSON of DatabaseNames[]: as objects, the names of a million relations are large. */
+  readonly raw: Buffer
   /** Names of databases that could not be asked, or not in time. */
   readonly unknown: readonly string[]
 }
+
+const PORTION_ROWS = 10_000
 
 /** How long names are waited for once the files are copied. */
 const PATIENCE_MS = 20_000
@@ -29,8 +32,10 @@ export class NameReader {
   readonly #giveUp = new AbortController()
   readonly #names: Promise<RelationNames>
 
-  constructor(session: ServerSession, connection: string) {
-    this.#names = readRelationNames(session, connection, this.#giveUp.signal)
+  /** `portionRows`: so many names are objects at once. */
+  constructor(session: ServerSession, connection: string, portionRows = PORTION_ROWS) {
+    const { signal } = this.#giveUp
+    this.#names = readRelationNames(session, { connection, portionRows }, signal)
     // What became of it is asked in read(), if ever.
     this.#names.catch(() => undefined)
   }
@@ -56,23 +61,23 @@ export class NameReader {
 /** Never rejects for what a single database does; `giveUp` ends the asking early. */
 async function readRelationNames(
   session: ServerSession,
-  connection: string,
+  source: NameSource,
   giveUp: AbortSignal,
 ): Promise<RelationNames> {
   const rows = await session.query(
     'SELECT oid::int8::text AS oid, datname AS name FROM pg_database WHERE datallowconn ORDER BY oid',
   )
-  const databases: DatabaseNames[] = []
+  const databases: EncodedDatabase[] = []
   const unknown: string[] = []
   for (const row of rows) {
     const name = String(row['name'])
     const relations = giveUp.aborted
       ? undefined
-      : await orGiveUp(readOneDatabase(connection, name), giveUp)
+      : await orGiveUp(readOneDatabase(source, name), giveUp)
     if (relations === undefined) unknown.push(name)
     else databases.push({ oid: Number(row['oid']), name, relations })
   }
-  return { databases, unknown }
+  return { raw: encodeDatabases(databases), unknown }
 }
 
 /** What comes too late is let go: its session ends by its own time limits. */
@@ -89,10 +94,33 @@ async function orGiveUp<T>(work: Promise<T>, giveUp: AbortSignal): Promise<T | u
   }
 }
 
+/** What JSON.stringify() gives of DatabaseNames[]. */
+function encodeDatabases(databases: readonly EncodedDatabase[]): Buffer {
+  const pieces = databases.flatMap(({ oid, name, relations }, number) => [
+    Buffer.from(`${number === 0 ? '' : ','}{"oid":${oid},"name":${JSON.stringify(name)},`),
+    Buffer.from('"relations":['),
+    ...relations.flatMap((portion, at) => (at === 0 ? [portion] : [Buffer.from(','), portion])),
+    Buffer.from(']}'),
+  ])
+  return Buffer.concat([Buffer.from('['), ...pieces, Buffer.from(']')])
+}
+
+interface EncodedDatabase {
+  readonly oid: number
+  readonly name: string
+  readonly relations: readonly Buffer[]
+}
+
+interface NameSource {
+  readonly connection: string
+  readonly portionRows: number
+}
+
+/** Portions of the JSON of DatabaseNames.relations, without its brackets. */
 async function readOneDatabase(
-  connection: string,
+  { connection, portionRows }: NameSource,
   database: string,
-): Promise<DatabaseNames['relations'] | undefined> {
+): Promise<readonly Buffer[] | undefined> {
   try {
     const session = await openServerSession({
       connection: withDatabase(connection, database),
@@ -102,13 +130,25 @@ async function readOneDatabase(
     try {
       if (session.facts.database !== database) return undefined
       await session.query(LIMITS)
-      return (await session.query(RELATIONS)).map((row) => toRelation(row))
+      return await readPortions(session, portionRows)
     } finally {
       await session.close()
     }
   } catch (error) {
     if (isFailure(error)) return undefined
     throw error
+  }
+}
+
+/** A session that ends takes its cursor along. */
+async function readPortions(session: ServerSession, rowsAtOnce: number): Promise<Buffer[]> {
+  await session.query('BEGIN')
+  await session.query(`DECLARE names NO SCROLL CURSOR FOR ${RELATIONS}`)
+  const portions: Buffer[] = []
+  for (;;) {
+    const rows = await session.query(`FETCH ${rowsAtOnce} FROM names`)
+    if (rows.length === 0) return portions
+    portions.push(Buffer.from(rows.map((row) => JSON.stringify(toRelation(row))).join(',')))
   }
 }
 
@@ -140,6 +180,10 @@ function withDatabase(connection: string, database: string): string {
     .filter((parameter) => parameter !== '' && !parameter.startsWith('dbname='))
   const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`
   return `${match[1]}/${encodeURIComponent(database)}${query}`
+}
+
+export function parseRelationNames(raw: Uint8Array): DatabaseNames[] {
+  return JSON.parse(Buffer.from(raw).toString('utf8')) as DatabaseNames[]
 }
 
 /** `bench.public.accounts` for a file node; undefined when it is not known. */

@@ -13,19 +13,19 @@ import { requireSupportedSizes } from '../postgres/control-file.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { cleanUpDeadHolds } from '../repository/clean-up.ts'
-import { type Hold, removeDeadAttempt, removeHold } from '../repository/holds.ts'
+import { removeDeadAttempt, removeHold } from '../repository/holds.ts'
 import { makeBackupId } from '../repository/keys.ts'
 import type { PackWriter } from '../repository/pack-writer.ts'
-import { listBackups } from '../repository/read-backups.ts'
+import { openRepository } from '../repository/repository.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import {
   type BackupContext,
   type BackupResult,
-  sizesOf,
   type TakeBackupOptions,
+  targetsOf,
 } from './backup-context.ts'
 import { cancelOnAbort, lockBackups, startBackup, watchSession } from './backup-mode.ts'
-import { type ChosenBase, chooseBase } from './choose-base.ts'
+import { findBase } from './find-base.ts'
 import { copyCluster, openOwnPacks, requireCheckpoint } from './copy-cluster.ts'
 import { type CopyRunner, startCopy } from './copy-files.ts'
 import { type HeldBase, holdBase } from './hold-base.ts'
@@ -33,6 +33,7 @@ import { judgeArchiving } from './judge-archiving.ts'
 import { loadBase, type PackAgeLimit } from './load-base.ts'
 import { publish } from './publish.ts'
 import { NameReader } from './relation-names.ts'
+import { Targets } from './targets.ts'
 import { readServerFacts, requireLocalServer, type ServerFacts } from './server-facts.ts'
 
 export async function takeBackup(
@@ -42,11 +43,10 @@ export async function takeBackup(
 ): Promise<BackupResult> {
   progress.phase('connecting')
   const startCopying = options.startCopying ?? startCopy
-  const runner = startCopying(
-    options.storage,
-    options.workers,
-    options.specification ?? { url: options.storage.url },
-  )
+  const targets = new Targets(targetsOf(options))
+  await targets.group.gather(openRepository)
+  const specifications = targets.list.map(({ specification }) => specification)
+  const runner = startCopying(targets.group, options.workers, specifications)
   try {
     const open = options.openSession ?? openServerSession
     const session = await open({
@@ -55,7 +55,7 @@ export async function takeBackup(
       forceVersion: options.forceVersion ?? false,
     })
     try {
-      return await backUpServer(session, runner, options, progress, signal)
+      return await backUpServer(session, runner, { options, targets, progress, signal })
     } finally {
       await session.close()
     }
@@ -64,28 +64,30 @@ export async function takeBackup(
   }
 }
 
+type Assignment = Pick<BackupContext, 'options' | 'targets' | 'progress' | 'signal'>
+
 async function backUpServer(
   session: ServerSession,
   runner: CopyRunner,
-  options: TakeBackupOptions,
-  progress: Progress,
-  signal: AbortSignal,
+  assignment: Assignment,
 ): Promise<BackupResult> {
-  const prepared = await prepare(session, options, progress, signal)
+  const { targets, signal } = assignment
+  const prepared = await prepare(session, assignment)
   signal.throwIfAborted()
-  const held = await holdBase(prepared, async (without) => await findBase(prepared, without))
-  const { hold } = held
-  const context = { ...prepared, base: held.base }
+  const held = await holdBase(prepared)
+  const context = { ...prepared, base: held.base, comparedIn: held.comparedIn }
   if (context.base?.trustStatus !== true) runner.expectMuch()
   const packs = openOwnPacks(context, runner.workers)
   try {
     const record = await copyAndPublish(context, held, runner, packs)
-    await dropHold(context, hold)
-    return { record, notes: context.notes }
+    await dropHolds(context)
+    await removeAttempt(context, held, targets.reachableDropped())
+    return { record, notes: context.notes, targets: targets.report() }
   } catch (error) {
     await packs.abort().catch(() => undefined)
     await runner.close()
-    await removeOwnAttempt(options, hold)
+    const reachable = [...targets.group.living(), ...targets.reachableDropped()]
+    await removeAttempt(context, held, reachable)
     throw error
   }
 }
@@ -96,12 +98,12 @@ async function copyAndPublish(
   runner: CopyRunner,
   packs: PackWriter,
 ): Promise<BackupRecord> {
-  const { session, options, progress, signal, version, backupId } = context
+  const { session, options, progress, signal, version, backupId, targets, comparedIn } = context
   progress.phase('waiting for the checkpoint')
   const starting = startBackup(session, version, `tidemark ${backupId}`)
   const [started, base] = await Promise.all([
     cancelOnAbort(session, options.connection, signal, starting),
-    loadBase(options.storage, context.base, held.condemned, ageLimitOf(context)),
+    loadBase(targets.group, comparedIn, context.base, held.condemned, ageLimitOf(context)),
   ])
   signal.throwIfAborted()
   context.notes.push(...base.notes)
@@ -120,22 +122,21 @@ async function copyAndPublish(
 }
 
 /** The backup exists already: a hold that stays is removed by the next run. */
-async function dropHold({ options, notes }: BackupContext, hold: Hold): Promise<void> {
-  try {
-    await removeHold(options.storage, options.cluster, hold.id)
-  } catch (error) {
-    if (!isFailure(error)) throw error
-    notes.push(`the hold of this backup could not be removed, the next one will: ${error.message}`)
+async function dropHolds({ options, notes, backupId, targets }: BackupContext): Promise<void> {
+  for (const target of targets.group.living()) {
+    try {
+      await removeHold(targets.group.storageOf(target), options.cluster, backupId)
+    } catch (error) {
+      if (!isFailure(error)) throw error
+      const next = 'could not be removed, the next one will'
+      notes.push(`the hold of this backup ${next}: ${error.message}`)
+    }
   }
 }
 
-async function prepare(
-  session: ServerSession,
-  options: TakeBackupOptions,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<BackupContext> {
-  const { storage, cluster } = options
+async function prepare(session: ServerSession, assignment: Assignment): Promise<BackupContext> {
+  const { options, targets } = assignment
+  const { cluster } = options
   const { version } = session.facts
   const facts = await readServerFacts(session)
   const control = await requireLocalServer(session, facts.dataDirectory)
@@ -143,29 +144,28 @@ async function prepare(
   const notes: string[] = version.caution === undefined ? [] : [version.caution]
   if (options.archiveCheck !== false) requireArchiving(options, facts)
   await lockBackups(session, cluster)
-  await ensureSystemIdentity(storage, cluster, {
-    systemIdentifier: String(control.systemIdentifier),
-    major: version.major,
-    walSegmentSizeBytes: control.walSegmentSizeBytes,
-    createdAt: now().toISOString(),
+  await targets.group.gather(async (storage) => {
+    await ensureSystemIdentity(storage, cluster, {
+      systemIdentifier: String(control.systemIdentifier),
+      major: version.major,
+      walSegmentSizeBytes: control.walSegmentSizeBytes,
+      createdAt: now().toISOString(),
+    })
+    notes.push(...(await cleanUpDeadHolds(storage, cluster)))
   })
-  notes.push(...(await cleanUpDeadHolds(storage, cluster)))
   const beganAt = now()
   const context = {
-    options,
+    ...assignment,
     session,
     version,
     facts,
     control,
-    base: undefined,
     backupId: makeBackupId(beganAt),
     attemptId: randomHex(12),
-    progress,
-    signal,
     notes,
     beganAt,
   }
-  return { ...context, base: await findBase(context) }
+  return { ...context, ...(await findBase(context)) }
 }
 
 function ageLimitOf({ options, beganAt: at }: BackupContext): PackAgeLimit | undefined {
@@ -174,7 +174,7 @@ function ageLimitOf({ options, beganAt: at }: BackupContext): PackAgeLimit | und
   return { at, maxAgeMs, ...(leastBudgetBytes === undefined ? {} : { leastBudgetBytes }) }
 }
 
-function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void {
+function requireArchiving(options: BackupContext['options'], facts: ServerFacts): void {
   const { settings } = facts
   const failure = judgeArchiving(
     {
@@ -189,30 +189,18 @@ function requireArchiving(options: TakeBackupOptions, facts: ServerFacts): void 
   if (failure !== undefined) throw failure
 }
 
-async function findBase(
-  { options, facts, control, beganAt }: BackupContext,
-  without: ReadonlySet<string> = new Set(),
-): Promise<ChosenBase | undefined> {
-  if (options.rewrite === true) return undefined
-  const { backups } = await listBackups(options.storage, options.cluster)
-  const candidates = backups.filter(({ id }) => !without.has(id))
-  return chooseBase(candidates, {
-    systemIdentifier: String(control.systemIdentifier),
-    sizes: sizesOf(control),
-    dataChecksumVersion: control.dataChecksumVersion,
-    dataDirectory: facts.dataDirectory,
-    bootId: facts.bootId,
-    bootedAtMs: facts.bootedAtMs,
-    now: beganAt,
-    full: options.full ?? false,
-  })
-}
-
 /** What cannot be removed now is removed by the next run: its hold stays until then. */
-async function removeOwnAttempt(options: TakeBackupOptions, hold: Hold): Promise<void> {
-  try {
-    await removeDeadAttempt(options.storage, options.cluster, hold)
-  } catch (error) {
-    if (!isFailure(error)) throw error
+async function removeAttempt(
+  { targets, options }: BackupContext,
+  { holds }: HeldBase,
+  numbers: readonly number[],
+): Promise<void> {
+  const removals = [...new Set(numbers)].map(async (target) => {
+    const hold = holds.get(target)
+    if (hold === undefined) return
+    await removeDeadAttempt(targets.group.storageOf(target), options.cluster, hold)
+  })
+  for (const outcome of await Promise.allSettled(removals)) {
+    if (outcome.status === 'rejected' && !isFailure(outcome.reason)) throw outcome.reason
   }
 }

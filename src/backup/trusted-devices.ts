@@ -25,7 +25,7 @@ function isTrustedFileSystem(type: number): boolean {
 
 /** Asks once per device, by the first file that is on it. */
 export function findTrustedDevices(
-  listed: readonly Listed[],
+  listed: Iterable<Listed>,
   typeOf: (location: string) => number | undefined = readFileSystemType,
 ): ReadonlySet<bigint> {
   const known = new Set<bigint>()

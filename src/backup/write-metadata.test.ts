@@ -80,8 +80,12 @@ class Store {
   }
 }
 
+interface Base extends BasePieces {
+  readonly byFirstPath: ReadonlyMap<string, KnownPiece>
+}
+
 /** The base's pieces, recognised by their entries alone: what is judged here. */
-function storeBase(entries: readonly FileEntry[], store: Store): BasePieces {
+function storeBase(entries: readonly FileEntry[], store: Store): Base {
   const byFirstPath = new Map<string, KnownPiece>()
   let from = 0
   for (let at = 0; at < entries.length; at++) {
@@ -99,7 +103,7 @@ function storeBase(entries: readonly FileEntry[], store: Store): BasePieces {
 }
 
 /** Takes pages over as planCopy does: the object itself, or a copy with another mode. */
-function takeOver(entry: FileEntry, base: BasePieces): FileEntry {
+function takeOver(entry: FileEntry, base: Base): FileEntry {
   if (entry.kind !== 'pages') return entry
   const known = [...base.byFirstPath.values()]
     .flatMap(({ entries }) => entries)

@@ -29,32 +29,34 @@ export interface WrittenFileList {
   readonly packs: ReadonlySet<string>
 }
 
+/** `entries` in the order of their paths; no more than those of a piece are held. */
 export async function writeFileList(
-  entries: readonly FileEntry[],
+  entries: Iterable<FileEntry>,
   packs: PackWriter,
   basePieces: BasePieces,
 ): Promise<WrittenFileList> {
   const pieces: FileListPieceReference[] = []
   const used = new Set<string>()
   const content = createHash('sha256')
-  let described = ''
   let bytes = 0
-  let from = 0
-  for (let at = 0; at < entries.length; at++) {
-    const entry = entries[at] as FileEntry
-    described += describeContent(entry)
-    for (const pack of packsOf(entry)) used.add(pack)
-    if (entry.kind === 'pages' || entry.kind === 'content') bytes += entry.size
-    if (at + 1 < entries.length && !endsPiece(entry.path, at + 1 - from)) continue
-    content.update(described)
-    described = ''
-    const piece = await writePiece(entries.slice(from, at + 1), packs, basePieces)
+  let count = 0
+  let gathered: FileEntry[] = []
+  const endPiece = async (): Promise<void> => {
+    content.update(gathered.map(describeContent).join(''))
+    const piece = await writePiece(gathered, packs, basePieces)
     used.add(piece.pack)
     pieces.push(piece)
-    from = at + 1
+    gathered = []
   }
-  const contentHash = content.digest('hex')
-  return { pieces, entries: entries.length, bytes, contentHash, packs: used }
+  for (const entry of entries) {
+    gathered.push(entry)
+    count++
+    for (const pack of packsOf(entry)) used.add(pack)
+    if (entry.kind === 'pages' || entry.kind === 'content') bytes += entry.size
+    if (endsPiece(entry.path, gathered.length)) await endPiece()
+  }
+  if (gathered.length > 0) await endPiece()
+  return { pieces, entries: count, bytes, contentHash: content.digest('hex'), packs: used }
 }
 
 /** One line per entry: what it holds, not where. */
@@ -98,8 +100,13 @@ async function writePiece(
 /** Where the pieces of the backup compared with lie. */
 export interface BasePieces {
   /** By the SHA-256 of their bytes. */
-  readonly bySha256: ReadonlyMap<string, FrameReference>
-  readonly byFirstPath: ReadonlyMap<string, KnownPiece>
+  readonly bySha256: Lookup<FrameReference>
+  readonly byFirstPath: Lookup<KnownPiece>
+}
+
+/** A map is one. */
+export interface Lookup<T> {
+  get(key: string): T | undefined
 }
 
 export interface KnownPiece {

@@ -163,6 +163,10 @@ function addBackupCommands(program: Command, run: RunAction): void {
         .default('auto'),
     )
     .option('--full', 'read every page, whatever the state of its file')
+    .option(
+      '--rewrite',
+      'with --full: compare with nothing and store everything anew, so that it shares no copy with earlier backups',
+    )
     .option('--label <key=value>', 'note something down with the backup (repeatable)', collect, [])
     .option('--pin', 'keep this backup until it is unpinned')
     .option('--repository <name>', 'only into this repository (default: all of the cluster)')
@@ -229,7 +233,7 @@ function addPushAndGet(wal: Command, run: RunAction): void {
     .command('push')
     .summary('archive a WAL file (archive_command)')
     .description(
-      'Takes one WAL file into every repository of the cluster: archive_command = \'… wal push "%p"\'. Returns when it is durable everywhere. The same file again is fine; other content under the same name goes to quarantine and fails.',
+      'Takes one WAL file into every repository of the cluster: archive_command = \'… wal push "%p"\'. Returns when it is durable in all required ones; another one is given five seconds, and left out with a warning. The same file again is fine; other content under the same name goes to quarantine and fails.',
     )
     .argument('<path>', 'the file (%p)')
     .option('--cluster <name>', CLUSTER)
@@ -244,12 +248,13 @@ function addPushAndGet(wal: Command, run: RunAction): void {
     .command('get')
     .summary('bring a WAL file back (restore_command)')
     .description(
-      'Brings one WAL file out of the archive. Exit status 0: fetched; 44: proved absent in every repository; 255: anything else. PostgreSQL takes 1 to 125 for the end of WAL, so the restore_command that Tidemark writes maps 44 to 1 and everything else to 255.',
+      'Brings one WAL file out of the archive, from the nearest repository that has it whole. Exit status 0: fetched; 44: proved absent in every repository; 255: anything else. PostgreSQL takes 1 to 125 for the end of WAL, so the restore_command that Tidemark writes maps 44 to 1 and everything else to 255.',
     )
     .argument('<name>', 'the file that is wanted (%f)')
     .argument('<path>', 'where to write it (%p)')
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
+    .option('--repository <names>', 'ask only these, separated by commas (default: all)')
     .addOption(
       new Option('--holes <answer>', 'a segment that is missing while later ones are there')
         .choices(['fail', 'absent'])
@@ -267,7 +272,12 @@ function walArguments(
   context: CommandContext,
   command: 'push' | 'get',
   words: readonly string[],
-  options: { cluster?: string; systemIdentifier?: string; holes?: 'fail' | 'absent' },
+  options: {
+    cluster?: string
+    systemIdentifier?: string
+    repository?: string
+    holes?: 'fail' | 'absent'
+  },
 ) {
   return {
     command,
@@ -275,6 +285,7 @@ function walArguments(
     config: context.configOption,
     cluster: options.cluster,
     systemIdentifier: options.systemIdentifier,
+    repositories: options.repository?.split(','),
     holes: options.holes ?? 'fail',
     json: context.json,
     quiet: context.quiet,
@@ -321,7 +332,7 @@ function addRestore(program: Command, run: RunAction): void {
     .option('--pg-bin <dir>', 'where the PostgreSQL programs are, for --start')
     .option('--owner <user>', 'who the files shall belong to, when run by root')
     .option('--preload <libraries>', 'shared_preload_libraries that replay needs, in a copy')
-    .option('--repository <name>', REPOSITORY)
+    .option('--repository <name>', 'only from this repository (default: the nearest that is whole)')
     .option('--workers <count>', 'writers (default: one more than processors, at most 4)')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {

@@ -8,6 +8,7 @@ import { resolve } from 'node:path'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
+import type { PushWalResult } from '../archive/push-wal.ts'
 import { openRepository } from '../repository/repository.ts'
 import { openStorage } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -38,20 +39,64 @@ async function findCluster(options: WalArguments): Promise<WalCluster> {
   return chooseCluster(configuration, named)
 }
 
+/**
+ * Repositories that are not required may still be busy at the end, or hang: this process does not
+ * wait for them.
+ */
 async function push(options: WalArguments, cluster: WalCluster): Promise<number> {
+  const isRequired = ({ name }: RepositoryConfiguration): boolean => cluster.required.includes(name)
+  const others = cluster.repositories.filter((repository) => !isRequired(repository))
+  if (others.length === 0) return await pushInto(options, cluster, cluster.repositories, [])
+  const required = cluster.repositories.filter(isRequired)
+  const status = await pushInto(options, cluster, required, others).catch((error: unknown) =>
+    reportFailure(error, options),
+  )
+  process.exit(status)
+}
+
+async function pushInto(
+  options: WalArguments,
+  cluster: WalCluster,
+  required: readonly RepositoryConfiguration[],
+  others: readonly RepositoryConfiguration[],
+): Promise<number> {
   const { pushWalFile } = await import('../archive/push-wal.ts')
   const { systemIdentifier } = options
-  const storages = await Promise.all(cluster.repositories.map(open))
+  const storages = await Promise.all(required.map(open))
   for (const storage of storages) await openRepository(storage)
+  const offers = others.length === 0 ? undefined : await import('./offer-to-others.ts')
+  const asked = offers?.chooseOthers(others, openChecked) ?? { storages: [], away: [] }
   const result = await pushWalFile({
     storages,
+    others: asked.storages,
     cluster: cluster.name,
     path: resolve(options.words[0] as string),
     ...(systemIdentifier === undefined ? {} : { systemIdentifier }),
     onWarning: reportWarning,
   })
-  if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`)
+  offers?.concludeOffers(result, asked.away, reportWarning)
+  if (options.json) process.stdout.write(`${JSON.stringify(printable(result))}\n`)
   return 0
+}
+
+function printable({ offers, ...result }: PushWalResult) {
+  if (offers.length === 0) return result
+  const missed = offers.filter(({ outcome }) => outcome === undefined)
+  const taken = offers.flatMap(({ url, outcome }) =>
+    outcome === undefined ? [] : [{ url, outcome }],
+  )
+  const outcomes = [...result.outcomes, ...taken]
+  return {
+    ...result,
+    outcomes,
+    missed: missed.map(({ url, failure }) => ({ url, code: failure?.code ?? null })),
+  }
+}
+
+async function openChecked(repository: RepositoryConfiguration): Promise<Storage> {
+  const storage = await open(repository)
+  await openRepository(storage)
+  return storage
 }
 
 /** Most repositories are directories, which need no keys: that code is not loaded for them. */
@@ -66,11 +111,11 @@ async function open(repository: RepositoryConfiguration): Promise<Storage> {
 async function get(options: WalArguments, cluster: WalCluster): Promise<number> {
   const { fetchWalFile } = await import('../archive/fetch-wal.ts')
   const [name, destination] = options.words as [string, string]
-  const { usable, refusal } = await openRepositories(cluster)
+  const { usable, refusal } = await openRepositories(await chooseRepositories(options, cluster))
   const systemIdentifier =
     options.systemIdentifier ?? (await findSystem(cluster.name, usable, destination))
   const outcome = await fetchWalFile({
-    storages: usable,
+    storages: await thoseThatKnow(usable, cluster.name, systemIdentifier),
     cluster: cluster.name,
     systemIdentifier,
     name,
@@ -83,13 +128,44 @@ async function get(options: WalArguments, cluster: WalCluster): Promise<number> 
   return outcome === 'fetched' ? 0 : EXIT_ABSENT
 }
 
+/** Those that are named, or all; the nearest first. */
+async function chooseRepositories(
+  { repositories: names }: WalArguments,
+  cluster: WalCluster,
+): Promise<readonly RepositoryConfiguration[]> {
+  if (cluster.repositories.length === 1 && names === undefined) return cluster.repositories
+  const { chooseRepository, nearestFirst } = await import('../config/configuration.ts')
+  const chosen = names?.map((name) => chooseRepository(cluster, name)) ?? cluster.repositories
+  return nearestFirst(chosen)
+}
+
+/**
+ * A repository that was never told of this server, being new, says nothing about its WAL. If
+ * none knows it, all are asked, and say so.
+ */
+async function thoseThatKnow(
+  storages: readonly Storage[],
+  cluster: string,
+  systemIdentifier: string,
+): Promise<readonly Storage[]> {
+  if (storages.length === 1) return storages
+  const { findSystemIdentity } = await import('../repository/system-identity.ts')
+  const knowing: Storage[] = []
+  for (const storage of storages) {
+    // One that cannot say now is asked for the file, and fails or not.
+    const identity = await findSystemIdentity(storage, cluster, systemIdentifier).catch(() => true)
+    if (identity !== undefined) knowing.push(storage)
+  }
+  return knowing.length === 0 ? storages : knowing
+}
+
 /** A repository that cannot be read proves no absence, and keeps no other from serving. */
 async function openRepositories(
-  cluster: WalCluster,
+  repositories: readonly RepositoryConfiguration[],
 ): Promise<{ usable: Storage[]; refusal: unknown }> {
   const usable: Storage[] = []
   let refusal: unknown
-  for (const repository of cluster.repositories) {
+  for (const repository of repositories) {
     try {
       const storage = await open(repository)
       await openRepository(storage)
@@ -119,5 +195,13 @@ async function findSystem(
     if (found !== undefined) return found
   }
   const { onlySystemIdentifier } = await import('./only-system.ts')
-  return await onlySystemIdentifier(cluster, storages[0] as Storage)
+  let refusal: unknown
+  for (const storage of storages) {
+    try {
+      return await onlySystemIdentifier(cluster, storage)
+    } catch (error) {
+      refusal ??= error
+    }
+  }
+  throw refusal
 }

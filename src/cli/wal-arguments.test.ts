@@ -10,6 +10,7 @@ test('the command lines that PostgreSQL runs', () => {
     config: '/t.yaml',
     cluster: 'main',
     systemIdentifier: undefined,
+    repositories: undefined,
     holes: 'fail',
     json: false,
     quiet: false,

@@ -12,6 +12,8 @@ export interface WalArguments {
   readonly cluster: string | undefined
   /** Decimal. */
   readonly systemIdentifier: string | undefined
+  /** `wal get`: names of those to ask; undefined: all of the cluster. */
+  readonly repositories: readonly string[] | undefined
   /** `wal get`: what a segment is that is missing while later ones are there. */
   readonly holes: 'fail' | 'absent'
   readonly json: boolean
@@ -21,7 +23,7 @@ export interface WalArguments {
 
 const WORDS = { push: 1, get: 2 } as const
 const FLAGS = ['--json', '--quiet', '--verbose', '--progress']
-const VALUES = ['--config', '--cluster', '--system-identifier', '--holes']
+const VALUES = ['--config', '--cluster', '--system-identifier', '--holes', '--repository']
 
 export function parseWalArguments(argv: readonly string[]): WalArguments | undefined {
   const split = splitArguments(argv)
@@ -33,6 +35,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
   const holes = values.get('--holes') ?? 'fail'
   if (holes !== 'fail' && holes !== 'absent') return undefined
   if (command === 'push' && values.has('--holes')) return undefined
+  if (command === 'push' && values.has('--repository')) return undefined
   const systemIdentifier = values.get('--system-identifier')
   if (systemIdentifier !== undefined && !/^\d{1,20}$/.test(systemIdentifier)) return undefined
   return {
@@ -41,6 +44,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
     config: values.get('--config'),
     cluster: values.get('--cluster'),
     systemIdentifier,
+    repositories: values.get('--repository')?.split(','),
     holes,
     json: flags.has('--json'),
     quiet: flags.has('--quiet'),

@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { Failure } from '../base/failure.ts'
 import { isClusterName } from '../repository/keys.ts'
 import { assertStorageUrl, isS3Url } from '../storage/open-storage.ts'
+import { isPackAge } from './pack-age.ts'
 import { isBandwidth } from './resolve-storage.ts'
 import { isDuration } from './retention.ts'
 
@@ -106,6 +107,22 @@ const repository = z
       ['file:/etc/tidemark/s3.secret'],
     ),
     sessionToken: s3Text('S3: the token of temporary credentials.', ['${S3_TOKEN}']),
+    objectLock: z
+      .strictObject({
+        mode: z.enum(['governance', 'compliance']).meta({
+          description:
+            '`governance`: accounts with a special permission may remove locked objects. `compliance`: nobody can, not even the owner of the account.',
+        }),
+        days: z.int().min(1).max(36_500).meta({
+          description:
+            'How long objects are locked from when they are stored. Each backup extends the lock of the packs that it needs.',
+        }),
+      })
+      .optional()
+      .meta({
+        description:
+          'S3: what a restore needs is stored locked, so that whoever has the keys of the store cannot remove it. The bucket must have been created with object lock.',
+      }),
     bandwidth: z
       .string()
       .refine(isBandwidth, { error: 'a bandwidth is a number with kB/s, MB/s or GB/s: 50MB/s' })
@@ -192,7 +209,25 @@ const cluster = z
           'Names of the repositories that take the backups and the WAL of this cluster. All of the file when left out.',
         examples: [['local']],
       }),
+    required: z
+      .array(z.string())
+      .min(1)
+      .optional()
+      .meta({
+        description:
+          'Those of the repositories that must have taken a backup or a WAL file before it counts. The first one when left out: another one that is away is left out, said so, and caught up by `sync`. A required one that is away keeps WAL in `pg_wal` until it is back.',
+        examples: [['local', 'offsite']],
+      }),
     wal: wal.optional(),
+    maxPackAge: z
+      .string()
+      .refine(isPackAge, { error: 'an age is a number of days or weeks (90d, 12w), or off' })
+      .optional()
+      .meta({
+        description:
+          'What lies in packs that are older is stored again by the next backups, a part by each (10 % of the stored bytes, or 1 GiB), so that no backup depends on an ancient copy. 90d unless given; `off` stores nothing again.',
+        examples: ['90d', '12w', 'off'],
+      }),
     retention: retention(
       'What is kept; the rest is removed by `tidemark expire --apply`. A backup stays as long as one rule keeps it; the newest one and pinned ones always stay. Without it nothing expires.',
     ).optional(),

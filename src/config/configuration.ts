@@ -2,6 +2,7 @@
  * The configuration as the command line uses it: names resolved, secrets not yet read.
  */
 import { Failure } from '../base/failure.ts'
+import { isS3Url } from '../storage/open-storage.ts'
 import type { ConfigurationFile } from './configuration-schema.ts'
 import { didYouMean } from './nearest-name.ts'
 import type { RetentionConfiguration } from './retention.ts'
@@ -40,6 +41,7 @@ export interface S3Configuration {
   readonly accessKeyId?: string
   readonly secretAccessKey?: string
   readonly sessionToken?: string
+  readonly objectLock?: { readonly mode: 'governance' | 'compliance'; readonly days: number }
 }
 
 export interface ClusterConfiguration {
@@ -48,7 +50,11 @@ export interface ClusterConfiguration {
   readonly connection: string
   readonly password: string | undefined
   readonly repositories: readonly RepositoryConfiguration[]
+  /** Names of those without which nothing counts as stored. */
+  readonly required: readonly string[]
   readonly walSource: 'archive_command'
+  /** `90d`, `off` */
+  readonly maxPackAge?: string
   readonly retention?: RetentionConfiguration
   /** By the name of a repository. */
   readonly retentionIn?: ReadonlyMap<string, RetentionConfiguration>
@@ -66,7 +72,9 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       connection: cluster.connection,
       password: cluster.password,
       repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
+      required: cluster.required ?? names.slice(0, 1),
       walSource: cluster.wal?.source ?? 'archive_command',
+      ...(cluster.maxPackAge === undefined ? {} : { maxPackAge: cluster.maxPackAge }),
       ...(cluster.retention === undefined ? {} : { retention: cluster.retention }),
       retentionIn: new Map(Object.entries(cluster.retentionIn ?? {})),
     })
@@ -136,9 +144,17 @@ function noClusterNamed(path: string, names: readonly string[]): Failure {
   })
 }
 
+/** In the order in which they are read from: directories before object stores. */
+export function nearestFirst(
+  repositories: readonly RepositoryConfiguration[],
+): readonly RepositoryConfiguration[] {
+  const isFar = ({ url }: RepositoryConfiguration): number => Number(isS3Url(url))
+  return repositories.toSorted((one, other) => isFar(one) - isFar(other))
+}
+
 /** The repository of that name among those of the cluster, or the first. */
 export function chooseRepository(
-  cluster: ClusterConfiguration,
+  cluster: Pick<ClusterConfiguration, 'name' | 'repositories'>,
   name: string | undefined,
 ): RepositoryConfiguration {
   const names = cluster.repositories.map((repository) => repository.name)

@@ -45,7 +45,7 @@ test('an unknown key: file, line, column, and what was meant', () => {
   const { message, fix } = refuse(GOOD.replace('connection:', 'conection:'))
   assert.match(message, /^\/x\/tidemark\.yaml:6:5: unknown key 'conection' in clusters\.main/)
   assert.match(message, /did you mean 'connection'\?/)
-  assert.match(fix, /connection, password, repositories, wal/)
+  assert.match(fix, /connection, password, repositories, required, wal/)
   const far = refuse(GOOD.replace('    repositories: [local]', '    schedule: { backup: x }'))
   assert.match(far.message, /unknown key 'schedule'/)
   assert.doesNotMatch(far.message, /did you mean/)
@@ -81,6 +81,17 @@ test('a repository that is not there, or twice', () => {
     refuse(GOOD.replace('file:///mnt/other', 'file:///var/lib/tidemark/')).message,
     /has the URL of/,
   )
+})
+
+test('what is required is the first repository, or those that are named', () => {
+  const two = GOOD.replace('[local]', '[other, local]')
+  const requiredBy = (text: string): readonly string[] | undefined =>
+    parseConfiguration('/x/tidemark.yaml', text).clusters.get('main')?.required
+  assert.deepEqual(requiredBy(two), ['other'])
+  const both = two.replace('[other, local]', '[other, local]\n    required: [local, other]')
+  assert.deepEqual(requiredBy(both), ['local', 'other'])
+  const wrong = refuse(GOOD.replace('[local]', '[local]\n    required: [other]'))
+  assert.match(wrong.message, /:8:16: required names 'other', which is no repository of/)
 })
 
 test('what is not YAML, empty, and the same key twice', () => {

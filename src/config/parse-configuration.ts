@@ -195,7 +195,27 @@ function findConflicts(
       }
     }
   }
+  problems.push(...findNeedlessRequirements(file, document, place))
   return [...problems, ...findEqualUrls(file, document, place)]
+}
+
+/** What is required must be among what takes the cluster's backups. */
+function findNeedlessRequirements(
+  file: ConfigurationFile,
+  document: Document,
+  place: PlaceOf,
+): ConfigurationProblem[] {
+  const all = Object.keys(file.repositories)
+  return Object.entries(file.clusters).flatMap(([cluster, { repositories = all, required }]) => {
+    return (required ?? []).flatMap((name, index) => {
+      if (repositories.includes(name)) return []
+      const at = place(offsetOfValue(document, ['clusters', cluster, 'required', index]))
+      const problem =
+        `required names '${name}'${didYouMean(name, repositories)}, ` +
+        `which is no repository of cluster ${cluster}`
+      return [{ ...at, problem, fix: `its repositories are ${repositories.join(', ')}` }]
+    })
+  })
 }
 
 function findEqualUrls(

@@ -16,7 +16,7 @@ import { readConfigurationText } from './find-configuration.ts'
 import { findPrivateDirectory } from './private-directory.ts'
 
 /** Raised when the schema or the shape below changes its meaning. */
-const MEMORY_FORMAT = 3
+const MEMORY_FORMAT = 4
 
 export interface WalConfiguration {
   readonly path: string
@@ -26,6 +26,8 @@ export interface WalConfiguration {
 export interface WalCluster {
   readonly name: string
   readonly repositories: readonly RepositoryConfiguration[]
+  /** Names of those that must have taken a file. */
+  readonly required: readonly string[]
 }
 
 export async function loadWalConfiguration(
@@ -38,7 +40,7 @@ export async function loadWalConfiguration(
   if (known !== undefined) return { path, clusters: byName(known) }
   const { parseConfiguration } = await import('./parse-configuration.ts')
   const clusters = [...parseConfiguration(path, text).clusters.values()].map(
-    ({ name, repositories }) => ({ name, repositories }),
+    ({ name, repositories, required }) => ({ name, repositories, required }),
   )
   const isSecret = clusters.some(({ repositories }) => repositories.some(holdsSecret))
   if (memory !== undefined && !isSecret) remember(memory, clusters)

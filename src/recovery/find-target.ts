@@ -16,6 +16,7 @@ import {
 } from '../postgres/lsn.ts'
 import type { Microseconds } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
+import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import {
   backupsBeforeLsn,
@@ -44,6 +45,7 @@ import { scanToTarget } from './scan-to-target.ts'
 export interface FindTargetOptions {
   readonly cluster: string
   readonly storages: readonly Storage[]
+  readonly onPassedOver?: PassedOverListener
   /** Of one system identifier. */
   readonly backups: readonly BackupRecord[]
   readonly archive: WalListing

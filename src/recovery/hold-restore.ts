@@ -10,6 +10,7 @@ import { Failure, isFailure } from '../base/failure.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { readHolder, removeHold, takeHold } from '../repository/holds.ts'
 import { backupKey, makeBackupId } from '../repository/keys.ts'
+import { openStorage, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 
 export interface RestoreHold {
@@ -50,6 +51,39 @@ export async function holdForRestore(storage: Storage, record: BackupRecord): Pr
     because: 'its record is not there any more',
     fix: 'run the restore again: it chooses among the backups that are there',
   })
+}
+
+/**
+ * In every repository that lists the backup: any of them may be asked for any part of it. One
+ * in which it has expired is no source of it, unless none is left.
+ */
+export async function holdInSources(
+  { fallbacks = [], ...nearest }: StorageSpecification,
+  record: BackupRecord,
+): Promise<RestoreHold> {
+  const held: { readonly hold: RestoreHold; readonly storage: Storage }[] = []
+  const release = async (): Promise<void> => {
+    for (const { hold, storage } of held) {
+      await hold.release()
+      await storage.close()
+    }
+  }
+  let expired: unknown
+  for (const specification of [nearest, ...fallbacks]) {
+    const storage = await openStorage(specification)
+    try {
+      held.push({ hold: await holdForRestore(storage, record), storage })
+    } catch (error) {
+      await storage.close()
+      if (!isFailure(error, 'TM1602')) {
+        await release()
+        throw error
+      }
+      expired ??= error
+    }
+  }
+  if (held.length === 0) throw expired
+  return { notes: held.flatMap(({ hold }) => hold.notes), release }
 }
 
 function ignoreFailure(error: unknown): void {

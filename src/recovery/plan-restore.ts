@@ -36,6 +36,8 @@ export interface RestorePlan {
   /** Configuration that lay outside the data directory: from where, and where it is put. */
   readonly configuration: readonly { readonly original: string; readonly restored: string }[]
   readonly estimatedMs: number
+  /** Repositories that are read, the first of them first. */
+  readonly repositories: readonly string[]
   readonly notes: readonly string[]
 }
 
@@ -153,6 +155,7 @@ export interface PlanInput {
   readonly destination: Destination
   readonly tablespaces: readonly PlacedTablespace[]
   readonly takeOver: boolean
+  readonly repositories: readonly string[]
   readonly notes: readonly string[]
 }
 
@@ -188,6 +191,7 @@ export function planRestore(input: PlanInput): RestorePlan {
     estimatedMs: Math.round(
       survey.bytes / RESTORE_BYTES_PER_MS + found.segments.length * REPLAY_MS_PER_SEGMENT,
     ),
+    repositories: input.repositories,
     notes: [...found.notes, ...survey.notes, ...input.notes],
   }
 }

@@ -8,17 +8,19 @@
 import { chown, lchown, mkdir, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
+import { keepHeapSmall } from '../base/heap.ts'
 import type { Progress } from '../base/progress.ts'
 import type { BackupRecord, FileEntry, LeafReference } from '../repository/backup-record.ts'
 import { readFileList } from '../repository/file-list.ts'
 import type { Leaf } from '../repository/page-map.ts'
 import { type LeafReader, makeLeafReader } from '../repository/read-leaves.ts'
+import { listenToFallback, type PassedOverListener } from '../storage/fallback-storage.ts'
 import { openStorage, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type Batch, BatchBuilder } from './file-restore/batch.ts'
 import { FileChecksums } from './file-restore/file-checksums.ts'
-import type { Owner } from './file-restore/messages.ts'
-import { interrupted, WorkerPool } from './file-restore/worker-pool.ts'
+import type { Owner, WorkerSettings } from './file-restore/messages.ts'
+import { interrupted, type RestorePool, WorkerPool } from './file-restore/worker-pool.ts'
 import { runSync } from './sync-file-systems.ts'
 
 export interface RestoreFilesOptions {
@@ -30,12 +32,16 @@ export interface RestoreFilesOptions {
   readonly workers: number
   /** Smaller ones, for tests. */
   readonly limits?: { readonly batchPages: number; readonly writeBackBytes: number }
+  /** In place of worker threads, for measurements of what is left. */
+  readonly openPool?: () => RestorePool
   readonly progress: Progress
   readonly signal?: AbortSignal
   /** Where an entry goes, relative to the data directory; undefined: not restored. */
   readonly placeOf: (entry: FileEntry) => string | undefined
   /** Every regular file that was written, in order of the file list. */
   readonly onFile: (file: RestoredFile) => void | Promise<void>
+  /** Objects, and frames of them, that had to be taken from another repository. */
+  readonly onPassedOver?: PassedOverListener
 }
 
 export interface RestoredFile {
@@ -50,6 +56,15 @@ const WRITE_BACK_BYTES = 1024 * 1024 * 1024
 /** Small, so that the workers begin soon: 256 MiB. */
 const FIRST_BATCH_PAGES = 32_768
 
+function openWorkers(
+  settings: WorkerSettings,
+  { workers, onPassedOver }: RestoreFilesOptions,
+): RestorePool {
+  const pool = new WorkerPool(settings, workers)
+  if (onPassedOver !== undefined) pool.onPassedOver = onPassedOver
+  return pool
+}
+
 /** Returns the bytes of all files. Failures: TM1217, TM1218, TM1601, TM1602, TM15xx. */
 export async function restoreFiles(options: RestoreFilesOptions): Promise<number> {
   const storage = await openStorage(options.storage)
@@ -61,13 +76,15 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     dataDirectory,
     owner,
   }
-  const pool = new WorkerPool(settings, options.workers)
+  const pool = options.openPool?.() ?? openWorkers(settings, options)
+  if (options.onPassedOver !== undefined) listenToFallback(storage, options.onPassedOver)
   const interrupt = (): void => {
     pool.fail(interrupted())
   }
   try {
     options.signal?.addEventListener('abort', interrupt)
     if (options.signal?.aborted === true) interrupt()
+    keepHeapSmall(record.files.entries)
     options.progress.phase('restoring data files', record.files.bytes)
     return await new FileRestore(options, storage, pool).run()
   } finally {
@@ -80,13 +97,13 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
 class FileRestore {
   readonly #options: RestoreFilesOptions
   readonly #storage: Storage
-  readonly #pool: WorkerPool
+  readonly #pool: RestorePool
   readonly #leaves: LeafReader
   #bytes = 0
   #sinceWriteBack = 0
   #writeBack: Promise<unknown> | undefined
 
-  constructor(options: RestoreFilesOptions, storage: Storage, pool: WorkerPool) {
+  constructor(options: RestoreFilesOptions, storage: Storage, pool: RestorePool) {
     this.#options = options
     this.#storage = storage
     this.#pool = pool

@@ -22,9 +22,9 @@ import {
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { readFileList } from '../repository/file-list.ts'
 import { listBackups } from '../repository/read-backups.ts'
-import { openRepository } from '../repository/repository.ts'
 import { listPacks } from '../repository/write-backup.ts'
-import { findLocalRoot, openStorage, type StorageSpecification } from '../storage/open-storage.ts'
+import type { PassedOver } from '../storage/fallback-storage.ts'
+import { findLocalRoot, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { beginRestore, checkTablespaces, giveTo } from './begin-restore.ts'
 import {
@@ -45,6 +45,14 @@ import {
   requiredMaxima,
 } from './format-recovery-settings.ts'
 import { type RestoredMarker, UNFINISHED_CONTROL_FILE } from './marker-files.ts'
+import {
+  describePassedOver,
+  openSources,
+  preferHolders,
+  type Sources,
+  storagesOfServer,
+  withoutRepeats,
+} from './open-sources.ts'
 import { formatTarget, type Target } from './parse-target.ts'
 import {
   type Aside,
@@ -68,8 +76,10 @@ import { RestoredManifest } from './write-manifest.ts'
 import { writeRecoverySettings } from './write-recovery-settings.ts'
 
 export interface RestoreOptions {
-  /** The repository that backup and WAL are judged in. */
+  /** The nearest repository; its fallbacks are asked for what it has not whole. */
   readonly storage: StorageSpecification
+  /** Sentences on repositories that could not be opened at all. */
+  readonly leftOut: readonly string[]
   readonly cluster: string
   readonly into: string
   readonly target: Target
@@ -85,12 +95,16 @@ export interface RestoreOptions {
   readonly workers: number
   /** shared_preload_libraries of a copy: only what replay needs. */
   readonly preload: string
-  /** Shell words that run `wal get` of the cluster, all paths absolute, without %f and %p. */
-  readonly walGet: string
+  /**
+   * Shell words that run `wal get` of the cluster out of the repositories with these URLs, all
+   * paths absolute, without %f and %p.
+   */
+  readonly walGet: (urls: readonly string[]) => string
 }
 
 export interface PreparedRestore {
   readonly options: RestoreOptions
+  readonly sources: Pick<Sources, 'specification' | 'passedOver'>
   readonly plan: RestorePlan
   readonly record: BackupRecord
   readonly found: FoundTarget
@@ -108,11 +122,12 @@ export async function prepareRestore(
   progress: Progress,
   signal?: AbortSignal,
 ): Promise<PreparedRestore> {
-  const storage = await openStorage(options.storage)
+  progress.phase('reading the backups')
+  const sources = await openSources(options.storage)
   try {
-    return await prepare(options, storage, interruptible(progress, signal))
+    return await prepare(options, sources, interruptible(progress, signal))
   } finally {
-    await storage.close()
+    await sources.storage.close()
   }
 }
 
@@ -135,22 +150,21 @@ function interruptible(progress: Progress, signal: AbortSignal | undefined): Pro
 
 async function prepare(
   options: RestoreOptions,
-  storage: Storage,
+  all: Sources,
   progress: Progress,
 ): Promise<PreparedRestore> {
-  progress.phase('reading the backups')
-  await openRepository(storage)
-  const { backups, notes } = await backupsOfOneSystem(options, storage)
+  const { backups, notes } = await backupsOfOneSystem(options, all.storage)
   const newest = backups.at(-1)
-  const root = findLocalRoot(options.storage.url)
   const destination = await checkDestination(options.into, {
-    repositories: root === undefined ? [] : [root],
+    repositories: listUrls(options.storage).flatMap((url) => findLocalRoot(url) ?? []),
     original: newest?.server.dataDirectory ?? '',
     tablespaces: newest?.tablespaces.map(({ location }) => location) ?? [],
   })
   const owner = await resolveOwner(options.owner, destination.directory, options.uid)
-  const found = await judge(options, storage, backups, progress)
+  const found = await judge(options, all, backups, progress)
   const record = found.backup
+  const sources = await preferHolders(all, record)
+  const { storage } = sources
   const version = describeVersion(record.server.major * 10_000)
   requirePacks(record, await listPacks(storage, options.cluster))
   await provePacks(storage, record)
@@ -159,11 +173,15 @@ async function prepare(
   const replayedLocations = await checkReplayedTablespaces(found, tablespaces, options)
   const survey = await surveyFiles(readFileList(storage, record), asideOf(options, record))
   const { takeOver } = options
-  const input = { record, found, survey, destination, tablespaces, takeOver, notes }
+  const repositories = listUrls(sources.specification)
+  notes.push(...options.leftOut, ...sources.notes)
+  notes.push(...withoutRepeats(sources.passedOver).map(describePassedOver))
+  const input = { record, found, survey, destination, tablespaces, takeOver, repositories, notes }
   await checkSpace([...spaceNeeds(input), ...(await spaceFreedBy(destination))])
   const plan = planRestore(input)
   return {
     options,
+    sources,
     plan,
     record,
     found,
@@ -173,6 +191,10 @@ async function prepare(
     owner,
     version,
   }
+}
+
+function listUrls({ url, fallbacks = [] }: StorageSpecification): string[] {
+  return [url, ...fallbacks.map((one) => one.url)]
 }
 
 /** A cluster's name may have outlived a pg_upgrade: the newest backup's server is meant. */
@@ -195,18 +217,19 @@ async function backupsOfOneSystem(
 
 async function judge(
   options: RestoreOptions,
-  storage: Storage,
+  sources: Sources,
   backups: readonly BackupRecord[],
   progress: Progress,
 ): Promise<FoundTarget> {
   const { cluster, target, timeline, backup } = options
   const system = backups[0]?.systemIdentifier
   if (system === undefined) throw noBackups(options)
-  const archive = await listWal(storage, cluster, system)
-  const storages = [storage]
+  const archive = await listWal(sources.storage, cluster, system)
+  const storages = await storagesOfServer(sources, cluster, system)
   return await findTarget({
     cluster,
     storages,
+    onPassedOver: (event) => void sources.passedOver.push(event),
     backups,
     archive,
     target,
@@ -230,6 +253,8 @@ export interface RestoreResult {
   readonly bytes: number
   readonly socketDirectory: string | undefined
   readonly port: number
+  /** Objects that had to be taken from another repository, each once. */
+  readonly passedOver: readonly PassedOver[]
 }
 
 /** Writes what was prepared; at the end the directory can be started. */
@@ -278,7 +303,8 @@ export async function executeRestore(
   progress.phase('making it durable')
   const outside = [...tablespaces.map(({ location }) => location), ...prepared.replayedLocations]
   await finishRestore(directory, [directory, ...outside])
-  return { plan: prepared.plan, restoreId, bytes, socketDirectory, port: options.port }
+  const passedOver = withoutRepeats(prepared.sources.passedOver)
+  return { plan: prepared.plan, restoreId, bytes, socketDirectory, port: options.port, passedOver }
 }
 
 async function restoreInto(
@@ -295,7 +321,8 @@ async function restoreInto(
     await giveTo(place, owner)
   }
   return await restoreFiles({
-    storage: options.storage,
+    storage: prepared.sources.specification,
+    onPassedOver: (event) => void prepared.sources.passedOver.push(event),
     record,
     dataDirectory: directory,
     owner,
@@ -331,7 +358,7 @@ async function writeSettings(
     stop: found.stop,
     timeline: found.timeline,
     action: options.action,
-    walGet: options.walGet,
+    walGet: options.walGet(listUrls(prepared.sources.specification)),
     maxima,
     original: record.settings,
     mayFaultFollow: found.mayFaultFollow,

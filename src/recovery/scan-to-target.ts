@@ -7,11 +7,13 @@ import { type ScanEnd, type ScanWalOptions, scanWal } from '../archive/scan-wal.
 import type { Progress } from '../base/progress.ts'
 import type { TimelineHistory } from '../postgres/history-file.ts'
 import type { WalEvent } from '../postgres/wal-event.ts'
+import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { RecordPlace, WalEnd } from './judge-target.ts'
 
 export interface WalSource {
   readonly storages: readonly Storage[]
+  readonly onPassedOver?: PassedOverListener
   readonly cluster: string
   readonly archive: WalListing
   readonly path: TimelineHistory
@@ -39,6 +41,7 @@ export async function scanToTarget(
   const segments: string[] = []
   const end = await scanWal({
     storages,
+    onPassedOver: source.onPassedOver,
     cluster,
     systemIdentifier,
     walSegmentSizeBytes,

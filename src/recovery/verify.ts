@@ -47,7 +47,7 @@ import {
 import { type VerifiedWal, verifyWal } from './verify/verify-wal.ts'
 
 export type { Finding, LostInterval } from './verify/findings.ts'
-export type { RebuiltRecord } from './verify/rebuild-catalogue.ts'
+export { type RebuiltRecord, rebuildCatalogue } from './verify/rebuild-catalogue.ts'
 export type { Left, Proved } from './verify/verify-state.ts'
 
 export type VerifyMode =

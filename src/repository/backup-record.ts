@@ -68,6 +68,8 @@ export interface BackupRecord {
   readonly relationNames?: FrameReference
   /** Every pack that this backup needs, in order of their ids. */
   readonly packs: readonly NamedPack[]
+  /** Until when packs are locked at least, in repositories that lock objects. */
+  readonly locks?: readonly PackLock[]
   readonly damage: readonly DamagedPages[]
   /** The backup that pages were compared with; information only. */
   readonly comparedWith?: string
@@ -92,6 +94,15 @@ export interface NamedPack {
    * Older records lack it.
    */
   readonly since?: string
+}
+
+export interface PackLock {
+  /** Id of the repository. */
+  readonly repository: string
+  /** ISO 8601. */
+  readonly until: string
+  /** Pairs: place of a first pack in `packs`, and how many from there. */
+  readonly packs: readonly number[]
 }
 
 export interface BackupTablespace {

@@ -1,5 +1,6 @@
 /** Slots added and removed, data keys rotated, objects sealed anew: alone, raced and cut off. */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { beforeEach, test } from 'node:test'
 import {
   type CrashPoint,
@@ -169,21 +170,25 @@ test('a slot that nobody with a key has let in is wrapped for by no rotation', a
   await assert.rejects(unlock(SECOND), fails('TM1526'))
 })
 
-test('a public key that was exchanged in a slot is wrapped for by no rotation', async () => {
-  const slot = await addSlot(storage, await unlock(FIRST), slotFor(SECOND))
-  const other = await addSlot(storage, await unlock(FIRST), slotFor(THIRD))
-  const text = Buffer.from(objects.get(slotKey(slot.id)) as Uint8Array).toString()
-  const whole = JSON.parse(text) as { content: string; proof: string }
-  const content = whole.content.replace(slot.publicKey, other.publicKey)
-  const { createHash } = await import('node:crypto')
-  const sha256 = createHash('sha256').update(content).digest('hex')
-  objects.set(slotKey(slot.id), Buffer.from(JSON.stringify({ ...whole, content, sha256 })))
-  const { left } = await rotateDataKey(storage, await unlock(FIRST), AT)
-  assert.deepEqual(
-    left.map((one) => one.slot),
-    [slot.id],
-  )
-})
+for (const isWrapped of [false, true]) {
+  const when = isWrapped ? 'in the generation' : 'in the slot'
+  test(`a public key that was exchanged is wrapped for by no rotation: ${when}`, async () => {
+    const slot = await addSlot(storage, await unlock(FIRST), slotFor(SECOND))
+    const other = await addSlot(storage, await unlock(FIRST), slotFor(THIRD))
+    if (isWrapped) await rotateDataKey(storage, await unlock(FIRST), AT)
+    const text = Buffer.from(objects.get(slotKey(slot.id)) as Uint8Array).toString()
+    const whole = JSON.parse(text) as { content: string; proof: string }
+    const content = whole.content.replace(slot.publicKey, other.publicKey)
+    const sha256 = createHash('sha256').update(content).digest('hex')
+    objects.set(slotKey(slot.id), Buffer.from(JSON.stringify({ ...whole, content, sha256 })))
+    const { left, slots } = await rotateDataKey(storage, await unlock(FIRST), AT)
+    assert.deepEqual(
+      left.map((one) => one.slot),
+      [slot.id],
+    )
+    assert.equal(slots.length, 2)
+  })
+}
 
 test('of two rotations at once one wins, and the loser says so', async () => {
   const sealing = await unlock(FIRST)

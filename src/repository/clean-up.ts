@@ -1,8 +1,19 @@
 /**
  * Cleans up after attempts that died: only where the death of the writer is proved.
  */
-import { type Hold, isDeadWriter, listHolds, removeDeadAttempt } from './holds.ts'
+import { now } from '../base/clock.ts'
+import { randomHex } from '../base/random.ts'
 import type { Storage } from '../storage/storage.ts'
+import { removeCondemnedSet, writeCondemnedSet } from './condemned-sets.ts'
+import {
+  type Hold,
+  isDeadWriter,
+  listHolds,
+  readHolder,
+  readKeysOfOthers,
+  removeDeadAttempt,
+} from './holds.ts'
+import { attemptPrefix, packKey, parsePackKey } from './keys.ts'
 
 /** Returns a sentence per hold that was removed. */
 export async function cleanUpDeadHolds(storage: Storage, cluster: string): Promise<string[]> {
@@ -10,7 +21,8 @@ export async function cleanUpDeadHolds(storage: Storage, cluster: string): Promi
   await storage.removeLeftovers()
   for (const hold of (await listHolds(storage, cluster)).holds) {
     if (!isDeadWriter(hold)) continue
-    notes.push(describeRemoval(hold, await removeDeadAttempt(storage, cluster, hold)))
+    const removed = await removeCondemned(storage, cluster, hold)
+    if (removed !== 'held') notes.push(describeRemoval(hold, removed))
   }
   return notes
 }
@@ -18,4 +30,42 @@ export async function cleanUpDeadHolds(storage: Storage, cluster: string): Promi
 function describeRemoval({ id, purpose }: Hold, packs: number): string {
   if (purpose !== 'backup') return `removed the hold ${id} of an interrupted ${purpose}`
   return `removed what the interrupted backup ${id} left (${packs} packs)`
+}
+
+/**
+ * By the protocol of an expiry: two that clean up after the same writer, one of them stopped for
+ * long, must not remove packs of a backup that a sync has brought back meanwhile. A removal
+ * that fails may still take effect: its set stays until this process is dead.
+ */
+async function removeCondemned(
+  storage: Storage,
+  cluster: string,
+  hold: Hold,
+): Promise<number | 'held'> {
+  const packs = await listAttempt(storage, cluster, hold)
+  if (packs.length === 0) return await removeDeadAttempt(storage, cluster, hold)
+  const id = randomHex(8)
+  const startedAt = now().toISOString()
+  const set = { id, ...readHolder(), startedAt, backups: [], packs, keys: [] }
+  await writeCondemnedSet(storage, cluster, set)
+  const others = await readKeysOfOthers(storage, cluster, hold.id)
+  const isHeld = (pack: string): boolean =>
+    others === 'unknown' || others.has(packKey(cluster, pack))
+  const removed = packs.some(isHeld) ? 'held' : await removeDeadAttempt(storage, cluster, hold)
+  await removeCondemnedSet(storage, cluster, id)
+  return removed
+}
+
+async function listAttempt(
+  storage: Storage,
+  cluster: string,
+  { attemptId }: Hold,
+): Promise<string[]> {
+  const packs: string[] = []
+  if (attemptId === undefined) return packs
+  for await (const { key } of storage.list(attemptPrefix(cluster, attemptId))) {
+    const id = parsePackKey(key)
+    if (id !== undefined) packs.push(id)
+  }
+  return packs
 }

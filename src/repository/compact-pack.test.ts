@@ -179,7 +179,7 @@ test('unknown flags of a pack ask for a newer Tidemark', async () => {
   await assert.rejects(openPack(storage, 'main', ID), (error) => isFailure(error, 'TM1504'))
 })
 
-test('repacking that crashes at any storage call leaves the old pack or the sparse one', async () => {
+test('repacking that crashes at any call leaves the old pack or the sparse one', async () => {
   const live = new Set([0, 3, 4, 9])
   const { raws } = await makePack(12)
   const crashes = await forEachCrashPoint({
@@ -194,4 +194,20 @@ test('repacking that crashes at any storage call leaves the old pack or the spar
     },
   })
   assert.ok(crashes > 20, `${crashes} crashes`)
+})
+
+test('a storage that still gives the old pack is found out', async () => {
+  const { storage } = await makePack(8)
+  const old = Buffer.from((await storage.read(KEY)) as Uint8Array)
+  const { openWriter } = storage
+  storage.openWriter = async (key) => {
+    const writer = await openWriter.call(storage, key)
+    const commit = async () => {
+      await writer.commit()
+      await storage.write(key, old)
+    }
+    return { append: (pieces) => writer.append(pieces), abort: writer.abort, commit }
+  }
+  const repacked = compactPack(storage, 'main', ID, (n) => n > 2)
+  await assert.rejects(repacked, (error) => isFailure(error, 'TM1920'))
 })

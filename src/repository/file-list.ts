@@ -185,19 +185,42 @@ function loadStatus(stored: StoredEntry['seen']): FileStatus {
   }
 }
 
-/** Opens each pack once; for the metadata of one backup, whose packs are few. */
+/** Index entries in memory: about 12 MB. */
+const KEPT_FRAMES = 32_768
+/** What an opened pack takes besides, counted as so many entries. */
+const FRAMES_OF_A_PACK = 16
+
+/** Opens packs, and keeps the last used ones: of a large backup's leaves they are thousands. */
 export function makePackCache(
   storage: Storage,
   cluster: string,
   neededBy: string,
 ): (packId: string) => Promise<PackReader> {
   const readers = new Map<string, Promise<PackReader>>()
-  return (packId) => {
-    let reader = readers.get(packId)
-    if (reader === undefined) {
-      reader = openPack(storage, cluster, packId, neededBy)
-      readers.set(packId, reader)
+  const costs = new Map<string, number>()
+  let cost = 0
+  const forget = (packId: string): void => {
+    readers.delete(packId)
+    cost -= costs.get(packId) ?? 0
+    costs.delete(packId)
+  }
+  const open = async (packId: string): Promise<PackReader> => {
+    const reader = await openPack(storage, cluster, packId, neededBy)
+    // Forgotten while it was opened.
+    if (!readers.has(packId)) return reader
+    const own = reader.frames.length + FRAMES_OF_A_PACK
+    costs.set(packId, own)
+    cost += own
+    for (const oldest of readers.keys()) {
+      if (cost <= KEPT_FRAMES || oldest === packId) break
+      forget(oldest)
     }
+    return reader
+  }
+  return (packId) => {
+    const reader = readers.get(packId) ?? open(packId)
+    readers.delete(packId)
+    readers.set(packId, reader)
     return reader
   }
 }

@@ -66,11 +66,20 @@ export function decodeSharedFrame(
   entry: FrameEntry,
   stored: Uint8Array,
 ): Uint8Array {
-  if (entry.codec === CODEC_DROPPED) throw droppedFrame(key, ordinal)
-  if (stored.length !== entry.storedLength || !frameHash(stored).equals(entry.hash)) {
-    throw damagedObject(key, `frame ${ordinal} is not the one that was written`)
-  }
+  proveFrame(key, ordinal, entry, stored)
   return decodeUnprovedFrame(key, ordinal, entry, stored)
+}
+
+/** TM1602 for a dropped frame, TM1601 unless the stored bytes are those that the index knows. */
+export function proveFrame(
+  key: string,
+  ordinal: number,
+  entry: FrameEntry,
+  stored: Uint8Array,
+): void {
+  if (entry.codec === CODEC_DROPPED) throw droppedFrame(key, ordinal)
+  if (stored.length === entry.storedLength && frameHash(stored).equals(entry.hash)) return
+  throw damagedObject(key, `frame ${ordinal} is not the one that was written`)
 }
 
 /** decodeSharedFrame() without the hash: the caller proves what comes out. */

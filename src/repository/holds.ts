@@ -9,6 +9,7 @@
  */
 import { hostname } from 'node:os'
 import { isFailure } from '../base/failure.ts'
+import { randomHex } from '../base/random.ts'
 import {
   formatProcessIdentity,
   judgeLiveness,
@@ -18,7 +19,7 @@ import {
   readProcessIdentity,
 } from '../storage/process-identity.ts'
 import type { Storage } from '../storage/storage.ts'
-import { type Condemned, readCondemned } from './condemned-sets.ts'
+import { type Condemned, readCondemned, writeCondemnedSet } from './condemned-sets.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
 import { attemptPrefix, backupKey, holdKey, holdPrefix, isBackupId } from './keys.ts'
 
@@ -130,6 +131,33 @@ export async function listHolds(storage: Storage, cluster: string): Promise<Hold
   return { holds, unreadable }
 }
 
+/**
+ * Keys that the holds of others name, of one purpose or of any; `unknown` when a hold cannot be
+ * read. Who wants to replace an object writes its own hold with the key, then looks here: of
+ * two at least one sees the other, and leaves the object alone.
+ */
+export async function readKeysOfOthers(
+  storage: Storage,
+  cluster: string,
+  ownId: string,
+  purpose?: HoldPurpose,
+): Promise<ReadonlySet<string> | 'unknown'> {
+  return keysOfOthers(await listHolds(storage, cluster), ownId, purpose)
+}
+
+/** Pure. */
+export function keysOfOthers(
+  { holds, unreadable }: HoldList,
+  ownId: string,
+  purpose?: HoldPurpose,
+): ReadonlySet<string> | 'unknown' {
+  if (unreadable.length > 0) return 'unknown'
+  const others = holds.filter((hold) => {
+    return hold.id !== ownId && (purpose === undefined || hold.purpose === purpose)
+  })
+  return new Set(others.flatMap(({ keys = [] }) => keys))
+}
+
 /** The fields `backupId` and `comparedWith` are those of holds without a format. */
 interface StoredHold extends Partial<Hold> {
   readonly format?: number
@@ -164,6 +192,23 @@ export function isDeadWriter(owner: { readonly writer: string }): boolean {
   return judgeWriter(owner) === 'dead'
 }
 
+/** Its record may lie in a pack that stays locked, and must not be taken for a lost one. */
+async function noteExpired(storage: Storage, cluster: string, { id, startedAt }: Hold) {
+  const set = { ...readHolder(), startedAt, isLeft: true, backups: [id], packs: [], keys: [] }
+  await writeCondemnedSet(storage, cluster, { id: randomHex(8), ...set })
+}
+
+/** What is locked yet is garbage of nobody from then on, which expiry collects. */
+async function removeUnlessLocked(storage: Storage, key: string): Promise<boolean> {
+  try {
+    await storage.remove(key)
+    return true
+  } catch (error) {
+    if (!isFailure(error, 'TM1513')) throw error
+    return false
+  }
+}
+
 /**
  * Removes what a dead attempt left behind, the hold last: a crash in between is cleaned
  * up by the next run. A backup whose record exists keeps its packs; only the hold goes.
@@ -182,10 +227,8 @@ export async function removeDeadAttempt(
   } else if (hold.attemptId !== undefined && (await isLeftBehind(storage, cluster, hold))) {
     const keys: string[] = []
     for await (const { key } of storage.list(attemptPrefix(cluster, hold.attemptId))) keys.push(key)
-    for (const key of keys) {
-      await storage.remove(key)
-      removed++
-    }
+    for (const key of keys) if (await removeUnlessLocked(storage, key)) removed++
+    if (removed < keys.length) await noteExpired(storage, cluster, hold)
   }
   await storage.remove(holdKey(cluster, hold.id))
   return removed

@@ -1,6 +1,7 @@
 /**
- * Packs whose size is not the one that a record states: either they are damaged, or they were
- * repacked since (docs/design/repacking.md).
+ * Packs whose size is not the one that a record states: either they are damaged, or they, or the
+ * copy in the repository that the record was written for first, were repacked
+ * (docs/design/repacking.md).
  */
 import { isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -9,23 +10,25 @@ import { openPack, type PackReader } from './pack-reader.ts'
 /** Each costs four small reads, which wait more than they work. */
 const OPENED_AT_ONCE = 8
 
-/** The pack, when it is whole and sparse; undefined when it is missing, damaged or not sparse. */
-export async function findSparsePack(
+/**
+ * The pack, when header, index and trailer hold: they prove its length as well. Undefined when
+ * it is missing or damaged.
+ */
+export async function findWholePack(
   storage: Storage,
   cluster: string,
   packId: string,
 ): Promise<PackReader | undefined> {
   try {
-    const pack = await openPack(storage, cluster, packId)
-    return pack.isSparse ? pack : undefined
+    return await openPack(storage, cluster, packId)
   } catch (error) {
     if (isFailure(error, 'TM1601') || isFailure(error, 'TM1602')) return undefined
     throw error
   }
 }
 
-/** Those of `packIds` that are whole and sparse. */
-export async function findSparsePacks(
+/** Those of `packIds` that are whole, or sparse. */
+export async function findWholePacks(
   storage: Storage,
   cluster: string,
   packIds: readonly string[],
@@ -33,7 +36,7 @@ export async function findSparsePacks(
   const found = new Map<string, PackReader>()
   for (let first = 0; first < packIds.length; first += OPENED_AT_ONCE) {
     const some = packIds.slice(first, first + OPENED_AT_ONCE)
-    const packs = await Promise.all(some.map((id) => findSparsePack(storage, cluster, id)))
+    const packs = await Promise.all(some.map((id) => findWholePack(storage, cluster, id)))
     for (const pack of packs) if (pack !== undefined) found.set(pack.packId, pack)
   }
   return found

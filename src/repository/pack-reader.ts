@@ -7,10 +7,12 @@
  * the new object does not hold, and the pack is opened again, once, before that is damage.
  */
 import { isFailure } from '../base/failure.ts'
+import { copiesOf } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { damagedObject, missingObject } from './envelope.ts'
-import { decodeFrame, decodeSharedFrame, decodeUnprovedFrame } from './frame-codec.ts'
+import { decodeFrame, decodeSharedFrame, decodeUnprovedFrame, proveFrame } from './frame-codec.ts'
 import { packKey } from './keys.ts'
+import { openPackCopies } from './pack-copies.ts'
 import {
   CODEC_DROPPED,
   type FrameEntry,
@@ -56,6 +58,16 @@ export interface PackReader {
    * replaced since this one was opened, so that what was found is damage.
    */
   reopen(): Promise<PackReader | undefined>
+  /** The stored bytes of one frame, proved, from whichever repository has them. */
+  readCopy(ordinal: number): Promise<FrameCopy>
+  /** The repository that it was opened in does not answer any more: open it again. */
+  readonly isAway: boolean
+}
+
+/** What `reader` decodes with decodeStored(ordinal, ordinal, stored). */
+export interface FrameCopy {
+  readonly reader: PackReader
+  readonly stored: Uint8Array
 }
 
 type ReadRange = (offset: number, length: number, into?: Uint8Array) => Promise<Uint8Array>
@@ -67,7 +79,10 @@ interface Place {
   readonly neededBy: string
 }
 
-/** Opens a pack and proves its index; TM1602 when it is missing, TM1601 when damaged. */
+/**
+ * Opens a pack and proves its index; TM1602 when it is missing, TM1601 when damaged. Of
+ * storages that are read as one, the first that has it whole.
+ */
 export async function openPack(
   storage: Storage,
   cluster: string,
@@ -75,6 +90,13 @@ export async function openPack(
   neededBy = 'a backup',
 ): Promise<PackReader> {
   const place = { storage, cluster, packId, neededBy }
+  if (copiesOf(storage).length === 1) return await openAlone(place)
+  return await openPackCopies(storage, packKey(cluster, packId), async (copy) => {
+    return await openAlone({ ...place, storage: copy })
+  })
+}
+
+async function openAlone(place: Place): Promise<OpenPack> {
   try {
     return await openOnce(place)
   } catch (error) {
@@ -84,7 +106,7 @@ export async function openPack(
   }
 }
 
-async function openOnce(place: Place): Promise<PackReader> {
+async function openOnce(place: Place): Promise<OpenPack> {
   const { storage, cluster, packId, neededBy } = place
   const key = packKey(cluster, packId)
   const sizeBytes = await storage.size(key)
@@ -127,6 +149,7 @@ class OpenPack implements PackReader {
   readonly sizeBytes: number
   readonly isSparse: boolean
   readonly frames: readonly FrameEntry[]
+  readonly isAway = false
   readonly trailer: Uint8Array
   readonly #place: Place
   readonly #read: ReadRange
@@ -187,11 +210,25 @@ class OpenPack implements PackReader {
   }
 
   async reopen(): Promise<OpenPack | undefined> {
-    const { storage, cluster, packId, neededBy } = this.#place
-    const opened = (await openPack(storage, cluster, packId, neededBy)) as OpenPack
+    const opened = await openAlone(this.#place)
     if (Buffer.from(opened.trailer).equals(this.trailer)) return undefined
     this.#successor = opened
     return opened
+  }
+
+  async readCopy(ordinal: number): Promise<FrameCopy> {
+    if (this.#successor !== undefined) return await this.#successor.readCopy(ordinal)
+    try {
+      const entry = this.#entryAt(ordinal)
+      const stored = await this.#read(entry.offset, entry.storedLength)
+      proveFrame(this.key, ordinal, entry, stored)
+      return { reader: this, stored }
+    } catch (error) {
+      if (!isFailure(error, 'TM1601')) throw error
+      const successor = await this.reopen()
+      if (successor === undefined) throw error
+      return await successor.readCopy(ordinal)
+    }
   }
 
   #entryAt(ordinal: number): FrameEntry {

@@ -4,7 +4,8 @@
  *
  * Invariant: a reference handed out is good only after finish() is fulfilled.
  */
-import type { ObjectWriter, Storage } from '../storage/storage.ts'
+import type { ObjectWriter } from '../storage/storage.ts'
+import type { WriterSource } from '../storage/write-group.ts'
 import type { FrameReference } from './backup-record.ts'
 import { encodeFrame } from './frame-codec.ts'
 import { formatPackId, packKey } from './keys.ts'
@@ -27,7 +28,7 @@ export interface PackSummary {
 }
 
 export interface PackWriterOptions {
-  readonly storage: Storage
+  readonly storage: WriterSource
   readonly cluster: string
   readonly attemptId: string
   /** Sequence numbers that this writer may use: first, first + step, … */

@@ -3,6 +3,7 @@
  */
 import { Failure, isFailure } from '../base/failure.ts'
 import { parseLsn } from '../postgres/lsn.ts'
+import { readProved } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { BackupRecord, FileListPieceReference, NamedPack } from './backup-record.ts'
 import { damagedObject, decodeEnvelope } from './envelope.ts'
@@ -118,11 +119,11 @@ async function findBackup(
 ): Promise<BackupRecord | undefined> {
   if (!isBackupId(backupId)) return undefined
   const key = backupKey(cluster, backupId)
-  const bytes = await storage.read(key)
-  if (bytes === undefined) return undefined
-  const record = parseBackupRecord(key, decodeEnvelope(key, 'RECD', bytes))
-  if (record.id === backupId && record.cluster === cluster) return record
-  throw damagedObject(key, `it is the record of backup ${record.id} of ${record.cluster}`)
+  return await readProved(storage, key, (bytes) => {
+    const record = parseBackupRecord(key, decodeEnvelope(key, 'RECD', bytes))
+    if (record.id === backupId && record.cluster === cluster) return record
+    throw damagedObject(key, `it is the record of backup ${record.id} of ${record.cluster}`)
+  })
 }
 
 /** The hash of the envelope holds, so only a foreign or newer writer can make this fail. */

@@ -12,7 +12,7 @@ import { type Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import type { SealedStorage } from '../storage/sealed-storage.ts'
 import { isSealedKey } from '../storage/sealed-storage.ts'
-import { type Hold, readHolder, removeHold, takeHold } from './holds.ts'
+import { type Hold, readHolder, readKeysOfOthers, removeHold, takeHold } from './holds.ts'
 import { clusterPrefix, isClusterName, makeBackupId, parseBackupKey } from './keys.ts'
 
 /** Of one hold: so much is taken from an expiry for the time that it takes. */
@@ -76,7 +76,7 @@ export interface RewriteResult {
   readonly bytes: number
   /** Objects whose seal does not hold: they are as they were. */
   readonly damaged: readonly Failure[]
-  /** Objects that still name an older key: condemned, or replaced by others meanwhile. */
+  /** Objects that still name an older key: condemned, or held or replaced by others. */
   readonly left: number
 }
 
@@ -160,7 +160,7 @@ interface BatchWork {
   readonly signal: AbortSignal
 }
 
-/** Hold, then condemned sets, then each object as it is now. */
+/** Hold, then condemned sets and holds of syncs, then each object as it is now. */
 async function rewriteBatch(
   storage: SealedStorage,
   cluster: string,
@@ -178,8 +178,13 @@ async function rewriteBatch(
     keys: batch.map(({ key }) => key),
   }
   const { condemned, lost } = await takeHold(storage, cluster, hold)
+  // A rewrite puts the same content back; a sync may be putting another, with more frames.
+  const synced = await readKeysOfOthers(storage, cluster, hold.id, 'sync')
   const isTaken = (key: string): boolean =>
-    condemned.hasKey(key) || lost.includes(parseBackupKey(key) ?? '')
+    condemned.hasKey(key) ||
+    lost.includes(parseBackupKey(key) ?? '') ||
+    synced === 'unknown' ||
+    synced.has(key)
   const done = { objects: 0, bytes: 0, left: 0 }
   const queue = [...batch]
   const work = async (): Promise<void> => {

@@ -4,6 +4,7 @@
  * backup, never by `wal push`.
  */
 import { Failure } from '../base/failure.ts'
+import { readProved } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { clusterPrefix } from './keys.ts'
 
@@ -31,9 +32,9 @@ export async function findSystemIdentity(
   systemIdentifier: string,
 ): Promise<SystemIdentity | undefined> {
   const key = systemKey(cluster, systemIdentifier)
-  const bytes = await storage.read(key)
-  if (bytes === undefined) return undefined
-  return decodeIdentity(storage, key, systemIdentifier, bytes)
+  return await readProved(storage, key, (bytes) => {
+    return decodeIdentity(storage, key, systemIdentifier, bytes)
+  })
 }
 
 /** As findSystemIdentity, but its absence is a failure. */

@@ -6,7 +6,7 @@ import { Failure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { BackupRecord } from './backup-record.ts'
 import { encodeEnvelope, missingObject } from './envelope.ts'
-import { findSparsePacks } from './judge-pack-size.ts'
+import { findWholePacks } from './judge-pack-size.ts'
 import { backupKey, packKey, packPrefix, parsePackKey } from './keys.ts'
 import type { PackSummary } from './pack-writer.ts'
 
@@ -26,8 +26,8 @@ export async function listPacks(storage: Storage, cluster: string): Promise<Map<
 
 /**
  * Creates the record. `written` are the packs of this run, whose sizes must be exactly
- * what was written; older ones must exist, and may have become sparse since they were seen. `raw` are the record's bytes, as they stand in
- * the last frame of the attempt's last pack.
+ * what was written; older ones must exist, and may have another size, if their index holds.
+ * `raw` are the record's bytes, as they stand in the last frame of the attempt's last pack.
  */
 export async function publishBackup(
   storage: Storage,
@@ -44,9 +44,9 @@ export async function publishBackup(
     ({ id, bytes }) => bytes !== undefined && seen.get(id) !== bytes,
   )
   const older = differ.map(({ id }) => id).filter((id) => !own.has(id))
-  const sparse = await findSparsePacks(storage, record.cluster, older)
+  const whole = await findWholePacks(storage, record.cluster, older)
   for (const { id, bytes } of differ) {
-    if (sparse.has(id)) continue
+    if (whole.has(id)) continue
     throw new Failure('TM1601', {
       message: `the pack ${packKey(record.cluster, id)} has not the size that was written`,
       because: `${bytes} bytes were written, ${seen.get(id) ?? 0} are there`,

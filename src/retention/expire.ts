@@ -142,7 +142,10 @@ async function repackAfter(
   const there = new Set(list.backups.map(({ id }) => id))
   const expired = new Set(backups.filter((id) => !there.has(id)))
   if (expired.size === 0) return undefined
-  return await repack({ storage, cluster, list, expired, progress, signal })
+  const report = await repack({ storage, cluster, list, expired, progress, signal })
+  const keys = report.repacked.map(({ key }) => key)
+  if (keys.length > 0) await forgetVerified(storage, cluster, keys)
+  return report
 }
 
 /** The copy of a record that could not be dropped yet must not look like that of a lost one. */

@@ -28,7 +28,7 @@ export interface PackSurvey {
    * them back. Other records stay.
    */
   readonly expiredRecords: readonly number[]
-  /** Only those records may go: something else of the pack is not known, or needed by a lost one. */
+  /** Only those records may go: the rest is not known, or a lost record needs it. */
   readonly isKeptWhole: boolean
 }
 

@@ -49,8 +49,8 @@ export interface PreparedRepacking {
   readonly lostRecords: ReadonlyMap<string, string>
   /** Packs whose index, or a record in them, is damaged. */
   readonly damaged: readonly string[]
-  /** Backups that expired and whose records lie in packs that no backup names: held, or locked. */
-  readonly expiredLeft: readonly string[]
+  /** Expired backups whose records lie in packs that cannot be removed yet. */
+  readonly leftCopies: ReadonlySet<string>
 }
 
 export interface RepackingReport {
@@ -72,7 +72,7 @@ const NOTHING: PreparedRepacking = {
   live: { isLive: () => true, isKeptWhole: () => true, unreadable: new Set() },
   lostRecords: new Map(),
   damaged: [],
-  expiredLeft: [],
+  leftCopies: new Set(),
 }
 
 /** Reads only. A record that cannot be read may need anything: nothing is planned then. */
@@ -81,17 +81,10 @@ export async function prepareRepacking(request: RepackingRequest): Promise<Prepa
   const { backups, damaged } = list
   if (damaged.length > 0) return NOTHING
   const packs = findCandidates(backups)
-  const unnamed = await listUnnamed(storage, cluster, backups)
-  if (packs.size + unnamed.size === 0) return NOTHING
-  const entries = backups.reduce((sum, { files }) => sum + files.entries, 0)
-  progress.phase('looking for frames that are needed', entries, 'files')
-  const onPiece = (count: number): void => progress.advance(count)
-  const live =
-    packs.size === 0
-      ? NOTHING.live
-      : await findLiveFrames({ storage, cluster, backups, packs, signal, onPiece })
+  const live = packs.size === 0 ? NOTHING.live : await findLive(request, packs)
   progress.phase('reading indexes of packs', packs.size, 'files')
   const known = new Set(backups.map(({ id }) => id))
+  const unnamed = await listUnnamed(storage, cluster, backups)
   const survey = await surveyPacks({
     storage,
     cluster,
@@ -106,12 +99,22 @@ export async function prepareRepacking(request: RepackingRequest): Promise<Prepa
   return { ...survey, live, plan: planRepacking(survey.surveys, rule) }
 }
 
+async function findLive(
+  { storage, cluster, list: { backups }, progress, signal }: RepackingRequest,
+  packs: ReadonlySet<string>,
+): Promise<LiveFrames> {
+  const entries = backups.reduce((sum, { files }) => sum + files.entries, 0)
+  progress.phase('looking for frames that are needed', entries, 'files')
+  const onPiece = (count: number): void => progress.advance(count)
+  return await findLiveFrames({ storage, cluster, backups, packs, signal, onPiece })
+}
+
 export async function repack(request: RepackingRequest): Promise<RepackingReport> {
   const { storage, cluster, expired, list } = request
   const prepared = await prepareRepacking(request)
   const lostRecords = [...prepared.lostRecords.keys()]
   if (prepared.plan.packs.length === 0) {
-    const unfinished = list.damaged.length > 0 ? [...expired] : prepared.expiredLeft
+    const unfinished = list.damaged.length > 0 ? [...expired] : [...prepared.leftCopies]
     return { repacked: [], failed: [], heldPacks: 0, lostRecords, unfinished }
   }
   const setId = randomHex(8)
@@ -133,11 +136,11 @@ export async function repack(request: RepackingRequest): Promise<RepackingReport
     ({ packId, expiredRecords }) => left.has(packId) && expiredRecords.length > 0,
   )
   await removeCondemnedSet(storage, cluster, setId)
-  const unfinished = isUnfinished ? [...expired] : prepared.expiredLeft
+  const unfinished = isUnfinished ? [...expired] : [...prepared.leftCopies]
   return { ...done, heldPacks, lostRecords, unfinished }
 }
 
-/** Packs that no backup names: of running backups, garbage, or of a backup whose record was lost. */
+/** Packs that no backup names: of running backups, of lost records, or garbage. */
 async function listUnnamed(
   storage: Storage,
   cluster: string,

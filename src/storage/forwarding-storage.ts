@@ -1,5 +1,5 @@
 /** Hands every operation on. A wrapper extends it and says only what it does otherwise. */
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import type { ObjectLocks, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 export class ForwardingStorage implements Storage {
   readonly url: string
@@ -59,6 +59,10 @@ export class ForwardingStorage implements Storage {
 
   async freeBytes(): Promise<number | undefined> {
     return await this.inner.freeBytes()
+  }
+
+  get locks(): ObjectLocks | undefined {
+    return this.inner.locks
   }
 
   async close(): Promise<void> {

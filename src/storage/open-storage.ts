@@ -19,6 +19,8 @@ export interface StorageSpecification {
   readonly owner?: { readonly uid: number; readonly gid: number }
   readonly s3?: S3Settings
   readonly bandwidth?: BandwidthLimit
+  /** Asked when this one does not have an object whole; then all are read as one. */
+  readonly fallbacks?: readonly StorageSpecification[]
   /** Of an encrypted repository: the slot that opens it, and its data keys. */
   readonly sealing?: Sealing
   /** Counts what is asked of it, below every other wrapper but the one that tries again. */
@@ -34,6 +36,16 @@ const PLANNED: ReadonlySet<string> = new Set(['azure:', 'gs:', 'sftp:'])
  * for: `wal push` starts for every segment.
  */
 export async function openStorage(specification: StorageSpecification): Promise<Storage> {
+  const { fallbacks = [] } = specification
+  const storage = await openAlone(specification)
+  if (fallbacks.length === 0) return storage
+  const { openFallbackStorage } = await import('./fallback-storage.ts')
+  const { openLazyStorage } = await import('./lazy-storage.ts')
+  const others = fallbacks.map((one) => openLazyStorage(one.url, () => openAlone(one)))
+  return openFallbackStorage([storage, ...others])
+}
+
+async function openAlone(specification: StorageSpecification): Promise<Storage> {
   const { sealing } = specification
   const storage = await openLimited(specification)
   if (sealing === undefined) return storage

@@ -29,6 +29,9 @@ export interface PosixStorageOptions {
 /** O_NONBLOCK: opening a pipe that lies under a key's name must not wait for a writer. */
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
+/** Unlinks that wait at once. */
+const REMOVED_AT_ONCE = 64
+
 /** A network file system loses handles when an object is replaced by another client. */
 const STALE_ATTEMPTS = 3
 
@@ -131,8 +134,21 @@ class PosixStorage implements Storage {
     })
   }
 
+  /** A directory is synced once, behind the last that is removed from it. */
   async removeMany(keys: readonly string[]): Promise<void> {
-    for (const key of keys) await this.remove(key)
+    for (const key of keys) assertStorageKey(key)
+    for (const [directory, own] of Map.groupBy(keys, parentOf)) {
+      const doing = `remove ${own.length} objects of ${directory}`
+      await this.#translating(doing, directory, undefined, async () => {
+        await this.#tree.proveRoot()
+        if (!(await this.#tree.findDirectory(directory))) return
+        for (let from = 0; from < own.length; from += REMOVED_AT_ONCE) {
+          const some = own.slice(from, from + REMOVED_AT_ONCE)
+          await Promise.all(some.map(async (key) => await this.#unlinkObject(key)))
+        }
+        await this.#tree.syncDirectory(this.#tree.path(directory))
+      })
+    }
   }
 
   async removeLeftovers(): Promise<number> {

@@ -9,7 +9,7 @@
 import { monotonicMs, sleep } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { randomHex, randomUpTo } from '../base/random.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import type { ObjectLocks, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 export interface RetryPolicy {
   /** Attempts in all. */
@@ -142,6 +142,17 @@ class RetryingStorage implements Storage {
 
   async freeBytes(): Promise<number | undefined> {
     return await this.#retry(async () => await this.#inner.freeBytes())
+  }
+
+  get locks(): ObjectLocks | undefined {
+    const { locks } = this.#inner
+    if (locks === undefined) return undefined
+    return {
+      days: locks.days,
+      lockedUntil: async (key) => await this.#retry(async () => await locks.lockedUntil(key)),
+      extend: async (key, until) => await this.#retry(async () => await locks.extend(key, until)),
+      prove: async () => await this.#retry(async () => await locks.prove()),
+    }
   }
 
   async close(): Promise<void> {

@@ -17,7 +17,9 @@ import {
 import { createHash } from 'node:crypto'
 import { Failure } from '../base/failure.ts'
 import { randomHex } from '../base/random.ts'
-import { MultipartWriter, WRITE_ID } from './s3/multipart-writer.ts'
+import { type MultipartLock, MultipartWriter, WRITE_ID } from './s3/multipart-writer.ts'
+import { isLockedKey, isRemovedForGood, S3ObjectLocks } from './s3/object-lock.ts'
+import { removeVersions } from './s3/remove-versions.ts'
 import { addContentMd5, readBody, S3Connection, type S3Settings } from './s3/s3-connection.ts'
 import {
   DamagedTransferError,
@@ -53,21 +55,32 @@ export async function openS3Storage(
 ): Promise<Storage> {
   const connection = new S3Connection(url, parseS3Url(url), settings, meter)
   await connection.requireRegion()
-  return new S3Storage(connection)
+  const { objectLock } = settings
+  const locks = objectLock === undefined ? undefined : new S3ObjectLocks(connection, objectLock)
+  return new S3Storage(connection, locks)
 }
 
 class S3Storage implements Storage {
   readonly url: string
+  readonly locks: S3ObjectLocks | undefined
   readonly #connection: S3Connection
   #isRepository = false
 
-  constructor(connection: S3Connection) {
+  constructor(connection: S3Connection, locks: S3ObjectLocks | undefined) {
     this.url = connection.address.url
+    this.locks = locks
     this.#connection = connection
   }
 
   async read(key: string): Promise<Uint8Array | undefined> {
     assertStorageKey(key)
+    const bytes = await this.#read(key)
+    // Whoever opens a repository reads this first: it need not be asked for again.
+    if (key === MARKER_KEY && bytes !== undefined) this.#isRepository = true
+    return bytes
+  }
+
+  async #read(key: string): Promise<Uint8Array | undefined> {
     return await this.#orAbsent(`read ${key}`, key, async () => {
       return await this.#connection.attempt(async (client, options) => {
         const answer = await client.send(new GetObjectCommand(this.#place(key)), options)
@@ -187,6 +200,7 @@ class S3Storage implements Storage {
       key: this.#connection.key(key),
       doing: `write ${key}`,
       putWhole: async (bytes) => await this.#put(key, bytes, {}),
+      ...this.#lockOf(key),
     })
   }
 
@@ -195,9 +209,19 @@ class S3Storage implements Storage {
     await this.#proveRepository()
   }
 
+  #lockOf(key: string): { lock?: MultipartLock } {
+    const { locks } = this
+    if (locks === undefined || !isLockedKey(key)) return {}
+    const parameters = locks.parametersOf(key)
+    const ensure = async (): Promise<void> => await locks.ensure(key)
+    const translate = (error: unknown): unknown => locks.translateUpload(error, `write ${key}`)
+    return { lock: { parameters, ensure, translate } }
+  }
+
   async remove(key: string): Promise<void> {
     assertStorageKey(key)
     await this.#proveRepository()
+    if (this.#isRemovedForGood(key)) return await removeVersions(this.#connection, [key])
     await this.#connection.send(`remove ${key}`, async (client, options) => {
       await client.send(new DeleteObjectCommand(this.#place(key)), options)
     })
@@ -206,11 +230,19 @@ class S3Storage implements Storage {
   async removeMany(keys: readonly string[]): Promise<void> {
     for (const key of keys) assertStorageKey(key)
     await this.#proveRepository()
-    for (let from = 0; from < keys.length; from += DELETE_BATCH) {
-      const batch = keys.slice(from, from + DELETE_BATCH)
+    const hidden = keys.filter((key) => !this.#isRemovedForGood(key))
+    for (let from = 0; from < hidden.length; from += DELETE_BATCH) {
+      const batch = hidden.slice(from, from + DELETE_BATCH)
       if (await this.#removeBatch(batch)) continue
       for (const key of batch) await this.remove(key)
     }
+    const forGood = keys.filter((key) => this.#isRemovedForGood(key))
+    if (forGood.length > 0) await removeVersions(this.#connection, forGood)
+  }
+
+  /** Without locks the bucket's own rules decide what becomes of versions. */
+  #isRemovedForGood(key: string): boolean {
+    return this.locks !== undefined && isRemovedForGood(key)
   }
 
   async removeLeftovers(): Promise<number> {
@@ -239,7 +271,9 @@ class S3Storage implements Storage {
       Metadata: { [WRITE_ID]: writeId, [CONTENT_HASH]: hashOf(bytes) },
       ...(options.createOnly === true ? { IfNoneMatch: '*' } : {}),
       ...this.#connection.storage,
+      ...this.locks?.parametersOf(key),
     })
+    if (this.locks !== undefined) addContentMd5(command)
     const doing = `write ${key}`
     try {
       await this.#connection.attempt(async (client, sending) => {
@@ -247,6 +281,8 @@ class S3Storage implements Storage {
       })
     } catch (error) {
       if (!isPreconditionFailed(error)) {
+        const { locks } = this
+        if (locks !== undefined && isLockedKey(key)) throw locks.translateUpload(error, doing)
         throw translateS3Error(error, doing, this.#connection.address)
       }
       // The creation whose acknowledgement was lost meets what it has made.

@@ -6,7 +6,7 @@
  * Failures: TM1501 (refused for good), TM1506 (full), TM1502 (`createOnly` met another),
  * TM1507 (the repository itself is not there, for example unmounted), TM1509 (an object store
  * did not answer: the one failure that is worth another attempt), TM1510 and TM1511 (its
- * credentials or its address are wrong).
+ * credentials or its address are wrong), TM1513 and TM1514 (object lock).
  * A missing object is `undefined`, never an exception; anything else that keeps a driver
  * from knowing is a failure, so `undefined` always means a proved absence.
  *
@@ -74,7 +74,24 @@ export interface Storage {
   /** Free bytes for new objects, or undefined where a store has no such bound. */
   freeBytes(): Promise<number | undefined>
 
+  /** Where objects are locked against removal: on S3 stores, when the configuration says so. */
+  readonly locks?: ObjectLocks | undefined
+
   close(): Promise<void>
+}
+
+/**
+ * Object lock. What a restore needs is created locked for some days; remove() and removeMany()
+ * fail with TM1513 for what is still locked, after they have removed all the rest.
+ */
+export interface ObjectLocks {
+  readonly days: number
+  /** Undefined: the object is not there, or not locked. */
+  lockedUntil(key: string): Promise<Date | undefined>
+  /** Locks an object at least until then, and sees that it is so; TM1514 where it cannot be. */
+  extend(key: string, until: Date): Promise<void>
+  /** Tries it with an object of its own; TM1514 unless locks hold here. */
+  prove(): Promise<void>
 }
 
 export interface StoredObject {

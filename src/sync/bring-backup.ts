@@ -7,7 +7,7 @@
 import { Failure, isFailure } from '../base/failure.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { decodeEnvelope, missingObject } from '../repository/envelope.ts'
-import { backupKey, packKey } from '../repository/keys.ts'
+import { backupKey, labelsKey, packKey, pinKey } from '../repository/keys.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type BroughtPack, bringPack } from './bring-pack.ts'
 import { bringWal } from './bring-wal.ts'
@@ -53,6 +53,7 @@ export async function bringBackup(
       await bringPacks(state, [own], work)
       requirePacks(state, [own], work)
     }
+    if (!work.isReplacement) await bringMarks(state, record)
     await publish(state, record, work.isReplacement)
   } catch (error) {
     if (!(error instanceof KeptBackError) && !isFailure(error, 'TM1934')) throw error
@@ -72,6 +73,29 @@ function keepBack(state: SyncState, { id }: BackupRecord, because: string): void
     fix: `mend what is named, then run sync again; or: tidemark verify ${cluster}`,
   })
   addProblem(state, 'source', backupKey(cluster, id), failure)
+}
+
+/** Pins and labels before the record: a backup that a person has pinned is never seen without. */
+async function bringMarks(state: SyncState, { id }: BackupRecord): Promise<void> {
+  const { cluster, counts } = state
+  for (const key of [pinKey(cluster, id), labelsKey(cluster, id)]) {
+    const bytes = await findMark(state, key)
+    if (bytes === undefined) continue
+    if (state.condemned.hasKey(key)) throw leaveForNextTime(state, key)
+    if (await create(state, key, bytes)) counts.others++
+  }
+}
+
+async function findMark(state: SyncState, key: string): Promise<Uint8Array | undefined> {
+  try {
+    const bytes = await state.source.read(key)
+    if (bytes !== undefined) decodeEnvelope(key, 'MARK', bytes)
+    return bytes
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    addProblem(state, 'source', key, error)
+    return undefined
+  }
 }
 
 async function bringOwnWal(
@@ -208,10 +232,10 @@ async function readRecord(source: Storage, key: string): Promise<Uint8Array> {
 /** What was seen may be another run's that has not made it durable yet. */
 function namedKeys({ cluster }: SyncState, record: BackupRecord): string[] {
   const packs = record.packs.map(({ id }) => packKey(cluster, id))
-  return [...packs, ...ownSegments(record)]
+  return [...packs, ...ownSegments(record), ownHistory(record)]
 }
 
-/** False where the record has appeared meanwhile. */
+/** False where the object has appeared meanwhile. */
 async function create({ target }: SyncState, key: string, bytes: Uint8Array): Promise<boolean> {
   try {
     await target.write(key, bytes, { createOnly: true })

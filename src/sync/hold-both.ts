@@ -6,13 +6,13 @@
  */
 import { now } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
+import { cleanUpDeadHolds } from '../repository/clean-up.ts'
 import type { Condemned } from '../repository/condemned-sets.ts'
 import {
   type Hold,
-  isDeadWriter,
+  keysOfOthers,
   listHolds,
   readHolder,
-  removeDeadAttempt,
   removeHold,
   takeHold,
 } from '../repository/holds.ts'
@@ -35,7 +35,7 @@ export interface HoldRequest {
 
 export interface HeldBoth {
   readonly condemned: Condemned
-  readonly heldByOthers: ReadonlySet<string> | true
+  readonly heldByOthers: ReadonlySet<string> | 'unknown'
   /** Backups that are being written to the target. */
   readonly busyBackups: ReadonlySet<string>
   /** Backups that the source is about to lose. */
@@ -48,7 +48,7 @@ export interface HeldBoth {
 /** TM1932 when another sync is at work in the target. */
 export async function holdBoth(request: HoldRequest): Promise<HeldBoth> {
   const { source, target, cluster, names, backups, keys, sourceKeys } = request
-  const notes = await removeDeadHolds(target, cluster)
+  const notes = await cleanUpDeadHolds(target, cluster)
   const hold = makeHold([], keys)
   const { condemned } = await takeHold(target, cluster, hold)
   const held: { storage: Storage; name: string; id: string }[] = [
@@ -84,14 +84,13 @@ async function readOthers(
   { target, cluster, names }: HoldRequest,
   ownId: string,
 ): Promise<Pick<HeldBoth, 'heldByOthers' | 'busyBackups'>> {
-  const { holds, unreadable } = await listHolds(target, cluster)
-  const others = holds.filter(({ id }) => id !== ownId)
+  const list = await listHolds(target, cluster)
+  const others = list.holds.filter(({ id }) => id !== ownId)
   const sync = others.find(({ purpose }) => purpose === 'sync')
   if (sync !== undefined) throw anotherSync(sync, names.target)
-  const keys = others.flatMap((hold) => hold.keys ?? [])
   const writing = others.filter(({ purpose }) => purpose === 'backup')
   return {
-    heldByOthers: unreadable.length > 0 ? true : new Set(keys),
+    heldByOthers: keysOfOthers(list, ownId),
     busyBackups: new Set(writing.map(({ id }) => id)),
   }
 }
@@ -112,7 +111,7 @@ async function holdSource(
   hold: Hold,
 ): Promise<readonly string[] | undefined> {
   try {
-    await removeDeadHolds(source, cluster)
+    await cleanUpDeadHolds(source, cluster)
     return (await takeHold(source, cluster, hold)).lost
   } catch (error) {
     if (isFailure(error, 'TM1501') || isFailure(error, 'TM1506')) return undefined
@@ -125,17 +124,6 @@ function notHeld(source: string): string {
     `${source} cannot be written to, so that nothing holds there what is read: ` +
     'what an expiry takes meanwhile keeps its backup back'
   )
-}
-
-/** Those of this machine whose process is proved dead. */
-async function removeDeadHolds(storage: Storage, cluster: string): Promise<string[]> {
-  const notes: string[] = []
-  for (const hold of (await listHolds(storage, cluster)).holds) {
-    if (!isDeadWriter(hold)) continue
-    await removeDeadAttempt(storage, cluster, hold)
-    notes.push(`removed the hold ${hold.id} of an interrupted ${hold.purpose}`)
-  }
-  return notes
 }
 
 async function dropHold(

@@ -53,8 +53,8 @@ export interface SyncState {
   readonly signal: AbortSignal
   /** In the target, seen after our hold was there. */
   readonly condemned: Condemned
-  /** Keys that another hold in the target names, or true: nobody knows which. */
-  readonly heldByOthers: ReadonlySet<string> | true
+  /** Keys that another hold in the target names. */
+  readonly heldByOthers: ReadonlySet<string> | 'unknown'
   /** Keys of segments and histories that the target has: seen or written in this run. */
   readonly present: Set<string>
   readonly counts: SyncCounts
@@ -66,7 +66,7 @@ export interface SyncState {
 
 /** True where an object that is there may be replaced: nobody else may be doing so. */
 export function mayReplace({ condemned, heldByOthers }: SyncState, key: string): boolean {
-  return heldByOthers !== true && !heldByOthers.has(key) && !condemned.hasKey(key)
+  return heldByOthers !== 'unknown' && !heldByOthers.has(key) && !condemned.hasKey(key)
 }
 
 export function addProblem(
@@ -88,7 +88,9 @@ export function leaveForNextTime(state: SyncState, key: string): Failure {
     because: isCondemned
       ? 'an expiry of that repository has condemned it, or a condemned set cannot be read'
       : 'another run holds it there in order to replace it, or a hold cannot be read',
-    fix: 'when no other run is at work there, run sync again',
+    fix:
+      'when the other run has ended, run sync again; what an expiry has left that was cut off ' +
+      `goes with: tidemark expire ${state.cluster} --apply --repository ${state.names.target}`,
     details: { key },
   })
   addProblem(state, 'target', key, failure)

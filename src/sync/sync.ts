@@ -5,14 +5,23 @@
  * Invariant: a record is listed in the target only when the backup restores from the target
  * alone; damage does not travel; nothing that was removed comes back.
  */
-import { monotonicMs } from '../base/clock.ts'
+import { monotonicMs, now } from '../base/clock.ts'
 import type { Progress } from '../base/progress.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
-import { backupKey, clusterPrefix, packKey, packPrefix } from '../repository/keys.ts'
+import {
+  backupKey,
+  clusterPrefix,
+  labelsKey,
+  packKey,
+  packPrefix,
+  pinKey,
+} from '../repository/keys.ts'
+import type { RetentionPolicy } from '../retention/retention-policy.ts'
 import type { Storage } from '../storage/storage.ts'
 import { bringBackup, bringPacks, type SettledPack } from './bring-backup.ts'
 import { bringIdentities, listIdentityKeys } from './bring-identities.ts'
 import { bringWal } from './bring-wal.ts'
+import { chooseByRetention } from './choose-by-retention.ts'
 import { type ComparedObject, compareListings } from './compare-listings.ts'
 import { findDamagedObjects, healObjects } from './heal.ts'
 import { type HeldBoth, holdBoth } from './hold-both.ts'
@@ -43,7 +52,6 @@ import type {
 } from './sync-state.ts'
 
 export type { HealedObject, KeptBack, SyncCounts, SyncProblem } from './sync-state.ts'
-export type { SyncChoice } from './plan-sync.ts'
 
 export interface SyncOptions {
   readonly source: Storage
@@ -56,8 +64,8 @@ export interface SyncOptions {
   readonly heal?: boolean
   /** Mend these objects, and do nothing else. */
   readonly objects?: readonly string[]
-  /** From the records of both sides: what the target's retention keeps. */
-  readonly choose?: (records: readonly BackupRecord[]) => SyncChoice
+  /** The target's retention; without one everything is brought. */
+  readonly policy?: RetentionPolicy
   readonly progress: Progress
   readonly signal: AbortSignal
 }
@@ -99,10 +107,9 @@ export async function sync(options: SyncOptions): Promise<SyncReport> {
 }
 
 async function decide(options: SyncOptions, problems: SyncProblem[]): Promise<Intent> {
-  const { objects, choose, heal } = options
+  const { objects, heal } = options
   const sides = await readSides(options, problems)
-  const all = joinRecords(sides)
-  const choice = objects === undefined ? (choose?.(all) ?? EVERYTHING) : NOTHING_MORE
+  const choice = objects === undefined ? await choose(options) : NOTHING_MORE
   const due = planBackups(sides.source, sides.target, choice)
   if (objects !== undefined) {
     const asked = new Set(objects)
@@ -118,9 +125,9 @@ async function decide(options: SyncOptions, problems: SyncProblem[]): Promise<In
 /** For --object: what a named record needs is brought, and nothing else. */
 const NOTHING_MORE: SyncChoice = { wantsBackup: () => true, wantsWal: () => false }
 
-function joinRecords({ source, target }: Sides): BackupRecord[] {
-  const there = new Set(target.records.map(({ id }) => id))
-  return [...target.records, ...source.records.filter(({ id }) => !there.has(id))]
+async function choose({ policy, ...request }: SyncOptions): Promise<SyncChoice> {
+  if (policy === undefined) return EVERYTHING
+  return await chooseByRetention({ ...request, policy, nowMs: now().getTime() })
 }
 
 interface ComparedPacks {
@@ -205,7 +212,12 @@ async function describeHolds(
   const lost = lostPacks.map((id) => packKey(cluster, id))
   const keys = new Set([
     ...[...namePacks(backups, []).keys()].map((id) => packKey(cluster, id)),
-    ...backups.flatMap((one) => [backupKey(cluster, one.id), ...ownSegments(one)]),
+    ...backups.flatMap((one) => [
+      backupKey(cluster, one.id),
+      pinKey(cluster, one.id),
+      labelsKey(cluster, one.id),
+      ...ownSegments(one),
+    ]),
     ...(await listIdentityKeys(source, cluster)),
     ...lost,
     ...damaged,

@@ -11,10 +11,12 @@ import { fetchWalFile } from '../../src/archive/fetch-wal.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { restoreFiles } from '../../src/recovery/restore-files.ts'
 import { listHolds } from '../../src/repository/holds.ts'
+import { backupKey } from '../../src/repository/keys.ts'
 import { listBackups, readBackup } from '../../src/repository/read-backups.ts'
+import { repack } from '../../src/retention/repack.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
-import { RESCUE, rescueOk, rescueReaderMissing } from '../harness/rescue-reader.ts'
+import { RESCUE, rescue, rescueOk, rescueReaderMissing } from '../harness/rescue-reader.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { tidemarkOk } from '../harness/tidemark.ts'
 import { describeEntry, type ExpectedBackup, type ExpectedRepository } from './expected-backup.ts'
@@ -154,4 +156,39 @@ test('the independent reader restores the same', { skip }, async () => {
       assert.ok(describeEntry({ kind: '', mode: 0 }, content).endsWith(` ${sha256}`), name)
     }
   }
+})
+
+test('repacked after its first backup expired, the second restores the same', {
+  skip,
+}, async () => {
+  const [first, second] = expected.backups as [ExpectedBackup, ExpectedBackup]
+  const copy = join(temporaryDirectory(), 'repository')
+  cpSync(join(FROZEN, 'repository'), copy, { recursive: true })
+  const repacked = await openStorage({ url: `file://${copy}` })
+  await repacked.remove(backupKey('main', first.id))
+  const { repacked: packs, failed } = await repack({
+    storage: repacked,
+    cluster: 'main',
+    list: await listBackups(repacked, 'main'),
+    expired: new Set([first.id]),
+    rule: { leastDeadBytes: 1, leastDeadShare: 0 },
+    progress: SILENT,
+    signal: new AbortController().signal,
+  })
+  assert.deepEqual(failed, [])
+  assert.ok(packs.some(({ framesDropped }) => framesDropped > 1))
+  const into = join(temporaryDirectory(), 'data')
+  await rescueOk(copy, 'restore', second.id, into, '--wal', '--fingerprints')
+  assertRestored(into, second, pathsOf(second))
+  // The backup that expired: its record is put back, and what it lacks is told.
+  const key = backupKey('main', first.id)
+  await repacked.write(key, (await storage.read(key)) as Uint8Array)
+  const { status, stderr } = await rescue(
+    copy,
+    'restore',
+    first.id,
+    join(temporaryDirectory(), 'x'),
+  )
+  assert.equal(status, 1)
+  assert.match(stderr, /frame \d+ is missing or its SHA-256 does not hold/)
 })

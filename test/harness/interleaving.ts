@@ -217,12 +217,12 @@ class GatedStorage extends ForwardingStorage {
     return await this.#turn(`size ${key}`, async () => await super.size(key))
   }
 
-  override list(prefix: string): AsyncIterable<StoredObject> {
-    return this.#list(prefix)
+  override list(prefix: string, after?: string): AsyncIterable<StoredObject> {
+    return this.#list(prefix, after)
   }
 
-  async *#list(prefix: string): AsyncGenerator<StoredObject> {
-    yield* await this.#turn(`list ${prefix}`, async () => await collect(super.list(prefix)))
+  async *#list(prefix: string, after?: string): AsyncGenerator<StoredObject> {
+    yield* await this.#turn(`list ${prefix}`, async () => await collect(super.list(prefix, after)))
   }
 
   override async write(key: string, bytes: Uint8Array, options?: WriteOptions) {

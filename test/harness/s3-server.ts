@@ -38,8 +38,8 @@ export interface S3Server {
   readonly settings: NonNullable<StorageSpecification['s3']>
   /** A client of the test's own. */
   readonly client: S3Client
-  /** A new bucket; gives its name. */
-  createBucket(): Promise<string>
+  /** A new bucket; gives its name. `locked`: with object lock, and so with versions. */
+  createBucket(form?: 'plain' | 'locked'): Promise<string>
   /** Every key of a bucket, those that no storage key can name too. */
   allKeys(bucket: string): Promise<string[]>
   /** Multipart uploads that were begun and not ended. */
@@ -80,10 +80,11 @@ class Radosgw implements S3Server {
     this.client = new S3Client({ endpoint, forcePathStyle: true, region: 'us-east-1', credentials })
   }
 
-  async createBucket(): Promise<string> {
+  async createBucket(form: 'plain' | 'locked' = 'plain'): Promise<string> {
     this.#buckets += 1
     const Bucket = `test-${this.#buckets}`
-    await this.client.send(new CreateBucketCommand({ Bucket }))
+    const ObjectLockEnabledForBucket = form === 'locked'
+    await this.client.send(new CreateBucketCommand({ Bucket, ObjectLockEnabledForBucket }))
     return Bucket
   }
 

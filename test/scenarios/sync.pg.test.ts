@@ -10,7 +10,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
 import { removeDirectory } from '../harness/temporary-directory.ts'
-import { startTidemark, type TidemarkResult } from '../harness/tidemark.ts'
+import { failureOf, startTidemark, type TidemarkResult } from '../harness/tidemark.ts'
 import {
   type FaultCluster,
   filesBelow,
@@ -151,6 +151,22 @@ test('a dry run tells what the sync then brings, and nothing is brought twice', 
   await ok(cluster.path('offsite.yaml'), 'verify', '--full')
 })
 
+test('a command line that does not say what to sync is refused', async () => {
+  const [here, there] = [cluster.repository, offsite].map(filesBelow)
+  for (const words of [
+    ['--from', 'local'],
+    ['--from', 'local', '--to', 'local'],
+    ['--from', 'local', '--to', 'nowhere'],
+    ['--from', 'local', '--to', 'offsite', '--heal', '--object', 'clusters/main/packs/x'],
+    ['--from', 'local', '--to', 'offsite', '--object', 'clusters/main/verified.seen'],
+  ]) {
+    const result = await run(both, '--json', 'sync', ...words)
+    assert.equal(result.status, 2, result.stdout + result.stderr)
+    assert.equal(failureOf(result).code, 'TM1001')
+  }
+  assert.deepEqual([cluster.repository, offsite].map(filesBelow), [here, there])
+})
+
 test('the repository that was away restores alone, to backups and moments between', async () => {
   const reference = cluster.path('reference')
   await ok(both, 'restore', '--into', reference, '--to', `backup:${backups[2]}`)
@@ -262,4 +278,49 @@ test('damage in the first repository is named, does not travel, and is healed ba
   assert.ok(readFileSync(file).equals(intact))
   await ok(cluster.path('three.yaml'), 'sync', '--from', 'local', '--to', 'third')
   await ok(cluster.path('three.yaml'), 'verify', '--full', '--repository', 'third')
+})
+
+test('what the retention of a repository would remove is not brought there', async () => {
+  const [short, config] = [cluster.path('short'), cluster.path('four.yaml')]
+  const place = ['--connection', cluster.server.url(), '--repository', `file://${short}`]
+  await ok(cluster.path('throw-away-4.yaml'), 'init', '--yes', ...place, '--name', 'main')
+  const four = readFileSync(both, 'utf8')
+    .replace('  offsite:', `  short: { url: "file://${short}" }\n  offsite:`)
+    .replace(/^( +)connection:/m, '$1retentionIn: { short: { last: 1 } }\n$1connection:')
+  writeFileSync(config, four)
+  const words = ['--json', 'sync', '--from', 'local', '--to', 'short']
+  const { brought } = (await ok(config, ...words)).json<SyncJson>()
+  assert.deepEqual(brought.backups, backups.slice(2))
+  assert.ok(files(short, /\.wal$/).length < files(cluster.repository, /\.wal$/).length)
+  const before = files(short, /./)
+  await ok(config, 'expire', '--apply', '--repository', 'short')
+  assert.deepEqual(files(short, /./), before)
+  await ok(config, 'verify', '--full', '--repository', 'short')
+  const copy = cluster.path('short-copy')
+  await ok(config, 'restore', '--repository', 'short', '--into', copy)
+  assert.deepEqual(await marksOf(copy), [1, 2, 3, 4, 5])
+})
+
+test('a sync into a new encrypted repository encrypts an existing one', async () => {
+  const [sealed, config] = [cluster.path('sealed'), cluster.path('five.yaml')]
+  const { runAs } = cluster.server
+  const key = cluster.path('key')
+  writeFileSync(key, 'f3b1'.repeat(16), { mode: 0o600 })
+  if (runAs !== undefined) execFileSync('chown', [`${runAs.uid}`, key])
+  const place = ['--connection', cluster.server.url(), '--repository', `file://${sealed}`]
+  const init = ['init', '--yes', ...place, '--name', 'main', '--key-file', key]
+  await ok(cluster.path('throw-away-5.yaml'), ...init)
+  const entry = `  sealed: { url: "file://${sealed}", encryption: { keyFile: "${key}" } }\n`
+  writeFileSync(config, readFileSync(both, 'utf8').replace('  offsite:', `${entry}  offsite:`))
+  const words = ['--json', 'sync', '--from', 'local', '--to', 'sealed']
+  const { brought } = (await ok(config, ...words)).json<SyncJson>()
+  assert.deepEqual(brought.backups, backups)
+  await ok(config, 'verify', '--full', '--repository', 'sealed')
+  const copy = cluster.path('sealed-copy')
+  await ok(config, 'restore', '--repository', 'sealed', '--into', copy)
+  assert.deepEqual(await marksOf(copy), [1, 2, 3, 4, 5])
+  const record = `clusters/main/backups/${backups[0]}.record`
+  const [plain, hidden] = [cluster.repository, sealed].map((one) => readFileSync(join(one, record)))
+  assert.equal(plain?.toString('latin1', 0, 8), 'TMOBJ001')
+  assert.equal(hidden?.toString('latin1', 0, 8), 'TMSEAL01')
 })

@@ -10,6 +10,8 @@ import { SILENT } from '../../src/base/progress.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
 import { decodeEnvelope, type EnvelopeKind, encodeEnvelope } from '../../src/repository/envelope.ts'
 import { packKey } from '../../src/repository/keys.ts'
+import { FRAME_KINDS } from '../../src/repository/pack-format.ts'
+import { openPack } from '../../src/repository/pack-reader.ts'
 import { pinBackup } from '../../src/repository/marks.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
 import { createRepository } from '../../src/repository/repository.ts'
@@ -137,6 +139,22 @@ export async function assertNoGarbage(storage: Storage): Promise<void> {
     return key.endsWith(`${segmentName({ segment: 0n })}.wal`)
   })
   assert.deepEqual(garbage, [])
+  for (const pack of new Set(backups.flatMap(({ packs }) => packs.map(({ id }) => id)))) {
+    for (const id of await readRecordCopies(storage, pack)) {
+      assert.ok(ids.has(id), `pack ${pack} holds the record of ${id}, which has expired`)
+    }
+  }
+}
+
+async function readRecordCopies(storage: Storage, packId: string): Promise<string[]> {
+  const pack = await openPack(storage, 'main', packId)
+  const found: string[] = []
+  for (const [ordinal, { kind }] of pack.frames.entries()) {
+    if (kind !== FRAME_KINDS.record || !pack.holdsFrame(ordinal)) continue
+    const raw = Buffer.from(await pack.readFrame(ordinal)).toString()
+    found.push((JSON.parse(raw) as BackupRecord).id)
+  }
+  return found
 }
 
 /** The processes that wrote holds and condemned sets are gone: others are in their place. */

@@ -12,7 +12,9 @@ import { startCopyInThread } from '../../src/backup/copy-files.ts'
 import { takeBackup } from '../../src/backup/take-backup.ts'
 import { now, sleep } from '../../src/base/clock.ts'
 import { SILENT } from '../../src/base/progress.ts'
-import { verify } from '../../src/recovery/verify.ts'
+import { type VerifyReport, verify } from '../../src/recovery/verify.ts'
+import { compactPack } from '../../src/repository/compact-pack.ts'
+import { FRAME_KINDS } from '../../src/repository/pack-format.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
 import { writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
 import { writeHold, readHolder, removeHold } from '../../src/repository/holds.ts'
@@ -20,7 +22,7 @@ import { backupKey, packKey } from '../../src/repository/keys.ts'
 import { openPack } from '../../src/repository/pack-reader.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
 import { createRepository } from '../../src/repository/repository.ts'
-import { listPacks } from '../../src/repository/write-backup.ts'
+import { encodeBackupRecord, listPacks, publishBackup } from '../../src/repository/write-backup.ts'
 import { prepareRepacking, repack, type RepackingReport } from '../../src/retention/repack.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
@@ -113,8 +115,8 @@ async function assertHolds(storage: Storage, record: BackupRecord, state: State)
 }
 
 /** Of the packs: findings about WAL are not what is looked for, the cluster archives none. */
-async function findDamage(storage: Storage): Promise<string[]> {
-  const report = await verify({
+async function verifyAll(storage: Storage): Promise<VerifyReport> {
+  return await verify({
     storage,
     cluster: 'main',
     mode: { kind: 'full' },
@@ -123,6 +125,10 @@ async function findDamage(storage: Storage): Promise<string[]> {
     progress: SILENT,
     signal: new AbortController().signal,
   })
+}
+
+async function findDamage(storage: Storage): Promise<string[]> {
+  const report = await verifyAll(storage)
   const ofPacks = report.findings.filter(({ key }) => !key.includes('/wal/'))
   const found = ofPacks.map(({ key, message }) => `${key}: ${message}`)
   return [...found, ...report.rebuilt.map(({ key }) => `${key} was rebuilt`)]
@@ -207,7 +213,7 @@ async function storedBytes(storage: Storage): Promise<number> {
   return [...(await listPacks(storage, 'main')).values()].reduce((sum, bytes) => sum + bytes, 0)
 }
 
-test('repacking that crashes at any storage call loses nothing, and a later run ends it', async () => {
+test('repacking that crashes at any call loses nothing, and a later run ends it', async () => {
   const scene = await makeScene()
   const whole = openMemoryStorage(new Map(scene.objects))
   await repackAll(whole, [scene.expired])
@@ -237,7 +243,7 @@ test('a backup goes on from a base that lies in sparse packs', async () => {
   assert.deepEqual(await findDamage(storage), [])
 })
 
-test('a pack that is repacked while a backup refers to it is accepted when it is published', async () => {
+test('a pack that is repacked while a backup refers to it is accepted', async () => {
   const { objects, states, expired, cluster } = await makeScene()
   const storage = openMemoryStorage(new Map(objects))
   let isRepacked = false
@@ -429,4 +435,57 @@ test('--rewrite shares nothing with any other backup, and crashes like any other
     },
   })
   assert.ok(crashes > 60, `${crashes} crashes`)
+})
+
+test('a dropped frame that a backup needs is found, with what it costs', async () => {
+  const { objects, states, expired } = await makeScene()
+  const [newest] = [...states.keys()].slice(-1)
+  for (const kind of [FRAME_KINDS.pages, FRAME_KINDS.content, FRAME_KINDS.leaves]) {
+    const storage = openMemoryStorage(new Map(objects))
+    await repackAll(storage, [expired])
+    const { backups } = await listBackups(storage, 'main')
+    const record = backups.find(({ id }) => id === newest) as BackupRecord
+    const found: string[] = []
+    for (const { id } of record.packs) {
+      const pack = await openPack(storage, 'main', id)
+      const at = pack.frames.findIndex((entry, n) => entry.kind === kind && pack.holdsFrame(n))
+      if (at < 0) continue
+      await compactPack(storage, 'main', id, (n) => n !== at)
+      found.push(`${pack.key}#${at}`)
+    }
+    assert.ok(found.length > 0)
+    const report = await verifyAll(storage)
+    const missing = report.findings.filter(({ key }) => key.includes('/packs/'))
+    const named = missing.map(({ key, frame }) => `${key}#${frame}`)
+    for (const each of found) assert.ok(named.includes(each), `${each} of ${named.join()}`)
+    assert.ok(missing.every(({ code }) => code === 'TM1602'))
+    assert.ok(missing.some((finding) => finding.backups.includes(newest as string)))
+  }
+})
+
+test('a record that was written where packs are sparse holds where they are whole', async () => {
+  const { objects, states, expired, cluster } = await makeScene()
+  const whole = openMemoryStorage(new Map(objects))
+  const sparse = openMemoryStorage(new Map(objects))
+  await repackAll(sparse, [expired])
+  cluster.write('pg_xact/0000', pages(1, 82))
+  const record = await backUp(sparse, cluster)
+  // As a sync brings it.
+  for (const { key } of await collect(sparse.list('clusters/main/'))) {
+    if ((await whole.size(key)) !== undefined || key.includes('/backups/')) continue
+    await whole.write(key, (await sparse.read(key)) as Uint8Array)
+  }
+  const sizes = await listPacks(whole, 'main')
+  assert.ok(record.packs.some(({ id, bytes }) => bytes !== undefined && sizes.get(id) !== bytes))
+  await publishBackup(whole, record, encodeBackupRecord(record), [])
+  await assertKept(whole, new Map([...states, [record.id, readState(cluster)]]))
+  cluster.write('pg_xact/0000', pages(1, 83))
+  const next = await backUp(whole, cluster)
+  assert.equal(next.statistics.pagesStored, 0)
+  await assertHolds(whole, next, readState(cluster))
+  const damage = await findDamage(whole)
+  assert.deepEqual(
+    damage.filter((text) => !text.endsWith('was rebuilt')),
+    [],
+  )
 })

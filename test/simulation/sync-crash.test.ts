@@ -82,8 +82,8 @@ for (const [name, { make, options }] of Object.entries(STARTS)) {
     test(`${name}: a sync that crashes at any call of the ${side}`, async () => {
       let pair: Pair | undefined
       const crashes = await forEachCrashPoint({
-        // Every call that changes something, and a third of those that read.
-        crashAt: ({ operation, number }) => !/read|size/i.test(operation) || number % 3 === 0,
+        // Every call that changes something, and some of those that read.
+        crashAt: ({ operation, number }) => !/read|size/i.test(operation) || number % 5 === 0,
         prepare: async () => {
           pair = await make()
           return openMemoryStorage(pair[side])

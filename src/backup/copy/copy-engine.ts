@@ -9,7 +9,8 @@
 import { Failure } from '../../base/failure.ts'
 import { PackWriter, type PackSummary } from '../../repository/pack-writer.ts'
 import { makeLeafReader } from '../../repository/read-leaves.ts'
-import type { Storage } from '../../storage/storage.ts'
+import type { WriteGroup } from '../../storage/write-group.ts'
+import { openComparedStorage } from '../compared-storage.ts'
 import { closeQuietly, copyContent, openForCopy, unreadableFile } from './content-copier.ts'
 import { LeafStore } from './leaf-store.ts'
 import { PageCopier } from './page-copier.ts'
@@ -21,9 +22,9 @@ export class CopyEngine {
   readonly #copier: PageCopier
   #results: CopyResult[] = []
 
-  constructor(storage: Storage, setup: WorkerSetup) {
+  constructor(group: WriteGroup, setup: WorkerSetup) {
     this.#packs = new PackWriter({
-      storage,
+      storage: group.writers,
       cluster: setup.cluster,
       attemptId: setup.attemptId,
       firstSequence: setup.firstSequence,
@@ -31,7 +32,8 @@ export class CopyEngine {
       compressionLevel: setup.compressionLevel,
     })
     this.#leaves = new LeafStore(this.#packs)
-    const baseLeaves = makeLeafReader(storage, setup.cluster, 'the backup compared with')
+    const compared = openComparedStorage(group, setup.comparedIn)
+    const baseLeaves = makeLeafReader(compared, setup.cluster, 'the backup compared with')
     this.#copier = new PageCopier(this.#packs, this.#leaves, baseLeaves, {
       verifyChecksums: setup.verifyChecksums,
       oldPacks: setup.oldPacks,

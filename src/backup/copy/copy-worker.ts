@@ -8,6 +8,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { Failure, toFailureMessage } from '../../base/failure.ts'
 import { openStorage } from '../../storage/open-storage.ts'
+import { WriteGroup } from '../../storage/write-group.ts'
 import { CopyEngine } from './copy-engine.ts'
 import type { CopyPiece, FromWorker, ToWorker, WorkerStart } from './protocol.ts'
 
@@ -17,7 +18,16 @@ const start = workerData as WorkerStart
 const stop = new Int32Array(start.stop)
 const say = (message: FromWorker): void => port.postMessage(message)
 
-const storage = await openStorage(start.storage)
+const members = await Promise.all(
+  start.targets.map(async ({ storage, required }) => {
+    return { storage: await openStorage(storage), required }
+  }),
+)
+const group = new WriteGroup(
+  members,
+  (target, failure) => say({ type: 'dropped', target, failure: toFailureMessage(failure) }),
+  start.dropped,
+)
 let engine: CopyEngine | undefined
 let ended = false
 
@@ -35,7 +45,7 @@ function sendResults(engine: CopyEngine): void {
 async function handle(message: ToWorker): Promise<void> {
   if (ended) return
   if (message.type === 'begin') {
-    engine = new CopyEngine(storage, message.setup)
+    engine = new CopyEngine(group, message.setup)
     return
   }
   if (message.type === 'abort') return await abort()

@@ -9,7 +9,12 @@ import type { StorageSpecification } from '../../storage/open-storage.ts'
 
 /** What a worker is started with, before anything is known of the backup. */
 export interface WorkerStart {
-  readonly storage: StorageSpecification
+  readonly targets: readonly {
+    readonly storage: StorageSpecification
+    readonly required: boolean
+  }[]
+  /** The memory of their WriteGroup. */
+  readonly dropped: SharedArrayBuffer
   /** One Int32: not 0 once the workers shall stop; read between pieces. */
   readonly stop: SharedArrayBuffer
 }
@@ -17,6 +22,8 @@ export interface WorkerStart {
 export interface CopySetup {
   readonly cluster: string
   readonly attemptId: string
+  /** Numbers of the targets that hold the backup compared with, the nearest first. */
+  readonly comparedIn: readonly number[]
   readonly compressionLevel: number
   readonly verifyChecksums: boolean
   /** Pages and leaves in these packs are stored again. */
@@ -111,4 +118,6 @@ export type FromWorker =
   | { readonly type: 'results'; readonly results: readonly CopyResult[] }
   | { readonly type: 'finished'; readonly packs: readonly PackSummary[] }
   | { readonly type: 'aborted' }
+  /** A target that is not required has failed: this worker, and all others, leave it out. */
+  | { readonly type: 'dropped'; readonly target: number; readonly failure: FailureMessage }
   | { readonly type: 'failed'; readonly failure: FailureMessage | undefined; readonly text: string }

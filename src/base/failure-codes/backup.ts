@@ -77,4 +77,20 @@ export const BACKUP_CODES = entry({
       'only be restored to its own end. The message shows the present value and the line to set.',
     exitStatus: 1,
   },
+  TM1320: {
+    title: 'a repository is behind the others',
+    manual:
+      'A repository of the cluster lacks backups or WAL that another one has, because it was ' +
+      'away, or new. What it has is whole. It cannot have a backup that refers to packs which it ' +
+      'lacks: `tidemark sync --from A --to B` brings what is missing.',
+    exitStatus: 3,
+  },
+  TM1321: {
+    title: 'a WAL file was not stored in every repository',
+    manual:
+      'All required repositories have the file, so PostgreSQL may recycle it; another one is ' +
+      'away, slow or refuses it. This is a warning in the log of the server: `tidemark status` ' +
+      'says how much is missing there, and `tidemark sync` brings it.',
+    exitStatus: 3,
+  },
 })

@@ -93,6 +93,23 @@ export const STORAGE_CODES = entry({
       'Amazon S3, MinIO, Ceph (radosgw) and Cloudflare R2 have conditional writes.',
     exitStatus: 1,
   },
+  TM1513: {
+    title: 'an object is locked and cannot be removed yet',
+    manual:
+      'The repository has `objectLock`, and the store keeps the object until the time that is ' +
+      'said. Nothing is wrong: that is what the lock is for. Expiry reports it, and removes the ' +
+      'object in a later run.',
+    exitStatus: 1,
+  },
+  TM1514: {
+    title: 'the object store cannot lock objects',
+    manual:
+      'The configuration asks for `objectLock`, and the store or the bucket has none, or the ' +
+      'credentials do not permit it. Without locks, whoever has the keys of the store can remove ' +
+      'all backups. A bucket gets object lock when it is created (and keeps versions from then ' +
+      'on).',
+    exitStatus: 1,
+  },
   TM1520: {
     title: 'the repository is encrypted and no key is given',
     manual:

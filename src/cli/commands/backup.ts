@@ -2,25 +2,25 @@
 import { availableParallelism } from 'node:os'
 import type { BackupResult, TakeBackupOptions } from '../../backup/backup-context.ts'
 import { takeBackup } from '../../backup/take-backup.ts'
+import type { BackupTarget, TargetReport } from '../../backup/targets.ts'
 import { Failure } from '../../base/failure.ts'
 import {
   type ClusterConfiguration,
   chooseCluster,
   chooseRepository,
-  type RepositoryConfiguration,
 } from '../../config/configuration.ts'
 import { unlockStorage } from '../../config/unlock-storage.ts'
-import { openRepository } from '../../repository/repository.ts'
+import { parsePackAge } from '../../config/pack-age.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
-import { backupJson } from '../describe-backup.ts'
-import { formatBytes, formatCount, formatDuration } from '../format-units.ts'
 import { readVersion } from '../run-command.ts'
 import { explainFull, measureTotals } from './backup/explain-full.ts'
+import { printResult, resultJson } from './backup/report.ts'
 
 export interface BackupCommandOptions {
   readonly full?: boolean
+  readonly rewrite?: boolean
   readonly label?: readonly string[]
   readonly pin?: boolean
   readonly repository?: string
@@ -40,47 +40,64 @@ export async function runBackup(
   const cluster = chooseCluster(context.configuration(), clusterName)
   const labels = parseLabels(options.label ?? [])
   const workers = parseWorkers(options.workers)
-  const repositories =
-    options.repository === undefined
-      ? cluster.repositories
-      : [chooseRepository(cluster, options.repository)]
-  const taken: { repository: string; result: BackupResult }[] = []
-  for (const repository of repositories) {
-    const result = await backUpInto(context, cluster, repository, options, { labels, workers })
-    taken.push({ repository: repository.name, result })
-    context.progress.end()
-    if (!context.json) printResult(context, repository.name, result)
-  }
-  if (context.json) {
-    context.terminal.printJson({
-      cluster: cluster.name,
-      backups: taken.map(({ repository, result }) => ({
-        repository,
-        ...backupJson(result.record),
-        notes: result.notes,
-      })),
-    })
-  }
-  return 0
+  if (options.rewrite === true && options.full !== true) throw rewriteAlone()
+  const { targets, unusable } = await openTargets(context, cluster, options.repository)
+  const result = await takeInto(context, cluster, targets, options, { labels, workers })
+  context.progress.end()
+  const reports = [...result.targets, ...unusable]
+  if (context.json) context.terminal.printJson(resultJson(cluster.name, result, reports))
+  else printResult(context, cluster.name, result, reports)
+  return reports.every(({ outcome }) => outcome === 'stored') ? 0 : EXIT_INCOMPLETE
 }
 
-async function backUpInto(
+/** The backup is there, but not in every repository. */
+const EXIT_INCOMPLETE = 3
+
+interface OpenedTargets {
+  readonly targets: readonly BackupTarget[]
+  readonly unusable: readonly TargetReport[]
+}
+
+/** A repository that is named alone is the one that is wanted. */
+async function openTargets(
   context: CommandContext,
   cluster: ClusterConfiguration,
-  repository: RepositoryConfiguration,
+  only: string | undefined,
+): Promise<OpenedTargets> {
+  const repositories = only === undefined ? cluster.repositories : [chooseRepository(cluster, only)]
+  const unusable: TargetReport[] = []
+  const opened = repositories.map(async (repository): Promise<BackupTarget | undefined> => {
+    const { name, url } = repository
+    const required = only !== undefined || cluster.required.includes(name)
+    try {
+      const specification = await unlockStorage(repository, context.env)
+      return { name, storage: await openStorage(specification), specification, required }
+    } catch (error) {
+      if (required || !(error instanceof Failure)) throw error
+      unusable.push({ name, url, required, outcome: 'failed', failure: error })
+      return undefined
+    }
+  })
+  const targets = (await Promise.all(opened)).filter((target) => target !== undefined)
+  return { targets, unusable }
+}
+
+async function takeInto(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+  targets: readonly BackupTarget[],
   options: BackupCommandOptions,
   parsed: { labels: Record<string, string>; workers: number },
 ): Promise<BackupResult> {
-  const specification = await unlockStorage(repository, context.env)
-  const storage = await openStorage(specification)
-  await openRepository(storage)
   const measured = measureTotals(context.progress)
+  const maxPackAgeMs = parsePackAge(cluster.maxPackAge)
   const request: TakeBackupOptions = {
-    storage,
-    specification,
+    targets,
     cluster: cluster.name,
     connection: connectionUrl(context, cluster),
     full: options.full === true,
+    rewrite: options.rewrite === true,
+    ...(maxPackAgeMs === undefined ? {} : { maxPackAgeMs }),
     labels: parsed.labels,
     pinned: options.pin === true,
     workers: parsed.workers,
@@ -93,36 +110,20 @@ async function backUpInto(
     tidemarkVersion: readVersion(),
     forceVersion: options.forceVersion === true,
   }
+  const storages = targets.filter(({ required }) => required).map(({ storage }) => storage)
   try {
     return await takeBackup(request, measured, context.signal)
   } catch (error) {
-    throw await explainFull(error, storage, cluster.name, measured.largestTotal())
+    throw await explainFull(error, storages, cluster.name, measured.largestTotal())
   }
 }
 
-function printResult(context: CommandContext, repository: string, result: BackupResult): void {
-  const { terminal } = context
-  const { record, notes } = result
-  const { statistics } = record
-  for (const note of notes) terminal.remark(note)
-  const took = formatDuration(statistics.durationMs)
-  const rate = (statistics.bytesRead * 1000) / Math.max(1, statistics.durationMs)
-  terminal.print(
-    `backup ${terminal.colours.bold(record.id)} of ${record.cluster} is in ${repository}, in ${took}`,
-  )
-  terminal.print(
-    `  ${formatBytes(record.files.bytes)} in ` +
-      `${formatCount(record.files.entries, 'entry', 'entries')}; ` +
-      `read ${formatBytes(statistics.bytesRead)} (${formatBytes(rate)}/s), ` +
-      `stored ${formatBytes(statistics.bytesStored)}`,
-  )
-  const base = record.comparedWith
-  terminal.print(base === undefined ? '  everything was stored' : `  what changed since ${base}`)
-  terminal.print(`  recoverable from ${record.stopLsn} on timeline ${record.timeline}`)
-  for (const { relation, path, blocks } of record.damage) {
-    const what = `${formatCount(blocks.length, 'damaged page')} in ${relation ?? path}`
-    terminal.print(terminal.colours.red(`  ${what}: kept as they are (tidemark show ${record.id})`))
-  }
+function rewriteAlone(): Failure {
+  return new Failure('TM1001', {
+    message: '--rewrite goes with --full',
+    because: 'to store everything anew, everything has to be read',
+    fix: 'give both: tidemark backup --full --rewrite',
+  })
 }
 
 export function parseLabels(texts: readonly string[]): Record<string, string> {

@@ -180,8 +180,10 @@ async function makeRepository(
 async function requireConditionalWrites(storage: Storage, existed: boolean): Promise<void> {
   try {
     await probeConditionalWrites(storage)
+    await storage.locks?.prove()
   } catch (error) {
-    if (!existed && isFailure(error, 'TM1512')) await storage.remove(REPOSITORY_KEY)
+    const isUnfit = isFailure(error, 'TM1512') || isFailure(error, 'TM1514')
+    if (!existed && isUnfit) await storage.remove(REPOSITORY_KEY)
     throw error
   }
 }

@@ -1,11 +1,18 @@
 /** `restore`: recovers a cluster to a target into a directory. */
 import { resolve } from 'node:path'
 import { Failure } from '../../base/failure.ts'
-import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
+import {
+  type ClusterConfiguration,
+  chooseCluster,
+  chooseRepository,
+  nearestFirst,
+  type RepositoryConfiguration,
+} from '../../config/configuration.ts'
 import { unlockStorage } from '../../config/unlock-storage.ts'
 import type { RecoveryAction } from '../../recovery/format-recovery-settings.ts'
 import { findPostgresPrograms } from '../../recovery/find-postgres.ts'
-import { holdForRestore } from '../../recovery/hold-restore.ts'
+import { holdInSources } from '../../recovery/hold-restore.ts'
+import { describeLeftOut, describePassedOver } from '../../recovery/open-sources.ts'
 import { formatTarget, parseTarget } from '../../recovery/parse-target.ts'
 import type { RestorePlan } from '../../recovery/plan-restore.ts'
 import { parseTablespaceMapping } from '../../recovery/plan-tablespaces.ts'
@@ -17,7 +24,7 @@ import {
   type RestoreResult,
 } from '../../recovery/restore.ts'
 import { type StartedRecovery, startRecovery } from '../../recovery/start-recovery.ts'
-import { openStorage } from '../../storage/open-storage.ts'
+import type { StorageSpecification } from '../../storage/open-storage.ts'
 import { TIDEMARK_PROGRAM, quoteWord } from '../archive-command.ts'
 import type { CommandContext } from '../command-context.ts'
 import { formatBytes, formatCount, formatDuration } from '../format-units.ts'
@@ -71,8 +78,7 @@ async function runHeld(
   prepared: PreparedRestore,
   { start, pgBin }: RestoreCommandOptions,
 ) {
-  const storage = await openStorage(prepared.options.storage)
-  const hold = await holdForRestore(storage, prepared.record)
+  const hold = await holdInSources(prepared.sources.specification, prepared.record)
   try {
     for (const note of hold.notes) terminal.remark(`note: ${note}`)
     const restored = await executeRestore(prepared, progress, signal)
@@ -81,7 +87,6 @@ async function runHeld(
     return { restored, started }
   } finally {
     await hold.release()
-    await storage.close()
   }
 }
 
@@ -94,13 +99,15 @@ async function readOptions(
 ): Promise<RestoreOptions> {
   const configuration = context.configuration()
   const cluster = chooseCluster(configuration, clusterName)
-  const repository = chooseRepository(cluster, options.repository)
+  const repositories =
+    options.repository === undefined
+      ? nearestFirst(cluster.repositories)
+      : [chooseRepository(cluster, options.repository)]
   if (options.into === undefined) {
     throw wrong('--into is missing', 'the directory to restore into: --into /new/data/directory')
   }
-  const words = [TIDEMARK_PROGRAM, '--config', configuration.path, 'wal', 'get']
   return {
-    storage: await unlockStorage(repository, context.env),
+    ...(await unlockSources(repositories, context)),
     cluster: cluster.name,
     into: resolve(options.into),
     target: parseTarget(options.to ?? 'latest'),
@@ -114,8 +121,42 @@ async function readOptions(
     uid: process.getuid?.() ?? 0,
     workers: parseWorkers(options.workers, 1),
     preload: options.preload ?? '',
-    walGet: [...words, '--cluster', cluster.name].map(quoteWord).join(' '),
+    walGet: (urls) => formatWalGet(configuration.path, cluster, urls),
   }
+}
+
+/** The nearest that can be opened, and those that stand by for it. */
+async function unlockSources(
+  repositories: readonly RepositoryConfiguration[],
+  context: CommandContext,
+): Promise<Pick<RestoreOptions, 'storage' | 'leftOut'>> {
+  const opened: StorageSpecification[] = []
+  const failures: Failure[] = []
+  const leftOut: string[] = []
+  for (const repository of repositories) {
+    try {
+      opened.push(await unlockStorage(repository, context.env))
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      failures.push(error)
+      leftOut.push(describeLeftOut(repository.name, error))
+    }
+  }
+  const [nearest, ...fallbacks] = opened
+  if (nearest === undefined) throw failures[0] as Failure
+  return { storage: fallbacks.length === 0 ? nearest : { ...nearest, fallbacks }, leftOut }
+}
+
+/** It names repositories only where it is not to ask all of the cluster. */
+function formatWalGet(
+  path: string,
+  { name, repositories }: ClusterConfiguration,
+  urls: readonly string[],
+): string {
+  const words = [TIDEMARK_PROGRAM, '--config', path, 'wal', 'get', '--cluster', name]
+  const names = repositories.filter(({ url }) => urls.includes(url)).map((one) => one.name)
+  if (names.length < repositories.length) words.push('--repository', names.join(','))
+  return words.map(quoteWord).join(' ')
 }
 
 function parseAction(text: string): RecoveryAction {
@@ -160,6 +201,7 @@ function resultJson(
     restoreId: restored.restoreId,
     socketDirectory: restored.socketDirectory,
     port: restored.port,
+    passedOver: restored.passedOver,
     started,
   }
 }
@@ -219,6 +261,9 @@ function printResult(
       `${formatBytes(restored.bytes)} in ${formatCount(plan.files, 'file')}`,
   )
   terminal.print(`  recovery goes to ${describeStop(plan)} on timeline ${plan.timeline}`)
+  for (const event of restored.passedOver) {
+    terminal.print(terminal.colours.yellow(`  warning: ${describePassedOver(event)}`))
+  }
   if (started === undefined) {
     terminal.print(`  start it: ${quoteWord(pgCtl)} start -D ${quoteWord(plan.directory)}`)
   } else {

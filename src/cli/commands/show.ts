@@ -1,10 +1,11 @@
 /** `show BACKUP`: one backup in detail. */
+import { now } from '../../base/clock.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
 import { nearestName } from '../../config/nearest-name.ts'
 import { openRepositoryStorage } from '../../config/unlock-storage.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
-import { isBackupId, parsePackKey, packPrefix } from '../../repository/keys.ts'
+import { attemptOfPack, isBackupId, parsePackKey, packPrefix } from '../../repository/keys.ts'
 import { applyMarks, readMarks } from '../../repository/marks.ts'
 import { listBackups, readBackup } from '../../repository/read-backups.ts'
 import { openRepository } from '../../repository/repository.ts'
@@ -29,12 +30,18 @@ export async function runShow(
   const { backup: record, repository, storage } = await find(context, backupId, options)
   const backup = applyMarks(record, await readMarks(storage, record.cluster))
   const missing = await findMissingPacks(storage, backup)
+  const { repositoryId } = await openRepository(storage)
+  const lockedUntil = earliestLock(backup, repositoryId)
   const { terminal } = context
   if (context.json) {
-    terminal.printJson({ repository, backup: backupDetails(backup, missing) })
+    const details = { ...backupDetails(backup, missing), lockedUntil: lockedUntil ?? null }
+    terminal.printJson({ repository, backup: details })
   } else {
     for (const line of formatBackup(backup, repository, missing, terminal.colours)) {
       terminal.print(line)
+    }
+    if (lockedUntil !== undefined) {
+      terminal.print(`its packs are locked at least until ${formatTime(lockedUntil)}`)
     }
   }
   return 0
@@ -119,6 +126,8 @@ function backupDetails(backup: BackupRecord, missingPacks: readonly string[]) {
     settings: backup.settings,
     damage: backup.damage,
     missingPacks,
+    packAttempts: countPacks(backup).attempts,
+    oldestPackAt: countPacks(backup).oldest,
   }
 }
 
@@ -144,7 +153,7 @@ function formatBackup(
       'stored',
       `${formatBytes(statistics.bytesStored)}, ${formatCount(statistics.pagesStored, 'page')}`,
     ],
-    ['packs', formatCount(backup.packs.length, 'pack')],
+    ['hangs on', describePacks(backup)],
     ['compared with', backup.comparedWith ?? 'nothing: everything was stored'],
     ['all pages read', formatTime(backup.lastFullReadAt)],
     ['checksums', backup.dataChecksumVersion === 0 ? 'off' : 'on, verified'],
@@ -159,6 +168,31 @@ function formatBackup(
     missing.map((id) => colours.red(`missing pack ${id}: this backup cannot be restored`)),
   ]
   return [...formatPairs(pairs), ...lists.flat()]
+}
+
+/** As the record noted it; a later backup may have extended it. */
+function earliestLock({ locks = [] }: BackupRecord, repositoryId: string): string | undefined {
+  const own = locks.filter(({ repository }) => repository === repositoryId)
+  return own.map(({ until }) => until).sort()[0]
+}
+
+/** How many copies of how many backups it needs, and how old the oldest is. */
+function describePacks(backup: BackupRecord): string {
+  const { packs, attempts, oldest } = countPacks(backup)
+  const age = now().getTime() - Date.parse(oldest)
+  const days = formatCount(Math.max(0, Math.floor(age / 86_400_000)), 'day')
+  const wrote = attempts === 1 ? 'of this backup alone' : `of ${attempts} backups`
+  const since = `the oldest from ${formatTime(oldest)} (${days} old)`
+  return `${formatCount(packs, 'pack')} ${wrote}, ${since}`
+}
+
+function countPacks({ packs, startedAt }: BackupRecord) {
+  const times = packs.map(({ since }) => since ?? startedAt)
+  return {
+    packs: packs.length,
+    attempts: new Set(packs.map(({ id }) => attemptOfPack(id))).size,
+    oldest: times.reduce((oldest, at) => (at < oldest ? at : oldest), startedAt),
+  }
 }
 
 function describeDamage(damage: BackupRecord['damage'][number]): string {

@@ -11,6 +11,7 @@ import { formatPairs } from '../format-table.ts'
 import { formatBytes, formatCount, formatDuration, formatTime } from '../format-units.ts'
 import type { Terminal } from '../terminal.ts'
 import { type Check, printCheck } from './doctor/check.ts'
+import { judgeBehind } from './status/judge-behind.ts'
 import { type Exposure, judgeExposure } from './status/judge-exposure.ts'
 import { type RepositoryStatus, readRepositoryStatus } from './status/read-repository.ts'
 import { readServerStatus, type ServerStatus } from './status/read-server.ts'
@@ -37,12 +38,17 @@ export async function runStatus(
   for (const repository of cluster.repositories) {
     repositories.push(await readRepositoryStatus(cluster.name, repository, server, context.env))
   }
+  const held = repositories.flatMap((repository) => repository.held ?? [])
   const status: Status = {
     cluster: cluster.name,
     server,
     repositories,
     exposure: judgeExposure(server, repositories, now()),
-    findings: [...server.findings, ...repositories.flatMap(({ findings }) => findings)],
+    findings: [
+      ...server.findings,
+      ...repositories.flatMap(({ findings }) => findings),
+      ...judgeBehind(cluster.name, held),
+    ],
   }
   if (context.json) context.terminal.printJson(statusJson(status))
   else printStatus(context.terminal, status)

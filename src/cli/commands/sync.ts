@@ -6,7 +6,6 @@ import {
 } from '../../config/configuration.ts'
 import { findRetention } from '../../config/retention.ts'
 import { openRepositoryStorage } from '../../config/unlock-storage.ts'
-import { readTargetRetention } from '../../retention/choose-for-sync.ts'
 import { isSharedObject, type SyncOptions, type SyncReport, sync } from '../../sync/sync.ts'
 import type { CommandContext } from '../command-context.ts'
 import { wrongUsage } from '../program.ts'
@@ -31,20 +30,16 @@ export async function runSync(
   const [from, to] = chooseBoth(cluster, options)
   const objects = chooseObjects(cluster.name, options)
   const { env, progress, signal, terminal } = context
-  const source = await openRepositoryStorage(from, env)
-  const target = await openRepositoryStorage(to, env)
   const policy = findRetention(cluster, to.name)
-  const both = { source, target, cluster: cluster.name }
-  const choose = policy && (await readTargetRetention({ ...both, policy, progress }))
   const request: SyncOptions = {
-    source,
-    target,
+    source: await openRepositoryStorage(from, env),
+    target: await openRepositoryStorage(to, env),
     names: { source: from.name, target: to.name },
     cluster: cluster.name,
     dryRun: options.dryRun === true,
     heal: options.heal === true,
     ...(objects === undefined ? {} : { objects }),
-    ...(choose === undefined ? {} : { choose }),
+    ...(policy === undefined ? {} : { policy }),
     progress,
     signal,
   }

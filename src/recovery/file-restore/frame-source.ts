@@ -125,6 +125,17 @@ export class Portion {
   }
 
   /**
+   * The same, frame by frame, each proved and from whichever repository has it: for what
+   * load() or the proof of the caller has failed for.
+   */
+  async loadCopies(openPack: (packId: string) => Promise<PackReader>): Promise<void> {
+    for (const frame of this.#frames.values()) {
+      const { reader, stored } = await (await openPack(frame.pack)).readCopy(frame.ordinal)
+      Object.assign(frame, { reader, first: frame.ordinal, stored })
+    }
+  }
+
+  /**
    * The frame of the next use; it holds until the next call. With the proof of pages the
    * caller proves what it takes, and asks findDamage() when that fails.
    */

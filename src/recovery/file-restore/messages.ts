@@ -6,6 +6,7 @@
  */
 import type { FailureMessage } from '../../base/failure.ts'
 import type { FrameReference } from '../../repository/backup-record.ts'
+import type { PassedOver } from '../../storage/fallback-storage.ts'
 import type { StorageSpecification } from '../../storage/open-storage.ts'
 
 export interface Owner {
@@ -64,5 +65,7 @@ export type FromWorker =
       readonly contents: Uint32Array
     }
   | { readonly kind: 'ended' }
+  /** A repository did not give what another one gave. */
+  | { readonly kind: 'passed-over'; readonly event: PassedOver }
   | { readonly kind: 'failed'; readonly failure: FailureMessage }
   | { readonly kind: 'crashed'; readonly error: string }

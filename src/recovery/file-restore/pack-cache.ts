@@ -22,10 +22,16 @@ export class PackCache {
   /** TM1602 when it is missing, TM1601 when its index is damaged. */
   async open(packId: string): Promise<PackReader> {
     let pack = this.#packs.get(packId)
+    if (pack?.isAway === true) {
+      this.#packs.delete(packId)
+      this.#frames -= pack.frames.length
+      pack = undefined
+    }
     if (pack === undefined) {
       pack = await openPack(this.#storage, this.#cluster, packId, this.#neededBy)
       if (pack.frames.length === 0) throw damagedObject(pack.key, 'it has no frames')
-      this.#frames += pack.frames.length
+      // Opened twice at once, where copies of frames are looked for.
+      this.#frames += pack.frames.length - (this.#packs.get(packId)?.frames.length ?? 0)
     }
     this.#packs.delete(packId)
     this.#packs.set(packId, pack)

@@ -10,7 +10,7 @@ import { combineCrc32c } from '../../postgres/crc32c.ts'
 import type { PageKernel } from '../../postgres/page-kernel.ts'
 import { PAGE_BYTES } from '../../repository/pack-format.ts'
 import { cannotWrite, type FileHandles } from './file-handles.ts'
-import type { BatchFile } from './messages.ts'
+import { type BatchFile, PIECE_FIELDS } from './messages.ts'
 
 /** 512 KiB: what was measured fastest lies between 256 KiB and 1 MiB. */
 export const STAGE_PAGES = 64
@@ -76,7 +76,7 @@ export class PageWriter {
   /** Where rewind() leads back to: what was flushed up to here. */
   mark(): Mark {
     const { length } = this.#pieces
-    return { length, last: this.#pieces.slice(-4) }
+    return { length, last: this.#pieces.slice(-PIECE_FIELDS) }
   }
 
   /** Forgets what was added since; the same pages are added once more. */
@@ -131,7 +131,7 @@ export class PageWriter {
 
   #addPiece(crc: number, pages: number): void {
     const pieces = this.#pieces
-    const last = pieces.length - 4
+    const last = pieces.length - PIECE_FIELDS
     const follows =
       last >= 0 &&
       pieces[last] === this.#file &&

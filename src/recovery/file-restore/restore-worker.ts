@@ -10,6 +10,7 @@ import { createPageKernel } from '../../postgres/page-kernel.ts'
 import { damagedObject } from '../../repository/envelope.ts'
 import { packKey } from '../../repository/keys.ts'
 import { PAGE_BYTES } from '../../repository/pack-format.ts'
+import { copiesOf, listenToFallback } from '../../storage/fallback-storage.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { ContentWriter } from './content-writer.ts'
@@ -35,6 +36,11 @@ interface Step {
    * is read again, so that run() may be called once more.
    */
   readonly reload?: () => Promise<boolean>
+  /**
+   * After any failure of the repository: true when all was read again, frame by frame, from
+   * whichever repository has it. Only where there are several.
+   */
+  readonly copy?: () => Promise<boolean>
 }
 
 class RestoreWorker {
@@ -43,6 +49,7 @@ class RestoreWorker {
   readonly #pages: PageWriter
   readonly #contents: ContentWriter
   readonly #packs: PackCache
+  readonly #hasCopies: boolean
   readonly #memory = new FrameMemory()
   #files: readonly BatchFile[] = []
 
@@ -53,6 +60,7 @@ class RestoreWorker {
     this.#pages = new PageWriter(kernel, this.#handles)
     this.#contents = new ContentWriter(kernel, this.#handles)
     this.#packs = new PackCache(storage, settings.cluster, `backup ${settings.backup}`)
+    this.#hasCopies = copiesOf(storage).length > 1
   }
 
   stepsOf(task: ToWorker): Iterable<Step> {
@@ -95,20 +103,31 @@ class RestoreWorker {
         bytes += using(portion, () => this.#writePages(portion, uses, part))
         return isLast ? done(bytes, this.#pages.takePieces()) : undefined
       }
-      const reload = async (): Promise<boolean> => {
-        if (!(await this.#packs.refresh(portion.readers))) return false
+      const begin = (): Portion => {
         if (mark !== undefined) this.#pages.rewind(mark)
         portion = new Portion(uses, this.#memory, 'pages')
-        await this.#load(portion)
+        return portion
+      }
+      const reload = async (): Promise<boolean> => {
+        if (!(await this.#packs.refresh(portion.readers))) return false
+        await this.#load(begin())
         return true
       }
-      yield { load: async () => await this.#load(portion), run, reload }
+      const copy = async (): Promise<boolean> => await this.#loadCopies(begin())
+      yield { load: async () => await this.#load(portion), run, reload, copy }
       from = to
     }
   }
 
   async #load(portion: Portion): Promise<void> {
     await portion.load(async (id) => await this.#packs.open(id))
+  }
+
+  /** False where there is one repository alone. */
+  async #loadCopies(portion: Portion): Promise<boolean> {
+    if (!this.#hasCopies) return false
+    await portion.loadCopies(async (id) => await this.#packs.open(id))
+    return true
   }
 
   #writePages(portion: Portion, uses: readonly FrameUse[], runs: Uint32Array): number {
@@ -163,7 +182,13 @@ class RestoreWorker {
         await this.#load(portion)
         return true
       }
-      yield { load: async () => await this.#load(portion), run, reload }
+      const copy = async (): Promise<boolean> => {
+        // A file that is wrong although each of its frames was proved is wrong everywhere.
+        if (isWriting) return false
+        portion = new Portion(uses.slice(taken), this.#memory, 'frames')
+        return await this.#loadCopies(portion)
+      }
+      yield { load: async () => await this.#load(portion), run, reload, copy }
     }
   }
 
@@ -227,8 +252,20 @@ interface Loading {
   readonly loaded: Promise<void>
 }
 
-/** What does not hold may be of a pack that was replaced: it is read once more. */
+/**
+ * What does not hold may be of a pack that was replaced: it is read once more. What is missing,
+ * damaged or out of reach here is looked for in the other repositories.
+ */
 async function runStep({ step, loaded }: Loading): Promise<FromWorker | undefined> {
+  try {
+    return await runOrReload(step, loaded)
+  } catch (error) {
+    if (!isOfRepository(error) || (await step.copy?.()) !== true) throw error
+    return step.run()
+  }
+}
+
+async function runOrReload(step: Step, loaded: Promise<void>): Promise<FromWorker | undefined> {
   try {
     await loaded
     return step.run()
@@ -236,6 +273,11 @@ async function runStep({ step, loaded }: Loading): Promise<FromWorker | undefine
     if (!isFailure(error, 'TM1601') || (await step.reload?.()) !== true) throw error
     return step.run()
   }
+}
+
+/** Not that a file cannot be written here. */
+function isOfRepository(error: unknown): boolean {
+  return error instanceof Failure && error.code !== 'TM1217'
 }
 
 /** Steps in the order of their tasks. A message waits in the port until it is taken. */
@@ -305,7 +347,11 @@ async function main(): Promise<void> {
   const port = parentPort
   if (port === null) throw new Error('not a worker thread')
   const settings = workerData as WorkerSettings
-  const worker = new RestoreWorker(settings, await openStorage(settings.storage))
+  const storage = await openStorage(settings.storage)
+  listenToFallback(storage, (event) => {
+    port.postMessage({ kind: 'passed-over', event } satisfies FromWorker)
+  })
+  const worker = new RestoreWorker(settings, storage)
   await new Pipeline(port, worker).run().catch((error: unknown) => {
     port.postMessage(describe(error))
   })

@@ -3,6 +3,7 @@
  */
 import { Worker } from 'node:worker_threads'
 import { Failure, fromFailureMessage } from '../../base/failure.ts'
+import type { PassedOverListener } from '../../storage/fallback-storage.ts'
 import type { Batch } from './batch.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.ts'
 import { TaskQueues } from './task-queues.ts'
@@ -16,12 +17,22 @@ const WORKER_HEAP_MB = 96
 /** Buffers outside the heap are freed by its collections: a small nursery keeps them few. */
 const WORKER_YOUNG_MB = 2
 
-export class WorkerPool {
+/** What a file restore asks of its workers. */
+export interface RestorePool {
+  run(batch: Batch, onResult: (result: TaskResult) => void): Promise<void>
+  fail(error: Error): void
+  throwFailure(): void
+  close(): Promise<void>
+}
+
+export class WorkerPool implements RestorePool {
   readonly #workers: Worker[] = []
   #failure: Error | undefined
   #wake: (() => void) | undefined
   #onResult: (result: TaskResult) => void = () => {}
   readonly #held = new Map<Worker, number>()
+  /** Hears of what a worker had to take from another repository. */
+  onPassedOver: PassedOverListener = () => {}
   #ended = 0
 
   constructor(settings: WorkerSettings, count: number) {
@@ -126,6 +137,9 @@ export class WorkerPool {
       case 'ended':
         this.#ended++
         break
+      case 'passed-over':
+        this.onPassedOver(message.event)
+        return
       case 'failed':
         this.fail(fromFailureMessage(message.failure))
         return

@@ -2,7 +2,11 @@
  * What each finding costs, in the words of the database: backups, relations by their names
  * as of the backup, and the moments that can no longer be recovered.
  */
-import { type DatabaseNames, findRelationName } from '../../backup/relation-names.ts'
+import {
+  type DatabaseNames,
+  findRelationName,
+  parseRelationNames,
+} from '../../backup/relation-names.ts'
 import { parseRelationPath } from '../../postgres/relation-path.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
 import { openPack } from '../../repository/pack-reader.ts'
@@ -105,7 +109,7 @@ class NameBook {
     try {
       const reader = await openPack(this.#storage, cluster, pack)
       const raw = await reader.readFrame(frame)
-      return JSON.parse(Buffer.from(raw).toString('utf8')) as DatabaseNames[]
+      return parseRelationNames(raw)
     } catch (error) {
       if (isDamage(error) || error instanceof SyntaxError) return []
       throw error

@@ -1,7 +1,7 @@
 /** The phase of the packs: every due pack is proved whole, oldest proof first. */
 import { toFailureMessage } from '../../base/failure.ts'
 import { damagedObject, missingObject } from '../../repository/envelope.ts'
-import { findSparsePacks } from '../../repository/judge-pack-size.ts'
+import { findWholePacks } from '../../repository/judge-pack-size.ts'
 import { backupKey, holdKey, packKey } from '../../repository/keys.ts'
 import { orderByAge } from './budget.ts'
 import type { Knowledge, PackAnswer, PackTask } from './messages.ts'
@@ -14,7 +14,7 @@ const KEPT_PRINT_BYTES = 136 * 1024 * 1024
 
 /**
  * Packs that a record names and that are missing, or have another size than was written and are
- * not sparse: which frames those have dropped is a matter of the maps.
+ * not whole by themselves: which frames sparse ones have dropped is a matter of the maps.
  */
 export async function judgeNamedPacks(state: VerifyState): Promise<void> {
   const { storage, cluster, inventory, chosen } = state
@@ -24,7 +24,7 @@ export async function judgeNamedPacks(state: VerifyState): Promise<void> {
     return size !== undefined && bytes !== undefined && bytes !== size
   })
   const ids = [...new Set(differ.map(({ id }) => id))]
-  const sparse = new Set((await findSparsePacks(storage, cluster, ids)).keys())
+  const whole = new Set((await findWholePacks(storage, cluster, ids)).keys())
   for (const backup of state.chosen) {
     for (const { id, bytes } of backup.packs) {
       const size = state.inventory.packs.get(id)
@@ -32,7 +32,7 @@ export async function judgeNamedPacks(state: VerifyState): Promise<void> {
       if (size === undefined) {
         const failure = toFailureMessage(missingObject(key, `backup ${backup.id}`))
         addFault(state, { pack: id, frame: undefined, failure }).backups.add(backup.id)
-      } else if (bytes !== undefined && bytes !== size && !sparse.has(id)) {
+      } else if (bytes !== undefined && bytes !== size && !whole.has(id)) {
         const because = `it has ${size} bytes, and ${bytes} were written`
         const failure = toFailureMessage(damagedObject(key, because))
         addFault(state, { pack: id, frame: undefined, failure }).backups.add(backup.id)

@@ -33,8 +33,8 @@ export interface Survey {
   /** By backup: the pack that its record lies in. */
   readonly lostRecords: ReadonlyMap<string, string>
   readonly damaged: readonly string[]
-  /** Backups that expired and whose records lie in packs that no backup names: held, or locked. */
-  readonly expiredLeft: readonly string[]
+  /** Expired backups whose records lie in packs that no backup names: those are locked yet. */
+  readonly leftCopies: ReadonlySet<string>
 }
 
 export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
@@ -43,7 +43,7 @@ export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
   const lostRecords = new Map<string, string>()
   const needed = new Set<string>()
   const damaged: string[] = []
-  const expiredLeft: string[] = []
+  const leftCopies = new Set<string>()
   const ids = [...packs, ...unnamed]
   for (let first = 0; first < ids.length; first += OPENED_AT_ONCE) {
     signal.throwIfAborted()
@@ -52,7 +52,7 @@ export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
     for (const [number, look] of looks.entries()) {
       if (look === undefined) damaged.push(some[number] as string)
       else if (packs.has(look.survey.packId)) surveys.push(look.survey)
-      else expiredLeft.push(...look.expired)
+      else for (const id of look.expired) leftCopies.add(id)
       for (const { id, packs: its } of look?.lost ?? []) {
         lostRecords.set(id, look?.survey.packId ?? '')
         for (const pack of its) needed.add(pack)
@@ -61,7 +61,7 @@ export async function surveyPacks(options: SurveyOptions): Promise<Survey> {
     progress.advance(some.length)
   }
   const kept = surveys.map((survey) => (needed.has(survey.packId) ? keepWhole(survey) : survey))
-  return { surveys: kept, lostRecords, damaged, expiredLeft }
+  return { surveys: kept, lostRecords, damaged, leftCopies }
 }
 
 function keepWhole(survey: PackSurvey): PackSurvey {
@@ -76,7 +76,7 @@ interface StoredRecord {
 interface Look {
   readonly survey: PackSurvey
   readonly lost: readonly StoredRecord[]
-  /** Ids of the backups that expired and whose records lie in it. */
+  /** Ids of the expired backups whose records lie in it. */
   readonly expired: readonly string[]
 }
 
@@ -86,7 +86,7 @@ async function lookAt(options: SurveyOptions, packId: string): Promise<Look | un
   try {
     const pack = await openPack(storage, cluster, packId, 'repacking')
     const expiredRecords: number[] = []
-    const ids: string[] = []
+    const expiredIds: string[] = []
     const lost: StoredRecord[] = []
     let deadBytes = 0
     for (const [ordinal, { kind, storedLength }] of pack.frames.entries()) {
@@ -96,14 +96,14 @@ async function lookAt(options: SurveyOptions, packId: string): Promise<Look | un
         if (record === undefined) return undefined
         if (expired.has(record.id) && !known.has(record.id)) {
           expiredRecords.push(ordinal)
-          ids.push(record.id)
+          expiredIds.push(record.id)
         } else if (!known.has(record.id)) lost.push(record)
       } else if (!live.isLive(packId, ordinal)) deadBytes += storedLength
     }
     const { sizeBytes } = pack
     const isKeptWhole = live.isKeptWhole(packId)
     const survey = { packId, sizeBytes, deadBytes, expiredRecords, isKeptWhole }
-    return { survey, lost, expired: ids }
+    return { survey, lost, expired: expiredIds }
   } catch (error) {
     if (isFailure(error, 'TM1601') || isFailure(error, 'TM1602')) return undefined
     throw error

@@ -16,7 +16,8 @@ import {
 import { isFailure } from '../../base/failure.ts'
 import { randomHex } from '../../base/random.ts'
 import type { ObjectWriter } from '../storage.ts'
-import type { S3Connection } from './s3-connection.ts'
+import type { LockParameters } from './object-lock.ts'
+import { addContentMd5, type S3Connection } from './s3-connection.ts'
 import { isBareNotFound, isUploadAbsent, translateS3Error } from './s3-failure.ts'
 import { abortUpload, noteUpload, removeNote } from './unfinished-uploads.ts'
 
@@ -43,6 +44,15 @@ export interface MultipartPlace {
   readonly doing: string
   /** Stores an object that is smaller than a part. */
   readonly putWhole: (bytes: Uint8Array) => Promise<void>
+  /** Where the object is to be locked. */
+  readonly lock?: MultipartLock
+}
+
+export interface MultipartLock {
+  readonly parameters: LockParameters
+  /** There are stores that forget the lock of what is uploaded in parts. */
+  readonly ensure: () => Promise<void>
+  readonly translate: (error: unknown) => unknown
 }
 
 export class MultipartWriter implements ObjectWriter {
@@ -136,7 +146,7 @@ export class MultipartWriter implements ObjectWriter {
   }
 
   async #send(part: Part): Promise<void> {
-    const { connection, key, doing } = this.#place
+    const { connection, key, doing, lock } = this.#place
     part.failure = undefined
     try {
       const { id } = await this.#begin()
@@ -146,7 +156,9 @@ export class MultipartWriter implements ObjectWriter {
         async (client, options) => {
           const place = { Bucket: connection.bucket, Key: key, UploadId: id }
           const body = { PartNumber: part.number, Body: part.bytes as Uint8Array }
-          return await client.send(new UploadPartCommand({ ...place, ...body }), options)
+          const command = new UploadPartCommand({ ...place, ...body })
+          if (lock !== undefined) addContentMd5(command)
+          return await client.send(command, options)
         },
         signal,
       )
@@ -170,16 +182,21 @@ export class MultipartWriter implements ObjectWriter {
   }
 
   async #create(): Promise<{ id: string; note: Promise<string | undefined> }> {
-    const { connection, key, doing } = this.#place
-    const { UploadId } = await connection.send(doing, async (client, options) => {
-      const command = new CreateMultipartUploadCommand({
-        Bucket: connection.bucket,
-        Key: key,
-        Metadata: { [WRITE_ID]: this.#writeId },
-        ContentType: 'application/octet-stream',
-        ...connection.storage,
+    const { connection, key, doing, lock } = this.#place
+    const create = async (): Promise<string | undefined> =>
+      await connection.attempt(async (client, options) => {
+        const command = new CreateMultipartUploadCommand({
+          Bucket: connection.bucket,
+          Key: key,
+          Metadata: { [WRITE_ID]: this.#writeId },
+          ContentType: 'application/octet-stream',
+          ...connection.storage,
+          ...lock?.parameters,
+        })
+        return (await client.send(command, options)).UploadId
       })
-      return await client.send(command, options)
+    const UploadId = await create().catch((error: unknown) => {
+      throw lock?.translate(error) ?? translateS3Error(error, doing, connection.address)
     })
     const id = UploadId ?? ''
     // Without its note an upload is found only when it is old: no reason to fail.
@@ -206,6 +223,7 @@ export class MultipartWriter implements ObjectWriter {
       if (!isOurs) throw translateS3Error(error, doing, connection.address)
     }
     await this.#removeNote(await note)
+    await this.#place.lock?.ensure()
   }
 
   async #isStored(): Promise<boolean> {

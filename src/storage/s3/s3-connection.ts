@@ -11,6 +11,7 @@ import { readFileSync } from 'node:fs'
 import { Agent } from 'node:https'
 import { describeSystemError, Failure } from '../../base/failure.ts'
 import { countRequest, type StorageMeter } from '../storage-meter.ts'
+import type { ObjectLockSettings } from './object-lock.ts'
 import { DamagedTransferError, type S3Address, translateS3Error } from './s3-failure.ts'
 import type { S3Place } from './s3-url.ts'
 
@@ -27,6 +28,7 @@ export interface S3Settings {
   readonly accessKeyId?: string
   readonly secretAccessKey?: string
   readonly sessionToken?: string
+  readonly objectLock?: ObjectLockSettings
   /** A connection on which nothing moves for so long is given up; a minute unless given. */
   readonly idleTimeoutMs?: number
 }
@@ -214,9 +216,11 @@ function countRequests(client: S3Client, meter: StorageMeter): void {
   stack.add(middleware, { step: 'deserialize', name: 'countRequests' })
 }
 
-/** Adds Content-MD5, which older stores want for a batch of deletions. */
+/** Adds Content-MD5, which older stores want for a batch of deletions, and locks want always. */
 export function addContentMd5(command: { readonly middlewareStack: unknown }): void {
-  type Next = (args: { request: { body: string; headers: Record<string, string> } }) => unknown
+  type Next = (args: {
+    request: { body: string | Uint8Array; headers: Record<string, string> }
+  }) => unknown
   const middleware = (next: Next) => (args: Parameters<Next>[0]) => {
     const md5 = createHash('md5').update(args.request.body).digest('base64')
     args.request.headers['content-md5'] = md5

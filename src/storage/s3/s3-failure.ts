@@ -56,6 +56,11 @@ export function isBareNotFound(error: unknown): boolean {
   return statusOf(error) === 404 && nameOf(error) === 'NotFound'
 }
 
+/** As an object lock refuses a removal; wrong credentials do the same. */
+export function isRefused(error: unknown): boolean {
+  return statusOf(error) === 403
+}
+
 export function isNotImplemented(error: unknown): boolean {
   return statusOf(error) === 501 || nameOf(error) === 'NotImplemented'
 }

@@ -23,16 +23,16 @@ export function measureTotals(progress: Progress): MeasuredProgress {
   }
 }
 
-/** TM1506 with the numbers; any other error as it is. */
+/** TM1506 with the numbers; any other error as it is. `storages`: one of them is full. */
 export async function explainFull(
   error: unknown,
-  storage: Storage,
+  storages: readonly Storage[],
   cluster: string,
   neededBytes: number,
 ): Promise<unknown> {
   if (!isFailure(error, 'TM1506')) return error
   try {
-    const freeBytes = await storage.freeBytes()
+    const { storage, freeBytes } = await findFullest(storages)
     const { backups } = await listBackups(storage, cluster)
     const last = backups.at(-1)
     const free = freeBytes === undefined ? '' : `, ${formatBytes(freeBytes)} free`
@@ -49,4 +49,16 @@ export async function explainFull(
     // The numbers only explain: the failure itself is what has to be told.
     return error
   }
+}
+
+interface Fullest {
+  readonly storage: Storage
+  readonly freeBytes: number | undefined
+}
+
+async function findFullest(storages: readonly Storage[]): Promise<Fullest> {
+  const found: Fullest[] = []
+  for (const storage of storages) found.push({ storage, freeBytes: await storage.freeBytes() })
+  const roomOf = ({ freeBytes }: Fullest): number => freeBytes ?? Number.POSITIVE_INFINITY
+  return found.reduce((least, one) => (roomOf(one) < roomOf(least) ? one : least))
 }

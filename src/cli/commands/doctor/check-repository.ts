@@ -54,6 +54,7 @@ export async function checkWritable(storage: Storage, cluster: string): Promise<
       return ok('TM1711', name, 'an object can be begun')
     }
     await probeConditionalWrites(storage)
+    await storage.locks?.prove()
     return ok('TM1711', name, 'an object can be begun, and of two creators one wins')
   } catch (error) {
     if (error instanceof Failure) return failed('TM1711', name, error)

@@ -13,6 +13,7 @@ import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../../archive-command.ts
 import { planArchiving, readArchivingSettings } from '../../archiving-settings.ts'
 import { type CommandContext, connectionUrl } from '../../command-context.ts'
 import { type Protection, readProtection } from '../../protection.ts'
+import { type HeldByRepository, judgeBehind } from '../status/judge-behind.ts'
 import { findObstacle, ownerOf } from '../../server-access.ts'
 import { type Check, failed, found, ok, skipped } from './check.ts'
 import {
@@ -109,6 +110,7 @@ export async function examine(
   for (const storage of examination.storages) {
     for (const check of await checkRepository(examination, storage)) add(check)
   }
+  for (const check of await compareRepositories(examination)) add(check)
   if (session === undefined) return checks
   const reachable = checks.every(({ code, result }) => code !== 'TM1710' || result === 'ok')
   const archives = checks.every(
@@ -123,6 +125,25 @@ export async function examine(
   add(archiver)
   add(proof)
   return checks
+}
+
+/** Does one lack what another has? One that cannot be read is told by its own checks. */
+async function compareRepositories({ cluster, storages }: Examination): Promise<Check[]> {
+  if (storages.length < 2) return []
+  const held: HeldByRepository[] = []
+  for (const [number, storage] of storages.entries()) {
+    try {
+      const { list, servers } = await readProtection(storage, cluster.name)
+      const archives = servers.map(({ archive }) => archive)
+      const name = cluster.repositories[number]?.name ?? storage.url
+      held.push({ name, backups: list.backups, archives })
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+    }
+  }
+  const behind = judgeBehind(cluster.name, held)
+  if (behind.length > 0 || held.length < storages.length) return behind
+  return [ok('TM1320', 'repositories', 'none lacks what another one has')]
 }
 
 const ARCHIVING_CODES: ReadonlySet<string> = new Set(['TM1703', 'TM1704', 'TM1705'])

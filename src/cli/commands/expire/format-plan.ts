@@ -153,15 +153,19 @@ function sumWalBytes(wal: readonly ExpiredWal[]): number {
     .reduce((sum, bytes) => sum + bytes, 0)
 }
 
+/** Packs that have become smaller, and those that should and could not. */
 function formatRepacking({ repacking }: ExpireResult, colours: Colours): string[] {
   if (repacking === undefined) return []
-  const { repacked, failed, lostRecords } = repacking
+  const { repacked, failed, heldPacks, lostRecords } = repacking
   const freed = repacked.reduce((sum, one) => sum + one.bytesBefore - one.bytesAfter, 0)
   const packs = formatCount(repacked.length, 'pack')
   return [
     ...(repacked.length === 0
       ? []
       : [`repacked ${packs} of which a part is needed: ${formatBytes(freed)} are free`]),
+    ...(heldPacks === 0
+      ? []
+      : [`${formatCount(heldPacks, 'pack')} to be repacked later: a run that lives holds them`]),
     ...failed.map(({ packId, failure }) =>
       colours.red(
         `the pack ${packId} could not be repacked: ${failure.because ?? failure.message}`,

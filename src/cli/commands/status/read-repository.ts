@@ -20,6 +20,7 @@ import {
   checkLastArchived,
   checkQuarantine,
 } from '../doctor/check-repository.ts'
+import type { HeldByRepository } from './judge-behind.ts'
 import type { ServerStatus } from './read-server.ts'
 
 export interface RepositoryStatus {
@@ -31,6 +32,8 @@ export interface RepositoryStatus {
   readonly newestWal: { readonly segment: string; readonly lsn: string } | undefined
   readonly window: RecoveryWindow | undefined
   readonly findings: readonly Check[]
+  /** To compare with others; undefined: it could not be read. */
+  readonly held: HeldByRepository | undefined
 }
 
 export async function readRepositoryStatus(
@@ -49,14 +52,16 @@ export async function readRepositoryStatus(
   try {
     const storage = await openRepositoryStorage(repository, env)
     await openRepository(storage)
-    return { name, url, ...(await read(storage, cluster, server)) }
+    return { name, url, ...(await read(name, storage, cluster, server)) }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
-    return { name, url, ...nothing, findings: [failed('TM1710', 'repository', error)] }
+    const held = undefined
+    return { name, url, ...nothing, held, findings: [failed('TM1710', 'repository', error)] }
   }
 }
 
 async function read(
+  name: string,
   storage: Storage,
   cluster: string,
   { reached }: ServerStatus,
@@ -77,6 +82,11 @@ async function read(
     newestWal:
       newest === undefined ? undefined : { segment: newest.name, lsn: formatLsn(newest.endLsn) },
     window,
+    held: {
+      name,
+      backups: protection.list.backups,
+      archives: protection.servers.map(({ archive }) => archive),
+    },
     findings: [
       requireBackup(checkBackups(protection)),
       checkLastArchived(server, reached?.lastArchivedWal ?? undefined, lastBackup),
