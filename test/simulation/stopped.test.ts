@@ -17,7 +17,15 @@ import {
   writeHold,
 } from '../../src/repository/holds.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
-import { attemptOfPack, backupKey, makeBackupId, packKey } from '../../src/repository/keys.ts'
+import { newObjects, rebuildAll, syncStorages } from './sync-repositories.ts'
+import {
+  attemptOfPack,
+  attemptPrefix,
+  backupKey,
+  holdKey,
+  makeBackupId,
+  packKey,
+} from '../../src/repository/keys.ts'
 import { readBackup } from '../../src/repository/read-backups.ts'
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -133,4 +141,31 @@ test('WAL that is kept before WAL that expired is not said to have been let go',
   const mark = await readExpiredMark(storage, 'main', SYSTEM.toString())
   const letGo = [0n, 1n, 2n, 3n, 4n].filter((segment) => isLetGo(mark, 1, segment))
   assert.deepEqual(letGo, [0n, 2n], 'the pinned backup is in segment 1')
+})
+
+test('who cleans up beside another one takes no packs that a sync has brought since', async () => {
+  const source = copyScene()
+  const objects = await newObjects()
+  const target = openMemoryStorage(objects)
+  await syncStorages(source, target)
+  const record = await readBackup(target, 'main', idAt(3))
+  await target.remove(backupKey('main', record.id))
+  await leaveHold(target, record)
+  const packs = `list ${attemptPrefix('main', attemptOfPack(ownPackOf(record)))}`
+  const first = new PausingStorage(
+    target,
+    (call) => call === `remove ${holdKey('main', record.id)}`,
+  )
+  const firstCleaning = cleanUpDeadHolds(first, 'main')
+  await first.reached
+  let lists = 0
+  const late = new PausingStorage(target, (call) => call === packs && ++lists === 2)
+  const lateCleaning = cleanUpDeadHolds(late, 'main')
+  await Promise.race([late.reached, lateCleaning])
+  first.resume()
+  await firstCleaning
+  await syncStorages(source, target)
+  late.resume()
+  await lateCleaning
+  assert.ok((await rebuildAll(objects)).includes(record.id))
 })
