@@ -112,6 +112,8 @@ async function bringOwnWal(
   const history = ownHistory(record)
   const needed = histories.has(history) ? [...own, history] : own
   for (const key of needed) {
+    // What is there may have been condemned before our hold was.
+    if (state.condemned.hasKey(key)) throw leaveForNextTime(state, key)
     if (state.present.has(key)) continue
     throw new KeptBackError(`${state.names.target} lacks its WAL: ${key} could not be brought`)
   }

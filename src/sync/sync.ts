@@ -217,6 +217,7 @@ async function describeHolds(
       pinKey(cluster, one.id),
       labelsKey(cluster, one.id),
       ...ownSegments(one),
+      ownHistory(one),
     ]),
     ...(await listIdentityKeys(source, cluster)),
     ...lost,

@@ -5,12 +5,14 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { isLetGo, readExpiredMark } from '../../src/archive/expired-wal.ts'
-import { SYSTEM } from '../harness/wal-builder.ts'
+import { segmentKey, walPrefix } from '../../src/archive/wal-file-name.ts'
+import { SYSTEM, segmentName } from '../harness/wal-builder.ts'
 import { PausingStorage } from '../harness/pausing-storage.ts'
 import { cleanUpDeadHolds } from '../../src/repository/clean-up.ts'
 import { Failure } from '../../src/base/failure.ts'
 import {
   type Hold,
+  listHolds,
   readHolder,
   takeHold,
   removeHold,
@@ -168,4 +170,48 @@ test('who cleans up beside another one takes no packs that a sync has brought si
   late.resume()
   await lateCleaning
   assert.ok((await rebuildAll(objects)).includes(record.id))
+})
+
+const walKeyOf = (segment: bigint): string => {
+  const name = segmentName({ segment })
+  return segmentKey('main', SYSTEM.toString(), name)
+}
+
+/** A target that has the newest backup and the WAL of all. */
+async function makeTarget(source: Storage): Promise<Storage> {
+  const target = openMemoryStorage(await newObjects())
+  const nothing = { windowMs: 0, last: 1, daily: 0, weekly: 0, monthly: 0, yearly: 0 }
+  await syncStorages(source, target, { policy: nothing })
+  for (const segment of [1n, 2n, 3n]) {
+    const key = walKeyOf(segment)
+    await target.write(key, (await source.read(key)) as Uint8Array)
+  }
+  return target
+}
+
+test('a sync relies on no WAL that an expiry of the target is about to remove', async () => {
+  const source = copyScene()
+  const target = await makeTarget(source)
+  const late = new PausingStorage(target, (call) => call.startsWith('removeMany'))
+  const expiring = expireAll(late, scene, { last: 1 })
+  await late.reached
+  const { keptBack } = await syncStorages(source, target)
+  assert.ok(keptBack.length > 0)
+  late.resume()
+  await expiring
+  await assertListed(target, scene)
+  assert.deepEqual((await syncStorages(source, target)).keptBack, [])
+  assert.equal((await assertListed(target, scene)).length, 4)
+})
+
+test('a sync holds the WAL and the history of what it brings', async () => {
+  const target = openMemoryStorage(await newObjects())
+  const late = new PausingStorage(target, (call) => call.endsWith('.record') && /^write/.test(call))
+  const syncing = syncStorages(copyScene(), late)
+  await late.reached
+  const [hold] = (await listHolds(target, 'main')).holds
+  const history = `${walPrefix('main', SYSTEM.toString())}00000001.history`
+  for (const key of [walKeyOf(1n), history]) assert.ok(hold?.keys?.includes(key), key)
+  late.resume()
+  await syncing
 })
