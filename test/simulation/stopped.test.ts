@@ -215,3 +215,20 @@ test('a sync holds the WAL and the history of what it brings', async () => {
   late.resume()
   await syncing
 })
+
+test('a sync that is stopped before its hold brings back nothing of what expired meanwhile', async () => {
+  const source = copyScene()
+  const target = openMemoryStorage(await newObjects())
+  await syncStorages(source, target)
+  const key = packKey('main', ownPackOf(await readBackup(target, 'main', idAt(1))))
+  await target.remove(key)
+  const late = new PausingStorage(target, (call) => call.includes('/holds/') && /^write/.test(call))
+  const syncing = syncStorages(source, late)
+  await late.reached
+  await expireAll(target, scene, { last: 2 })
+  late.resume()
+  await syncing
+  await expireAll(target, scene, { last: 2 })
+  assert.ok(!(await assertListed(target, scene)).includes(idAt(1)))
+  await assertNoGarbage(target)
+})
