@@ -115,7 +115,8 @@ async function removeCondemned(
   const set = describeSet(plan, facts, nowMs)
   await writeCondemnedSet(storage, cluster, set)
   const { progress, signal } = options
-  const scope = { storage, cluster, progress, signal, locked: [], removed: [], inDoubt: false }
+  const given = { storage, cluster, setId: set.id, progress, signal }
+  const scope = { ...given, locked: [], removed: [], inDoubt: false }
   try {
     await removeSets(storage, cluster, facts.takenOver)
     const removed = await removeAfterSecondLook(options, plan, nowMs, set, scope)

@@ -9,7 +9,13 @@ import { segmentKey, walPrefix } from '../../src/archive/wal-file-name.ts'
 import { SYSTEM, segmentName } from '../harness/wal-builder.ts'
 import { PausingStorage } from '../harness/pausing-storage.ts'
 import { cleanUpDeadHolds } from '../../src/repository/clean-up.ts'
-import { Failure } from '../../src/base/failure.ts'
+import { release } from '../../src/retention/release.ts'
+import {
+  listCondemnedSets,
+  removeCondemnedSet,
+  writeCondemnedSet,
+} from '../../src/repository/condemned-sets.ts'
+import { Failure, isFailure } from '../../src/base/failure.ts'
 import {
   type Hold,
   listHolds,
@@ -232,3 +238,40 @@ test('a sync that is stopped before its hold brings back nothing of what expired
   assert.ok(!(await assertListed(target, scene)).includes(idAt(1)))
   await assertNoGarbage(target)
 })
+
+test('an expiry whose set was given up while it was stopped removes nothing any more', async () => {
+  const storage = copyScene()
+  let looks = 0
+  const late = new PausingStorage(storage, (call) => /^list .*packs.$/.test(call) && ++looks === 2)
+  const expiring = expireAll(late, scene, { last: 1 }).catch((error: unknown) => error)
+  await late.reached
+  const { sets } = await listCondemnedSets(storage, 'main')
+  for (const { id } of sets) await removeCondemnedSet(storage, 'main', id)
+  late.resume()
+  const outcome = await expiring
+  assert.ok(isFailure(outcome, 'TM1907'), String(outcome))
+  assert.equal((await assertListed(storage, scene)).length, 4)
+})
+
+test('a set that is given up still says which backups had expired', async () => {
+  const storage = copyScene()
+  const late = new PausingStorage(storage, (call) => /^removeMany .*pack$/.test(call))
+  const expiring = expireAll(late, scene, { last: 2 }).catch((error: unknown) => error)
+  await late.reached
+  await declareWritersUnknown(storage)
+  const { sets } = await listCondemnedSets(storage, 'main')
+  await release(storage, 'main', sets[0]?.id as string)
+  await expireAll(storage, scene, { last: 2 })
+  assert.equal((await assertListed(storage, scene)).length, 3)
+  await assertNoGarbage(storage)
+  late.resume()
+  await expiring
+})
+
+/** As if they were of another machine. */
+async function declareWritersUnknown(storage: Storage): Promise<void> {
+  for (const set of (await listCondemnedSets(storage, 'main')).sets) {
+    await removeCondemnedSet(storage, 'main', set.id)
+    await writeCondemnedSet(storage, 'main', { ...set, writer: 'elsewhere' })
+  }
+}
