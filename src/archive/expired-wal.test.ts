@@ -5,7 +5,7 @@ import { advanceExpiredMark, expiredMarkKey, isLetGo, readExpiredMark } from './
 
 const range = (first: bigint, last: bigint) => ({ first, last })
 
-test('what was let go is never taken back, and what was kept before it is not among it', async () => {
+test('what was let go stays noted, and what was kept before it is not among it', async () => {
   const storage = openMemoryStorage()
   const read = async () => await readExpiredMark(storage, 'main', '7')
   assert.deepEqual(await read(), new Map())

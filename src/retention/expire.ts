@@ -26,7 +26,7 @@ import {
   removeContents,
   removeRecords,
 } from './execute-removal.ts'
-import type { ExpirationFacts } from './facts.ts'
+import type { BackupFacts, ExpirationFacts } from './facts.ts'
 import { addLostRecords } from './find-lost-records.ts'
 import { forgetVerified } from './forget-verified.ts'
 import { intersectPlans, isEmptyPlan } from './intersect-plans.ts'
@@ -75,6 +75,7 @@ export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   progress.phase('looking at backups and WAL')
   const facts = await look(options, nowMs)
   const plan = planExpiration(facts, { policy, nowMs })
+  notes.push(...facts.backups.filter((one) => one.isIncomplete === true).map(describeIncomplete))
   const { sets, unreadable: unreadableSets } = await listCondemnedSets(storage, cluster)
   const otherSets = sets.filter(({ id }) => !facts.takenOver.includes(id))
   const base = { plan, facts, otherSets, unreadableSets, notes, repacking: undefined }
@@ -90,6 +91,10 @@ export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   }
   const done = await removeCondemned(options, plan, facts, nowMs)
   return { ...base, ...done }
+}
+
+function describeIncomplete({ id }: BackupFacts): string {
+  return `backup ${id} lacks packs or WAL: it takes the place of no other (tidemark verify)`
 }
 
 async function look(options: ExpireOptions, nowMs: number, ownSet?: string) {

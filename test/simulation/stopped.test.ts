@@ -34,7 +34,8 @@ import {
   makeBackupId,
   packKey,
 } from '../../src/repository/keys.ts'
-import { readBackup } from '../../src/repository/read-backups.ts'
+import { rebuildBackup } from './backup-rebuild.ts'
+import { listBackups, readBackup } from '../../src/repository/read-backups.ts'
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
@@ -222,7 +223,7 @@ test('a sync holds the WAL and the history of what it brings', async () => {
   await syncing
 })
 
-test('a sync that is stopped before its hold brings back nothing of what expired meanwhile', async () => {
+test('a sync stopped before its hold brings back nothing that expired meanwhile', async () => {
   const source = copyScene()
   const target = openMemoryStorage(await newObjects())
   await syncStorages(source, target)
@@ -274,4 +275,23 @@ async function declareWritersUnknown(storage: Storage): Promise<void> {
     await removeCondemnedSet(storage, 'main', set.id)
     await writeCondemnedSet(storage, 'main', { ...set, writer: 'elsewhere' })
   }
+}
+
+for (const what of ['a pack', 'WAL']) {
+  test(`a backup that has lost ${what} lets no whole one expire in its favour`, async () => {
+    const storage = copyScene()
+    const pack = packKey('main', ownPackOf(await readBackup(storage, 'main', idAt(3))))
+    await storage.remove(what === 'WAL' ? walKeyOf(4n) : pack)
+    const { notes } = await expireAll(storage, scene, { last: 1 })
+    assert.match(notes.join(), new RegExp(`^backup ${idAt(3)} lacks`))
+    const listed = (await listBackups(storage, 'main')).backups.map(({ id }) => id)
+    assert.deepEqual(listed, [0, 2, 3].map(idAt))
+    await rebuildBackup(storage, await readBackup(storage, 'main', idAt(2)))
+    assert.ok((await storage.size(walKeyOf(3n))) !== undefined)
+    // When its time has come it goes as any other.
+    const newer = await backUp(storage, scene.cluster)
+    await expireAll(storage, scene, { last: 1 })
+    const left = (await listBackups(storage, 'main')).backups.map(({ id }) => id)
+    assert.deepEqual(left, [idAt(0), newer.id])
+  })
 }

@@ -52,8 +52,8 @@ export const RETENTION_CODES = entry({
     title: 'the condemned set of a running expiry was taken away',
     manual:
       'An expiry says in a condemned set what it is about to remove, so that no backup comes to ' +
-      'need it. `tidemark expire --release` takes the set away when a person says that its writer ' +
-      'is dead; this one was alive. It ends without removing more. Run it again.',
+      'need it. `tidemark expire --release` takes it away when a person says that its writer is ' +
+      'dead; this one was alive. It ends without removing more. Run it again.',
     exitStatus: 1,
   },
 })
