@@ -7,7 +7,9 @@
  */
 import { Failure, isFailure } from '../base/failure.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
+import { compactPack } from '../repository/compact-pack.ts'
 import { backupKey, holdKey } from '../repository/keys.ts'
+import { FRAME_KINDS } from '../repository/pack-format.ts'
 import type { PackSummary } from '../repository/pack-writer.ts'
 import { publishBackup } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -34,6 +36,19 @@ export async function publishHeld(
   }
   await storage.remove(backupKey(cluster, id))
   throw holdTaken(cluster, id)
+}
+
+/**
+ * Where the backup is not published, the copy of its record must not stay: it would be taken for
+ * that of a record that was lost, and rebuilt although packs are missing. sync brings it.
+ */
+export async function dropRecordCopy(
+  storage: Storage,
+  { cluster, packs }: BackupRecord,
+): Promise<void> {
+  const own = packs.find(({ bytes }) => bytes === undefined)
+  if (own === undefined) return
+  await compactPack(storage, cluster, own.id, (_, kind) => kind !== FRAME_KINDS.record)
 }
 
 async function isHeld(storage: Storage, cluster: string, id: string): Promise<boolean> {

@@ -23,7 +23,7 @@ import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mod
 import { openComparedStorage } from './compared-storage.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
-import { publishHeld } from './publish-held.ts'
+import { dropRecordCopy, publishHeld } from './publish-held.ts'
 import {
   type DatabaseNames,
   findRelationName,
@@ -79,7 +79,10 @@ async function publishEverywhere(
   written: readonly PackSummary[],
 ): Promise<void> {
   for (const target of targets.inOrderOfNeed()) {
-    if (base !== undefined && !comparedIn.includes(target)) continue
+    if (base !== undefined && !comparedIn.includes(target)) {
+      await targets.group.attempt(target, async (storage) => await dropRecordCopy(storage, record))
+      continue
+    }
     const isStored = await targets.group.attempt(target, async (storage) => {
       notes.push(...(await publishHeld(storage, record, raw, written)))
     })
