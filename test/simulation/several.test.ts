@@ -14,7 +14,6 @@ import type { TargetOutcome } from '../../src/backup/targets.ts'
 import { now, sleep } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
 import { SILENT } from '../../src/base/progress.ts'
-import { rebuildCatalogue } from '../../src/recovery/verify/rebuild-catalogue.ts'
 import { expire } from '../../src/retention/expire.ts'
 import { sync } from '../../src/sync/sync.ts'
 import { decodeEnvelope, encodeEnvelope } from '../../src/repository/envelope.ts'
@@ -35,6 +34,7 @@ import {
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { verifyStorage } from './verify-repository.ts'
 
 type Objects = ReadonlyMap<string, Uint8Array>
 type State = ReadonlyMap<string, Buffer>
@@ -265,7 +265,7 @@ test('in a repository that is behind expiry goes on, and nothing is rebuilt in p
   const fresh = openMemoryStorage(await emptyRepository())
   const { record } = await backUp([local, fresh], scene.cluster)
   const { signal } = new AbortController()
-  assert.deepEqual(await rebuildCatalogue(fresh, 'main', signal), [])
+  assert.deepEqual((await verifyStorage(fresh, { kind: 'full' }, true)).rebuilt, [])
   const names = { source: 'a', target: 'b' }
   const sides = { source: local, target: fresh, names, cluster: 'main' }
   const { problems } = await sync({ ...sides, progress: SILENT, signal })
