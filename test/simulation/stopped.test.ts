@@ -34,6 +34,8 @@ import {
   makeBackupId,
   packKey,
 } from '../../src/repository/keys.ts'
+import { SimulatedCluster } from './backup-cluster.ts'
+import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
 import { listBackups, readBackup } from '../../src/repository/read-backups.ts'
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
@@ -295,3 +297,45 @@ for (const what of ['a pack', 'WAL']) {
     assert.deepEqual(left, [idAt(0), newer.id])
   })
 }
+
+test('a hold is there before sets are listed, and these before records are looked for', async () => {
+  const storage = copyScene()
+  const late = new PausingStorage(storage, (call) => /^list .*condemned.$/.test(call))
+  const hold = makeHold({ purpose: 'restore', needs: [idAt(1), idAt(2)] })
+  const taking = takeHold(late, 'main', hold)
+  await Promise.race([late.reached, taking])
+  assert.deepEqual((await listHolds(storage, 'main')).holds, [hold])
+  // An expiry that has not seen the hold comes to its end: nothing of its set is left.
+  await storage.remove(backupKey('main', idAt(1)))
+  late.resume()
+  assert.deepEqual((await taking).lost, [idAt(1)])
+})
+
+test('a backup that is published while an expiry looks again keeps its base', async () => {
+  const storage = openMemoryStorage(await newObjects())
+  const cluster = new SimulatedCluster(temporaryDirectory())
+  await backUp(storage, cluster)
+  const unheld = new PausingStorage(storage, (call) => /^write .*holds./.test(call))
+  const unpublished = new PausingStorage(unheld, (call) => /^write .*record$/.test(call))
+  const writing = backUp(unpublished, cluster)
+  await unheld.reached
+  // Another one becomes the newest and shares nothing.
+  await backUp(storage, new SimulatedCluster(temporaryDirectory()), { rewrite: true })
+  let looks = 0
+  const undecided = new PausingStorage(storage, (call) => /^write .*condemned./.test(call))
+  const looking = new PausingStorage(undecided, (call) => {
+    if (call.startsWith('write ')) looks = 1
+    return looks > 0 && /^list .*(holds|backups).$/.test(call) && looks++ === 2
+  })
+  const expiring = expireAll(looking, { cluster }, { last: 1 })
+  await undecided.reached
+  unheld.resume()
+  await unpublished.reached
+  undecided.resume()
+  await looking.reached
+  unpublished.resume()
+  await rebuildBackup(storage, await writing)
+  looking.resume()
+  await expiring
+  await rebuildBackup(storage, await writing)
+})
