@@ -242,7 +242,7 @@ async function describeHolds(
 
 function openState(
   { source, target, names, cluster, progress, signal }: SyncOptions,
-  { condemned, heldByOthers, notes }: HeldBoth,
+  { holdId, condemned, heldByOthers, notes }: HeldBoth,
   problems: SyncProblem[],
 ): SyncState {
   return {
@@ -252,6 +252,7 @@ function openState(
     cluster,
     progress,
     signal,
+    holdId,
     condemned,
     heldByOthers,
     present: new Set(),

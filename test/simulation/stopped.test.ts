@@ -339,3 +339,27 @@ test('a backup that is published while an expiry looks again keeps its base', as
   await expiring
   await rebuildBackup(storage, await writing)
 })
+
+for (const moment of ['before', 'after']) {
+  test(`a sync whose hold was given up ${moment} its record was written lists nothing`, async () => {
+    const source = copyScene()
+    const objects = await newObjects()
+    const target = openMemoryStorage(objects)
+    const own = packKey('main', ownPackOf(await readBackup(source, 'main', idAt(0))))
+    const due = moment === 'before' ? `commit ${own}` : `write ${backupKey('main', idAt(0))}`
+    const late = new PausingStorage(target, (call) => call === due)
+    const syncing = syncStorages(source, late).catch((error: unknown) => error)
+    await late.reached
+    for (const { id } of (await listHolds(target, 'main')).holds) {
+      await removeHold(target, 'main', id)
+    }
+    // Packs that are there without their record, and without the copy of it, are garbage.
+    if (moment === 'before') await expireAll(target, scene, { last: 1 })
+    late.resume()
+    const outcome = await syncing
+    assert.deepEqual(await rebuildAll(objects), [])
+    assert.ok(isFailure(outcome, 'TM1935'), String(outcome))
+    await syncStorages(source, target)
+    assert.equal((await rebuildAll(objects)).length, 4)
+  })
+}
