@@ -5,7 +5,7 @@ import type { Hold, HoldList } from '../repository/holds.ts'
 import { packKey } from '../repository/keys.ts'
 import { planRepacking, type SecondLook, takeOutHeld } from './plan-repacking.ts'
 
-const packId = (digit: string): string => digit.repeat(24) + '00000000'
+const packId = (digit: string): string => `${digit.repeat(24)}00000000`
 const survey = (digit: string) => ({
   packId: packId(digit),
   sizeBytes: 4 << 20,

@@ -36,6 +36,8 @@ import {
 } from '../../src/repository/keys.ts'
 import { SimulatedCluster } from './backup-cluster.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
+import { SILENT } from '../../src/base/progress.ts'
+import { repack } from '../../src/retention/repack.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
 import { listBackups, readBackup } from '../../src/repository/read-backups.ts'
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
@@ -280,7 +282,7 @@ async function declareWritersUnknown(storage: Storage): Promise<void> {
 }
 
 for (const what of ['a pack', 'WAL']) {
-  test(`a backup that has lost ${what} lets no whole one expire in its favour`, async () => {
+  test(`a backup that has lost ${what} lets no whole one expire for it`, async () => {
     const storage = copyScene()
     const pack = packKey('main', ownPackOf(await readBackup(storage, 'main', idAt(3))))
     await storage.remove(what === 'WAL' ? walKeyOf(4n) : pack)
@@ -341,7 +343,7 @@ test('a backup that is published while an expiry looks again keeps its base', as
 })
 
 for (const moment of ['before', 'after']) {
-  test(`a sync whose hold was given up ${moment} its record was written lists nothing`, async () => {
+  test(`a sync whose hold was given up ${moment} its record lists nothing`, async () => {
     const source = copyScene()
     const objects = await newObjects()
     const target = openMemoryStorage(objects)
@@ -363,3 +365,30 @@ for (const moment of ['before', 'after']) {
     assert.equal((await rebuildAll(objects)).length, 4)
   })
 }
+
+test('a backup that is brought while repacking looks again keeps its frames', async () => {
+  const storage = copyScene()
+  const record = await readBackup(storage, 'main', idAt(1))
+  const key = backupKey('main', record.id)
+  const bytes = (await storage.read(key)) as Uint8Array
+  await storage.remove(key)
+  const keys = record.packs.map(({ id }) => packKey('main', id))
+  const hold = makeHold({ purpose: 'sync', keys })
+  await writeHold(storage, 'main', hold)
+  let looks = 0
+  const looking = new PausingStorage(storage, (call) => {
+    if (call.startsWith('write ')) looks = 1
+    return looks > 0 && /^list .*(holds|backups).$/.test(call) && looks++ === 2
+  })
+  const list = await listBackups(storage, 'main')
+  const rule = { leastDeadBytes: 1, leastDeadShare: 0 }
+  const { signal } = new AbortController()
+  const request = { cluster: 'main', list, expired: new Set([record.id]), rule, signal }
+  const repacking = repack({ storage: looking, progress: SILENT, ...request })
+  await looking.reached
+  await storage.write(key, bytes)
+  await removeHold(storage, 'main', hold.id)
+  looking.resume()
+  await repacking
+  await rebuildBackup(storage, record)
+})
