@@ -36,6 +36,7 @@ import {
 } from '../../src/repository/keys.ts'
 import { SimulatedCluster } from './backup-cluster.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
+import { pinBackup } from '../../src/repository/marks.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { repack } from '../../src/retention/repack.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
@@ -300,7 +301,7 @@ for (const what of ['a pack', 'WAL']) {
   })
 }
 
-test('a hold is there before sets are listed, and these before records are looked for', async () => {
+test('a hold is there before sets are listed, and these before records are sought', async () => {
   const storage = copyScene()
   const late = new PausingStorage(storage, (call) => /^list .*condemned.$/.test(call))
   const hold = makeHold({ purpose: 'restore', needs: [idAt(1), idAt(2)] })
@@ -391,4 +392,39 @@ test('a backup that is brought while repacking looks again keeps its frames', as
   looking.resume()
   await repacking
   await rebuildBackup(storage, record)
+})
+
+test('a pin that is acknowledged beside an expiry keeps its backup', async () => {
+  const storage = copyScene()
+  let calls = 0
+  const late = new PausingStorage(storage, (call) => {
+    return /^(write .*pin|list .*condemned.)$/.test(call) && ++calls === 2
+  })
+  const pinning = pinBackup(late, await readBackup(storage, 'main', idAt(2)))
+  await late.reached
+  const removing = new PausingStorage(storage, (call) => /^removeMany .*record$/.test(call))
+  const expiring = expireAll(removing, scene, { last: 1 })
+  await Promise.race([removing.reached, expiring])
+  late.resume()
+  await pinning
+  removing.resume()
+  await expiring
+  assert.ok((await assertListed(storage, scene)).includes(idAt(2)))
+})
+
+test('a backup under way keeps its packs, and all WAL where it names none', async () => {
+  const storage = copyScene()
+  const attemptId = 'd'.repeat(24)
+  const key = packKey('main', `${attemptId}00000000`)
+  await storage.write(key, Buffer.from('it is being written'))
+  const hold = makeHold({ purpose: 'backup', attemptId })
+  await writeHold(storage, 'main', hold)
+  const { removed } = await expireAll(storage, scene, { last: 2 })
+  assert.equal(removed?.expire.length, 1)
+  assert.ok((await storage.size(key)) !== undefined)
+  for (const segment of [0n, 2n]) assert.ok((await storage.size(walKeyOf(segment))) !== undefined)
+  await removeHold(storage, 'main', hold.id)
+  await expireAll(storage, scene, { last: 2 })
+  await assertListed(storage, scene)
+  await assertNoGarbage(storage)
 })
