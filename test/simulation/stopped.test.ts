@@ -428,3 +428,30 @@ test('a backup under way keeps its packs, and all WAL where it names none', asyn
   await assertListed(storage, scene)
   await assertNoGarbage(storage)
 })
+
+test('an expiry leaves the condemned set of another one that lives', async () => {
+  const storage = copyScene()
+  const late = new PausingStorage(storage, (call) => /^removeMany .*record$/.test(call))
+  const expiring = expireAll(late, scene, { last: 2 })
+  await late.reached
+  const { sets } = await listCondemnedSets(storage, 'main')
+  const { otherSets } = await expireAll(storage, scene, { last: 1 })
+  assert.deepEqual([otherSets, (await listCondemnedSets(storage, 'main')).sets], [sets, sets])
+  late.resume()
+  await expiring
+  await assertListed(storage, scene)
+})
+
+test('a backup that is published between two looks stays whole at least', async () => {
+  const storage = copyScene()
+  const late = new PausingStorage(storage, (call) => /^list .*packs.$/.test(call))
+  const expiring = expireAll(late, scene, { last: 1 })
+  await late.reached
+  const { id } = await backUp(storage, scene.cluster)
+  await backUp(storage, scene.cluster, { rewrite: true })
+  late.resume()
+  await expiring
+  assert.ok((await assertListed(storage, scene)).includes(id))
+  await expireAll(storage, scene, { last: 1 })
+  assert.equal((await assertListed(storage, scene)).length, 2)
+})
