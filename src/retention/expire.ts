@@ -75,7 +75,7 @@ export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   progress.phase('looking at backups and WAL')
   const facts = await look(options, nowMs)
   const plan = planExpiration(facts, { policy, nowMs })
-  notes.push(...facts.backups.filter((one) => one.isIncomplete === true).map(describeIncomplete))
+  notes.push(...describeIncomplete(facts.backups.filter((one) => one.isIncomplete === true)))
   const { sets, unreadable: unreadableSets } = await listCondemnedSets(storage, cluster)
   const otherSets = sets.filter(({ id }) => !facts.takenOver.includes(id))
   const base = { plan, facts, otherSets, unreadableSets, notes, repacking: undefined }
@@ -93,8 +93,12 @@ export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   return { ...base, ...done }
 }
 
-function describeIncomplete({ id }: BackupFacts): string {
-  return `backup ${id} lacks packs or WAL: it takes the place of no other (tidemark verify)`
+function describeIncomplete(backups: readonly BackupFacts[]): string[] {
+  if (backups.length === 0) return []
+  const some = backups.slice(-3).map(({ id }) => id)
+  const more = backups.length > some.length ? ` and ${backups.length - some.length} more` : ''
+  const what = 'packs or WAL are missing, so they take the place of no others (tidemark verify)'
+  return [`backups ${some.join(', ')}${more}: ${what}`]
 }
 
 async function look(options: ExpireOptions, nowMs: number, ownSet?: string) {

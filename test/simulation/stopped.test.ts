@@ -288,7 +288,7 @@ for (const what of ['a pack', 'WAL']) {
     const pack = packKey('main', ownPackOf(await readBackup(storage, 'main', idAt(3))))
     await storage.remove(what === 'WAL' ? walKeyOf(4n) : pack)
     const { notes } = await expireAll(storage, scene, { last: 1 })
-    assert.match(notes.join(), new RegExp(`^backup ${idAt(3)} lacks`))
+    assert.match(notes.join(), new RegExp(`^backups ${idAt(3)}: packs or WAL`))
     const listed = (await listBackups(storage, 'main')).backups.map(({ id }) => id)
     assert.deepEqual(listed, [0, 2, 3].map(idAt))
     await rebuildBackup(storage, await readBackup(storage, 'main', idAt(2)))
