@@ -1,6 +1,8 @@
 /**
- * How far WAL was let go: `wal/<sysid>/expired.mark`, so that a hole that an expiry has made is
+ * Which WAL was let go: `wal/<sysid>/expired.mark`, so that a hole that an expiry has made is
  * told apart from a loss. It is a hint for people and checks: no recovery reads across a hole.
+ * Ranges, because WAL that is kept may lie before WAL that goes: that of a pinned backup, and what
+ * lies before the fork of a branch that was given up.
  *
  * Invariant: it is written before the WAL is removed that it names.
  */
@@ -8,10 +10,11 @@ import { isFailure } from '../base/failure.ts'
 import type { Timeline } from '../postgres/lsn.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { SegmentRange } from './find-gaps.ts'
 import { walPrefix } from './wal-file-name.ts'
 
-/** By timeline: the number of the last segment that was let go. */
-export type ExpiredWalMark = ReadonlyMap<Timeline, bigint>
+/** By timeline: the segments that were let go, as ascending ranges that do not touch. */
+export type ExpiredWalMark = ReadonlyMap<Timeline, readonly SegmentRange[]>
 
 export const EXPIRED_MARK_NAME = 'expired.mark'
 
@@ -21,7 +24,8 @@ export function expiredMarkKey(cluster: string, systemIdentifier: string): strin
 
 interface StoredMark {
   readonly format: number
-  readonly timelines: Readonly<Record<string, string>>
+  /** First and last of each range, in decimal. */
+  readonly timelines: Readonly<Record<string, readonly (readonly [string, string])[]>>
 }
 
 /** A damaged one is as good as none: holes are shown as gaps then. */
@@ -44,7 +48,10 @@ function parseMark(key: string, raw: Uint8Array): ExpiredWalMark {
   const { format, timelines } = JSON.parse(Buffer.from(raw).toString('utf8')) as StoredMark
   if (format !== 1) throw damagedObject(key, `it has format ${format}`)
   return new Map(
-    Object.entries(timelines).map(([timeline, last]) => [Number(timeline), BigInt(last)]),
+    Object.entries(timelines).map(([timeline, ranges]) => [
+      Number(timeline),
+      ranges.map(([first, last]) => ({ first: BigInt(first), last: BigInt(last) })),
+    ]),
   )
 }
 
@@ -57,14 +64,30 @@ export async function advanceExpiredMark(
 ): Promise<void> {
   const before = await readExpiredMark(storage, cluster, systemIdentifier)
   const now = new Map(before)
-  for (const [timeline, last] of gone) {
-    if ((now.get(timeline) ?? -1n) < last) now.set(timeline, last)
+  for (const [timeline, ranges] of gone) {
+    now.set(timeline, joinRanges([...(now.get(timeline) ?? []), ...ranges]))
   }
-  const isNew = [...now].some(([timeline, last]) => before.get(timeline) !== last)
-  if (!isNew) return
-  const timelines = Object.fromEntries([...now].map(([one, last]) => [String(one), String(last)]))
+  const timelines = Object.fromEntries(
+    [...now].map(([one, ranges]) => [String(one), ranges.map(formatRange)]),
+  )
   const raw = Buffer.from(JSON.stringify({ format: 1, timelines }))
   await storage.write(expiredMarkKey(cluster, systemIdentifier), encodeEnvelope('GONE', raw))
+}
+
+function formatRange({ first, last }: SegmentRange): [string, string] {
+  return [String(first), String(last)]
+}
+
+function joinRanges(ranges: readonly SegmentRange[]): SegmentRange[] {
+  const joined: SegmentRange[] = []
+  for (const range of ranges.toSorted((a, b) => (a.first < b.first ? -1 : 1))) {
+    const before = joined.at(-1)
+    if (before === undefined || range.first > before.last + 1n) joined.push(range)
+    else if (range.last > before.last) {
+      joined[joined.length - 1] = { first: before.first, last: range.last }
+    }
+  }
+  return joined
 }
 
 /** Was the segment let go, if it is not there? */
@@ -73,5 +96,6 @@ export function isLetGo(
   timeline: Timeline,
   segment: bigint,
 ): boolean {
-  return segment <= (mark?.get(timeline) ?? -1n)
+  const ranges = mark?.get(timeline) ?? []
+  return ranges.some(({ first, last }) => first <= segment && segment <= last)
 }

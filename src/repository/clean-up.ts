@@ -8,12 +8,13 @@ import { removeCondemnedSet, writeCondemnedSet } from './condemned-sets.ts'
 import {
   type Hold,
   isDeadWriter,
+  listAttempt,
   listHolds,
   readHolder,
   readKeysOfOthers,
   removeDeadAttempt,
 } from './holds.ts'
-import { attemptPrefix, packKey, parsePackKey } from './keys.ts'
+import { packKey } from './keys.ts'
 
 /** Returns a sentence per hold that was removed. */
 export async function cleanUpDeadHolds(storage: Storage, cluster: string): Promise<string[]> {
@@ -43,7 +44,7 @@ async function removeCondemned(
   hold: Hold,
 ): Promise<number | 'held'> {
   const packs = await listAttempt(storage, cluster, hold)
-  if (packs.length === 0) return await removeDeadAttempt(storage, cluster, hold)
+  if (packs.length === 0) return await removeDeadAttempt(storage, cluster, hold, packs)
   const id = randomHex(8)
   const startedAt = now().toISOString()
   const set = { id, ...readHolder(), startedAt, backups: [], packs, keys: [] }
@@ -51,21 +52,9 @@ async function removeCondemned(
   const others = await readKeysOfOthers(storage, cluster, hold.id)
   const isHeld = (pack: string): boolean =>
     others === 'unknown' || others.has(packKey(cluster, pack))
-  const removed = packs.some(isHeld) ? 'held' : await removeDeadAttempt(storage, cluster, hold)
+  const removed = packs.some(isHeld)
+    ? 'held'
+    : await removeDeadAttempt(storage, cluster, hold, packs)
   await removeCondemnedSet(storage, cluster, id)
   return removed
-}
-
-async function listAttempt(
-  storage: Storage,
-  cluster: string,
-  { attemptId }: Hold,
-): Promise<string[]> {
-  const packs: string[] = []
-  if (attemptId === undefined) return packs
-  for await (const { key } of storage.list(attemptPrefix(cluster, attemptId))) {
-    const id = parsePackKey(key)
-    if (id !== undefined) packs.push(id)
-  }
-  return packs
 }

@@ -21,7 +21,15 @@ import {
 import type { Storage } from '../storage/storage.ts'
 import { type Condemned, readCondemned, writeCondemnedSet } from './condemned-sets.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
-import { attemptPrefix, backupKey, holdKey, holdPrefix, isBackupId } from './keys.ts'
+import {
+  attemptPrefix,
+  backupKey,
+  holdKey,
+  holdPrefix,
+  isBackupId,
+  packKey,
+  parsePackKey,
+} from './keys.ts'
 
 const PURPOSES = ['backup', 'restore', 'sync', 'rewrite'] as const
 
@@ -212,24 +220,49 @@ async function removeUnlessLocked(storage: Storage, key: string): Promise<boolea
 /**
  * Removes what a dead attempt left behind, the hold last: a crash in between is cleaned
  * up by the next run. A backup whose record exists keeps its packs; only the hold goes.
- * What others than backups leave is garbage of nobody, which expiry collects.
+ * What others than backups leave is garbage of nobody, which expiry collects. `packs`: only these,
+ * where others may put packs of the attempt there again that the caller has not condemned.
  */
 export async function removeDeadAttempt(
   storage: Storage,
   cluster: string,
   hold: Hold,
+  packs?: readonly string[],
 ): Promise<number> {
   let removed = 0
   const record = backupKey(cluster, hold.id)
   if ((await storage.size(record)) !== undefined) {
     // Its writer may have died, or failed, before the record was durable.
     await storage.confirmDurable([record])
-  } else if (hold.attemptId !== undefined) {
-    const keys: string[] = []
-    for await (const { key } of storage.list(attemptPrefix(cluster, hold.attemptId))) keys.push(key)
-    for (const key of keys) if (await removeUnlessLocked(storage, key)) removed++
-    if (removed < keys.length) await noteExpired(storage, cluster, hold)
+  } else if (hold.attemptId !== undefined && (await isLeftBehind(storage, cluster, hold))) {
+    const ids = packs ?? (await listAttempt(storage, cluster, hold))
+    for (const id of ids) if (await removeUnlessLocked(storage, packKey(cluster, id))) removed++
+    if (removed < ids.length) await noteExpired(storage, cluster, hold)
   }
   await storage.remove(holdKey(cluster, hold.id))
   return removed
+}
+
+/** Ids of its packs. */
+export async function listAttempt(
+  storage: Storage,
+  cluster: string,
+  { attemptId }: Hold,
+): Promise<string[]> {
+  const packs: string[] = []
+  if (attemptId === undefined) return packs
+  for await (const { key } of storage.list(attemptPrefix(cluster, attemptId))) {
+    const id = parsePackKey(key)
+    if (id !== undefined) packs.push(id)
+  }
+  return packs
+}
+
+/**
+ * Looked at after the record was not there. Where the hold of a dead writer is gone, somebody else
+ * has cleaned up before: the record may have been there then, and have expired since, while later
+ * backups refer to its packs.
+ */
+async function isLeftBehind(storage: Storage, cluster: string, hold: Hold): Promise<boolean> {
+  return !isDeadWriter(hold) || (await storage.size(holdKey(cluster, hold.id))) !== undefined
 }

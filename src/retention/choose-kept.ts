@@ -68,13 +68,33 @@ export function chooseKept(
     .filter(({ id }) => !facts.condemnedElsewhere.has(id))
     .sort(byStop)
     .reverse()
-  keepByCalendar(reasons, counted, policy)
+  const chosen = { reasons, windowWal: new Map(), unknownLineages: new Map() }
+  // What is kept must hold by itself: once without those that nobody can restore, once with them.
+  const whole = counted.filter(({ isIncomplete }) => isIncomplete !== true)
+  if (whole.length < counted.length) keepAmong(chosen, facts, whole, policy, nowMs)
+  keepAmong(chosen, facts, counted, policy, nowMs)
+  return chosen
+}
+
+interface Choice {
+  readonly reasons: Reasons
+  readonly windowWal: Map<string, WalNeeds>
+  readonly unknownLineages: Map<string, readonly Timeline[]>
+}
+
+function keepAmong(
+  choice: Choice,
+  facts: ExpirationFacts,
+  newestFirst: readonly BackupFacts[],
+  policy: RetentionPolicy,
+  nowMs: number,
+): void {
+  keepByCalendar(choice.reasons, newestFirst, policy)
   const windowStartMs = nowMs - policy.windowMs
-  for (const backup of counted) {
-    if (backup.stoppedAtMs >= windowStartMs) note(reasons, backup, { rule: 'window' })
+  for (const backup of newestFirst) {
+    if (backup.stoppedAtMs >= windowStartMs) note(choice.reasons, backup, { rule: 'window' })
   }
-  const kept = keepForWindow(reasons, facts, counted, windowStartMs)
-  return { reasons, ...kept }
+  keepForWindow(choice, facts, newestFirst, windowStartMs)
 }
 
 function byStop(a: BackupFacts, b: BackupFacts): number {
@@ -84,8 +104,10 @@ function byStop(a: BackupFacts, b: BackupFacts): number {
 
 function note(reasons: Reasons, { id }: BackupFacts, reason: KeepReason): void {
   const known = reasons.get(id)
+  const isSame = ({ rule, detail }: KeepReason): boolean =>
+    rule === reason.rule && detail === reason.detail
   if (known === undefined) reasons.set(id, [reason])
-  else known.push(reason)
+  else if (!known.some(isSame)) known.push(reason)
 }
 
 /**
@@ -113,13 +135,11 @@ function keepByCalendar(
 }
 
 function keepForWindow(
-  reasons: Reasons,
+  { reasons, windowWal, unknownLineages }: Choice,
   facts: ExpirationFacts,
   newestFirst: readonly BackupFacts[],
   windowStartMs: number,
-): Pick<ChosenBackups, 'windowWal' | 'unknownLineages'> {
-  const windowWal = new Map<string, WalNeeds>()
-  const unknownLineages = new Map<string, readonly Timeline[]>()
+): void {
   const known = new Map(facts.systems.map((one) => [one.systemIdentifier, one]))
   for (const id of new Set([...known.keys(), ...newestFirst.map((one) => one.systemIdentifier)])) {
     const own = newestFirst.filter(({ systemIdentifier }) => systemIdentifier === id)
@@ -131,9 +151,10 @@ function keepForWindow(
     }
     const isCurrent = id === newestFirst[0]?.systemIdentifier
     const scope = { system, own, lineage, isCurrent, windowStartMs }
-    windowWal.set(id, keepWindowOf(reasons, scope))
+    const needs = windowWal.get(id) ?? new WalNeeds()
+    windowWal.set(id, needs)
+    keepWindowOf(reasons, needs, scope)
   }
-  return { windowWal, unknownLineages }
 }
 
 interface SystemScope {
@@ -146,9 +167,8 @@ interface SystemScope {
   readonly windowStartMs: number
 }
 
-function keepWindowOf(reasons: Reasons, scope: SystemScope): WalNeeds {
+function keepWindowOf(reasons: Reasons, needs: WalNeeds, scope: SystemScope): void {
   const { system, own, lineage, isCurrent, windowStartMs } = scope
-  const needs = new WalNeeds()
   if (isCurrent) keepNewest(reasons, own)
   for (const path of lineage.paths) {
     const along = backupsAlong(path, own)
@@ -161,7 +181,6 @@ function keepWindowOf(reasons: Reasons, scope: SystemScope): WalNeeds {
     if (system === undefined) continue
     needs.addPath(path, first.firstSegment, system.walSegmentSizeBytes)
   }
-  return needs
 }
 
 /** By time, and by lineage: a clock that was set back must not make an old one the newest. */

@@ -6,11 +6,12 @@
  * the set was written has taken out what somebody needs.
  */
 import { advanceExpiredMark } from '../archive/expired-wal.ts'
+import { findRanges } from '../archive/find-gaps.ts'
 import { segmentKey } from '../archive/wal-file-name.ts'
-import { type Failure, isFailure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { formatSegmentName } from '../postgres/lsn.ts'
-import { backupKey, packKey } from '../repository/keys.ts'
+import { backupKey, condemnedKey, packKey } from '../repository/keys.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ExpirationPlan, ExpiredWal } from './plan-expiration.ts'
 
@@ -23,6 +24,8 @@ export interface LockedObject {
 export interface RemovalScope {
   readonly storage: Storage
   readonly cluster: string
+  /** The condemned set that names what goes. */
+  readonly setId: string
   readonly progress: Progress
   readonly signal: AbortSignal
   readonly locked: LockedObject[]
@@ -76,7 +79,7 @@ export function listWalKeys(cluster: string, system: ExpiredWal): string[] {
 /** So that the holes to come are not taken for a loss. */
 async function noteHoles({ storage, cluster }: RemovalScope, system: ExpiredWal): Promise<void> {
   const gone = system.timelines.map(({ timeline, segments }) => {
-    return [timeline, BigInt(segments.at(-1) ?? -1)] as const
+    return [timeline, findRanges(segments.map(BigInt))] as const
   })
   await advanceExpiredMark(storage, cluster, system.systemIdentifier, new Map(gone))
 }
@@ -85,9 +88,28 @@ async function removeAll(scope: RemovalScope, keys: readonly string[]): Promise<
   for (let from = 0; from < keys.length; from += BATCH_OBJECTS) {
     scope.signal.throwIfAborted()
     const batch = keys.slice(from, from + BATCH_OBJECTS)
+    await requireSet(scope)
     await removeBatch(scope, batch)
     scope.progress.advance(batch.length)
   }
+}
+
+/**
+ * Whoever was stopped for long may have been given up by a person meanwhile; then backups may
+ * refer to what the set named.
+ */
+export async function requireSet({
+  storage,
+  cluster,
+  setId,
+}: Pick<RemovalScope, 'storage' | 'cluster' | 'setId'>): Promise<void> {
+  if ((await storage.size(condemnedKey(cluster, setId))) !== undefined) return
+  throw new Failure('TM1907', {
+    message: `the condemned set ${setId} was taken away while its expiry ran`,
+    because: 'somebody declared this run dead (tidemark expire --release), and it was not',
+    fix: `nothing more is removed; run it again: tidemark expire ${cluster} --apply`,
+    details: { id: setId },
+  })
 }
 
 async function removeBatch(scope: RemovalScope, batch: readonly string[]): Promise<void> {

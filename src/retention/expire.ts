@@ -26,7 +26,7 @@ import {
   removeContents,
   removeRecords,
 } from './execute-removal.ts'
-import type { ExpirationFacts } from './facts.ts'
+import type { BackupFacts, ExpirationFacts } from './facts.ts'
 import { addLostRecords } from './find-lost-records.ts'
 import { forgetVerified } from './forget-verified.ts'
 import { intersectPlans, isEmptyPlan } from './intersect-plans.ts'
@@ -75,6 +75,7 @@ export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   progress.phase('looking at backups and WAL')
   const facts = await look(options, nowMs)
   const plan = planExpiration(facts, { policy, nowMs })
+  notes.push(...describeIncomplete(facts.backups.filter((one) => one.isIncomplete === true)))
   const { sets, unreadable: unreadableSets } = await listCondemnedSets(storage, cluster)
   const otherSets = sets.filter(({ id }) => !facts.takenOver.includes(id))
   const base = { plan, facts, otherSets, unreadableSets, notes, repacking: undefined }
@@ -90,6 +91,14 @@ export async function expire(options: ExpireOptions): Promise<ExpireResult> {
   }
   const done = await removeCondemned(options, plan, facts, nowMs)
   return { ...base, ...done }
+}
+
+function describeIncomplete(backups: readonly BackupFacts[]): string[] {
+  if (backups.length === 0) return []
+  const some = backups.slice(-3).map(({ id }) => id)
+  const more = backups.length > some.length ? ` and ${backups.length - some.length} more` : ''
+  const what = 'packs or WAL are missing, so they take the place of no others (tidemark verify)'
+  return [`backups ${some.join(', ')}${more}: ${what}`]
 }
 
 async function look(options: ExpireOptions, nowMs: number, ownSet?: string) {
@@ -115,7 +124,8 @@ async function removeCondemned(
   const set = describeSet(plan, facts, nowMs)
   await writeCondemnedSet(storage, cluster, set)
   const { progress, signal } = options
-  const scope = { storage, cluster, progress, signal, locked: [], removed: [], inDoubt: false }
+  const given = { storage, cluster, setId: set.id, progress, signal }
+  const scope = { ...given, locked: [], removed: [], inDoubt: false }
   try {
     await removeSets(storage, cluster, facts.takenOver)
     const removed = await removeAfterSecondLook(options, plan, nowMs, set, scope)

@@ -41,6 +41,8 @@ export interface BackupFacts {
   /** After this LSN it is consistent. */
   readonly consistentAt: bigint
   readonly isPinned: boolean
+  /** Packs or WAL of it are not there: nobody can restore it, and it takes no other's place. */
+  readonly isIncomplete?: boolean
   readonly packs: PackSet
 }
 

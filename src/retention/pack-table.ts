@@ -58,6 +58,10 @@ export class PackSet {
     }
   }
 
+  isWithin(other: PackSet): boolean {
+    return this.#bits.every((bits, at) => (bits & ~(other.#bits[at] ?? 0)) === 0)
+  }
+
   #grow(bytes: number): void {
     const grown = new Uint8Array(Math.max(bytes, this.#bits.length * 2))
     grown.set(this.#bits)

@@ -10,7 +10,7 @@ import { parseSegmentKey } from '../archive/list-segments.ts'
 import { walPrefix } from '../archive/wal-file-name.ts'
 import type { Timeline } from '../postgres/lsn.ts'
 import type { Hold } from '../repository/holds.ts'
-import { packKey } from '../repository/keys.ts'
+import { packKey, parseBackupKey } from '../repository/keys.ts'
 import { type ChosenBackups, chooseKept, type KeepReason } from './choose-kept.ts'
 import type { BackupFacts, ExpirationFacts, OtherWal, SystemFacts } from './facts.ts'
 import { PackSet } from './pack-table.ts'
@@ -125,7 +125,9 @@ function addHeld(
   const reasons: Reasons = new Map([...chosen].map(([id, own]) => [id, [...own]]))
   const there = new Set(facts.backups.map(({ id }) => id))
   for (const hold of facts.holds) {
-    for (const id of new Set([hold.id, ...hold.needs])) {
+    // Who names a record by its key may be about to write it again.
+    const named = (hold.keys ?? []).flatMap((key) => parseBackupKey(key) ?? [])
+    for (const id of new Set([hold.id, ...hold.needs, ...named])) {
       if (there.has(id)) add(reasons, id, { rule: 'held', detail: describeHold(hold) })
     }
   }

@@ -46,18 +46,34 @@ export async function readFacts(options: FactsOptions): Promise<ExpirationFacts>
     const id = parsePackKey(key)
     if (id !== undefined) packs.addStored(id, sizeBytes)
   }
+  const stored = new PackSet()
+  for (const { number } of packs.stored()) stored.add(number)
+  const systems = await readSystems(storage, cluster)
   return {
     cluster,
-    backups: records.backups.map((backup) => withPin(backup, marks)),
+    backups: records.backups.map((backup) => ({
+      ...withPin(backup, marks),
+      isIncomplete: !backup.packs.isWithin(stored) || !hasOwnWal(backup, systems),
+    })),
     damagedRecords: records.damaged,
     holds,
     unreadableHolds: unreadable,
     ...sets,
     lostRecords: [],
-    systems: await readSystems(storage, cluster),
+    systems,
     packs,
     marks: marks.keys,
   }
+}
+
+/** Every segment that makes it consistent, under its own timeline. */
+function hasOwnWal(backup: BackupFacts, systems: readonly SystemFacts[]): boolean {
+  const { systemIdentifier, timeline, firstSegment, lastSegment } = backup
+  const system = systems.find((one) => one.systemIdentifier === systemIdentifier)
+  const listed = system?.timelines.find((one) => one.timeline === timeline)?.segments ?? []
+  const at = listed.indexOf(firstSegment)
+  // They ascend, and each is there once.
+  return at >= 0 && listed[at + lastSegment - firstSegment] === lastSegment
 }
 
 /** A set of a dead writer binds nobody; what it names without a record has expired. */

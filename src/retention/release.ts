@@ -52,7 +52,13 @@ async function releaseSet(storage: Storage, cluster: string, id: string) {
   const isId = /^[0-9a-f]{16}$/.test(id)
   if (!isId || (await storage.size(condemnedKey(cluster, id))) === undefined) return undefined
   const { sets } = await listCondemnedSets(storage, cluster)
-  requireDead(sets.find((set) => set.id === id))
+  const set = sets.find((one) => one.id === id)
+  requireDead(set)
+  // Some of them may have lost their records already: those expired, and were not lost.
+  if (set !== undefined && set.isLeft !== true && set.backups.length > 0) {
+    const rest = { ...set, id: randomHex(8), ...readHolder(), isLeft: true, packs: [], keys: [] }
+    await writeCondemnedSet(storage, cluster, { ...rest, repacked: [] })
+  }
   await removeCondemnedSet(storage, cluster, id)
   return 'condemned-set' as const
 }

@@ -18,6 +18,7 @@ import { FRAME_KINDS } from '../repository/pack-format.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
 import { listPacks } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
+import { requireSet } from './execute-removal.ts'
 import { findLiveFrames, type LiveFrames } from './find-live-frames.ts'
 import { surveyPacks } from './frames/survey-packs.ts'
 import {
@@ -128,7 +129,7 @@ export async function repack(request: RepackingRequest): Promise<RepackingReport
     repacked: prepared.plan.packs.map(({ packId }) => packId),
   })
   const plan = await lookAgain(request, prepared)
-  const done = await replacePacks(request, prepared.live, plan)
+  const done = await replacePacks(request, setId, prepared.live, plan)
   const heldPacks = prepared.plan.packs.length - plan.packs.length
   const left = new Set(prepared.plan.packs.map(({ packId }) => packId))
   for (const { packId } of done.repacked) left.delete(packId)
@@ -164,6 +165,7 @@ async function lookAgain(
 
 async function replacePacks(
   { storage, cluster, progress, signal }: RepackingRequest,
+  setId: string,
   live: LiveFrames,
   { packs, bytesToWrite }: RepackingPlan,
 ): Promise<Pick<RepackingReport, 'repacked' | 'failed'>> {
@@ -172,6 +174,7 @@ async function replacePacks(
   const failed: { packId: string; failure: Failure }[] = []
   for (const survey of packs) {
     signal.throwIfAborted()
+    await requireSet({ storage, cluster, setId })
     const { packId, sizeBytes, deadBytes } = survey
     try {
       const isLive = (ordinal: number, kind: number): boolean => isKept(survey, live, ordinal, kind)

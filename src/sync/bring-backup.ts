@@ -7,7 +7,7 @@
 import { Failure, isFailure } from '../base/failure.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { decodeEnvelope, missingObject } from '../repository/envelope.ts'
-import { backupKey, labelsKey, packKey, pinKey } from '../repository/keys.ts'
+import { backupKey, holdKey, labelsKey, packKey, pinKey } from '../repository/keys.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type BroughtPack, bringPack } from './bring-pack.ts'
 import { bringWal } from './bring-wal.ts'
@@ -112,6 +112,8 @@ async function bringOwnWal(
   const history = ownHistory(record)
   const needed = histories.has(history) ? [...own, history] : own
   for (const key of needed) {
+    // What is there may have been condemned before our hold was.
+    if (state.condemned.hasKey(key)) throw leaveForNextTime(state, key)
     if (state.present.has(key)) continue
     throw new KeptBackError(`${state.names.target} lacks its WAL: ${key} could not be brought`)
   }
@@ -194,8 +196,10 @@ async function publish(
   const key = backupKey(cluster, record.id)
   const bytes = await readRecord(source, key)
   await target.confirmDurable(namedKeys(state, record))
+  await requireHold(state)
   if (!isReplacement) {
     if (await create(state, key, bytes)) {
+      await requireHold(state, key)
       counts.backups.push(record.id)
       counts.bytes += bytes.length
     }
@@ -205,6 +209,24 @@ async function publish(
   await keepDamaged(target, key)
   await target.write(key, bytes)
   healed.push({ key, frames: undefined, was: 'damaged' })
+}
+
+/**
+ * An expiry may have removed what was brought, once the hold was given up. Looked at before the
+ * record, so that such a backup is not even listed, and after it, as a backup does.
+ */
+async function requireHold(
+  { target, cluster, names, holdId }: SyncState,
+  record?: string,
+): Promise<void> {
+  if ((await target.size(holdKey(cluster, holdId))) !== undefined) return
+  if (record !== undefined) await target.remove(record)
+  throw new Failure('TM1935', {
+    message: `the hold ${holdId} of this sync in ${names.target} was taken away while it ran`,
+    because: 'somebody declared this run dead (tidemark expire --release), and it was not',
+    fix: 'run sync again: it brings what is missing',
+    details: { hold: holdId },
+  })
 }
 
 /** Nothing of an object whose seal does not hold is given out, so nothing can be kept of it. */

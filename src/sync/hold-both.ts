@@ -34,6 +34,8 @@ export interface HoldRequest {
 }
 
 export interface HeldBoth {
+  /** Of the hold in the target. */
+  readonly holdId: string
   readonly condemned: Condemned
   readonly heldByOthers: ReadonlySet<string> | 'unknown'
   /** Backups that are being written to the target. */
@@ -66,7 +68,7 @@ export async function holdBoth(request: HoldRequest): Promise<HeldBoth> {
     const lost = await holdSource(source, cluster, own)
     if (lost === undefined) notes.push(notHeld(names.source))
     else held.push({ storage: source, name: names.source, id: own.id })
-    return { condemned, ...others, lost: new Set(lost), notes, release }
+    return { holdId: hold.id, condemned, ...others, lost: new Set(lost), notes, release }
   } catch (error) {
     await release()
     throw error

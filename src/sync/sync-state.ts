@@ -51,6 +51,8 @@ export interface SyncState {
   readonly cluster: string
   readonly progress: Progress
   readonly signal: AbortSignal
+  /** Of our hold in the target. */
+  readonly holdId: string
   /** In the target, seen after our hold was there. */
   readonly condemned: Condemned
   /** Keys that another hold in the target names. */

@@ -10,10 +10,13 @@ import type { Progress } from '../base/progress.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import {
   backupKey,
+  backupPrefix,
   clusterPrefix,
   labelsKey,
   packKey,
   packPrefix,
+  parseBackupKey,
+  parsePackKey,
   pinKey,
 } from '../repository/keys.ts'
 import type { RetentionPolicy } from '../retention/retention-policy.ts'
@@ -207,8 +210,9 @@ async function perform(
 /** What is seen in the target must stay there, and what is replaced must be nobody else's. */
 async function describeHolds(
   { source, target, names, cluster }: SyncOptions,
-  { backups, damaged, lostPacks }: Intent,
+  { backups, damaged, lostPacks, sides }: Intent,
 ): Promise<Parameters<typeof holdBoth>[0]> {
+  const mended = [...lostPacks, ...damaged.flatMap((key) => parsePackKey(key) ?? [])]
   const lost = lostPacks.map((id) => packKey(cluster, id))
   const keys = new Set([
     ...[...namePacks(backups, []).keys()].map((id) => packKey(cluster, id)),
@@ -217,7 +221,10 @@ async function describeHolds(
       pinKey(cluster, one.id),
       labelsKey(cluster, one.id),
       ...ownSegments(one),
+      ownHistory(one),
     ]),
+    // A pack that is brought back for a backup may hold the copy of its record.
+    ...naming(sides.target.records, mended).map(({ id }) => backupKey(cluster, id)),
     ...(await listIdentityKeys(source, cluster)),
     ...lost,
     ...damaged,
@@ -235,7 +242,7 @@ async function describeHolds(
 
 function openState(
   { source, target, names, cluster, progress, signal }: SyncOptions,
-  { condemned, heldByOthers, notes }: HeldBoth,
+  { holdId, condemned, heldByOthers, notes }: HeldBoth,
   problems: SyncProblem[],
 ): SyncState {
   return {
@@ -245,6 +252,7 @@ function openState(
     cluster,
     progress,
     signal,
+    holdId,
     condemned,
     heldByOthers,
     present: new Set(),
@@ -270,10 +278,11 @@ async function bring(
   const wantsWal: SyncChoice['wantsWal'] = (wal) =>
     systems.has(wal.systemIdentifier) && intent.choice.wantsWal(wal)
   const choice = { ...intent.choice, wantsWal }
-  const ownPacks = new Set(intent.sides.target.records.flatMap((one) => ownPack(one) ?? []))
+  const there = await findStaying(state, intent)
+  const ownPacks = new Set(there.flatMap((one) => ownPack(one) ?? []))
   const complete = options.objects !== undefined
   await healObjects(state, intent.damaged, { ownPacks, complete })
-  const { packs } = await comparePacks(options, backups, namingLost(intent))
+  const { packs } = await comparePacks(options, backups, naming(there, intent.lostPacks))
   const wal = await compareWal(options, backups, choice)
   const due = [...packs.values()].filter(({ task }) => task === 'copy' || task === 'complete')
   progress.phase('copying', sumBytes([...due, wal]))
@@ -286,7 +295,9 @@ async function bring(
     const isReplacement = replaced.has(record.id)
     await bringBackup(state, record, { packs, wal, histories, settled, ownPacks, isReplacement })
   }
-  await bringPacks(state, intent.lostPacks, { packs, settled, ownPacks })
+  const named = new Set(there.flatMap((one) => one.packs.map(({ id }) => id)))
+  const lostPacks = intent.lostPacks.filter((id) => named.has(id))
+  await bringPacks(state, lostPacks, { packs, settled, ownPacks })
   await bringWal(state, listDueWal(options, choice), segmentBytes)
 }
 
@@ -299,10 +310,23 @@ async function* listDueWal(options: SyncOptions, choice: SyncChoice): AsyncGener
   }
 }
 
-/** Records of the target that name a pack which it has lost. */
-function namingLost({ sides, lostPacks }: Intent): BackupRecord[] {
-  const lost = new Set(lostPacks)
-  return sides.target.records.filter(({ packs }) => packs.some(({ id }) => lost.has(id)))
+/** Records of the target as they are under our hold: what has expired since is not mended. */
+async function findStaying(
+  { target, cluster, condemned }: SyncState,
+  { sides }: Intent,
+): Promise<BackupRecord[]> {
+  const ids = new Set<string>()
+  for await (const { key } of target.list(backupPrefix(cluster))) {
+    const id = parseBackupKey(key)
+    if (id !== undefined && !condemned.hasBackup(id)) ids.add(id)
+  }
+  return sides.target.records.filter(({ id }) => ids.has(id))
+}
+
+/** Those that name one of the packs. */
+function naming(records: readonly BackupRecord[], packIds: readonly string[]): BackupRecord[] {
+  const wanted = new Set(packIds)
+  return records.filter(({ packs }) => packs.some(({ id }) => wanted.has(id)))
 }
 
 /** Those that may be brought now; of the others it is said why not. */

@@ -82,7 +82,7 @@ async function killUntilDone(config: string, ...args: string[]): Promise<number>
     const isOver = program.done.then(() => true)
     if (!(await Promise.race([isOver, sleep(delayMs, false)]))) program.kill('SIGKILL')
     const { status, signal, stdout, stderr } = await program.done
-    if (signal === null) {
+    if (signal === undefined) {
       assert.equal(status, 0, `${args.join(' ')} after ${killed} kills\n${stdout}${stderr}`)
       return killed
     }
@@ -101,13 +101,12 @@ async function assertWhole(config: string, name: string): Promise<void> {
 }
 
 async function backupsIn(config: string, repository: string): Promise<number> {
-  const { backups } = (await ok(config, '--json', 'list', '--repository', repository)).json<{
-    backups: readonly unknown[]
-  }>()
+  const listed = await ok(config, '--json', 'list', '--repository', repository)
+  const { backups } = listed.json<{ backups: readonly unknown[] }>()
   return backups.length
 }
 
-test('killed at any moment, sync, rotation and expiry lose nothing and end their work', async () => {
+test('killed again and again, they lose nothing and end their work', async () => {
   const config = await besideSealed('killed', cluster.path('sealed'))
   // The target keeps what the source has, until its retention is told apart.
   const withoutRetention = cluster.path('killed-all.yaml')
@@ -127,7 +126,7 @@ test('killed at any moment, sync, rotation and expiry lose nothing and end their
   await assertWhole(config, 'after-expiry')
 })
 
-test('a full disk ends them with its own failure, and they go on when there is room', async (context) => {
+test('on a full disk they fail as such, and go on when there is room', async (context) => {
   const small = cluster.path('small')
   mkdirSync(small)
   try {

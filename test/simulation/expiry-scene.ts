@@ -76,7 +76,11 @@ export async function makeScene(): Promise<Scene> {
   return { ...scene, objects, ids }
 }
 
-export async function backUp(storage: Storage, cluster: SimulatedCluster): Promise<BackupRecord> {
+export async function backUp(
+  storage: Storage,
+  cluster: SimulatedCluster,
+  more: { readonly rewrite?: boolean } = {},
+): Promise<BackupRecord> {
   const options = {
     storage,
     cluster: 'main',
@@ -87,6 +91,7 @@ export async function backUp(storage: Storage, cluster: SimulatedCluster): Promi
     tidemarkVersion: 'test',
     startCopying: startCopyInThread,
     openSession: async () => cluster.openSession(),
+    ...more,
   }
   return (await takeBackup(options, SILENT, new AbortController().signal)).record
 }

@@ -14,6 +14,8 @@ import type { TargetOutcome } from '../../src/backup/targets.ts'
 import { now, sleep } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
 import { SILENT } from '../../src/base/progress.ts'
+import { expire } from '../../src/retention/expire.ts'
+import { sync } from '../../src/sync/sync.ts'
 import { decodeEnvelope, encodeEnvelope } from '../../src/repository/envelope.ts'
 import type { Hold } from '../../src/repository/holds.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
@@ -32,6 +34,7 @@ import {
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { verifyStorage } from './verify-repository.ts'
 
 type Objects = ReadonlyMap<string, Uint8Array>
 type State = ReadonlyMap<string, Buffer>
@@ -254,6 +257,25 @@ test('a new repository is behind, and with it required everything is stored anew
   assert.deepEqual(outcomesOf(second), ['stored', 'stored'])
   assert.equal(second.record.comparedWith, undefined)
   assert.deepEqual(await assertWhole(fresh, scene), [second.record.id])
+})
+
+test('in a repository that is behind expiry goes on, and nothing is rebuilt in part', async () => {
+  const scene = await makeScene()
+  const local = openMemoryStorage(new Map(scene.repositories[0]))
+  const fresh = openMemoryStorage(await emptyRepository())
+  const { record } = await backUp([local, fresh], scene.cluster)
+  const { signal } = new AbortController()
+  assert.deepEqual((await verifyStorage(fresh, { kind: 'full' }, true)).rebuilt, [])
+  const names = { source: 'a', target: 'b' }
+  const sides = { source: local, target: fresh, names, cluster: 'main' }
+  const { problems } = await sync({ ...sides, progress: SILENT, signal })
+  assert.deepEqual(problems, [])
+  assert.ok((await assertWhole(fresh, { ...scene })).includes(record.id))
+  const later = openMemoryStorage(await emptyRepository())
+  await backUp([local, later], scene.cluster)
+  const request = { storage: later, cluster: 'main', policy: undefined, progress: SILENT, signal }
+  await expire({ ...request, apply: true })
+  assert.equal((await listPacks(later, 'main')).size, 0)
 })
 
 test('what one of them has lost is stored anew, in all', async () => {

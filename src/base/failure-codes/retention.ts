@@ -48,4 +48,12 @@ export const RETENTION_CODES = entry({
       'machine now. End it first, or wait until it has ended.',
     exitStatus: 1,
   },
+  TM1907: {
+    title: 'the condemned set of a running expiry was taken away',
+    manual:
+      'An expiry says in a condemned set what it is about to remove, so that no backup comes to ' +
+      'need it. `tidemark expire --release` takes it away when a person says that its writer is ' +
+      'dead; this one was alive. It ends without removing more. Run it again.',
+    exitStatus: 1,
+  },
 })

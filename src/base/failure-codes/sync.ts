@@ -41,4 +41,12 @@ export const SYNC_CODES = entry({
       'Run sync again when the other run has ended.',
     exitStatus: 3,
   },
+  TM1935: {
+    title: 'the hold of a running sync was taken away',
+    manual:
+      'A sync holds what it brings, so that no expiry removes it before its backup is there. ' +
+      '`tidemark expire --release` takes the hold away when a person says that its writer is ' +
+      'dead; this one was alive. It ends, and lists no further backup. Run it again.',
+    exitStatus: 1,
+  },
 })

@@ -74,7 +74,7 @@ function listingJson(listing: WalListing): Record<string, unknown> {
       ),
       gaps: timeline.gaps.map((gap) => ({
         ...nameRange(gap, timeline.timeline, walSegmentSizeBytes),
-        expired: isLetGo(listing.expired, timeline.timeline, gap.last),
+        expired: hasExpired(listing, timeline, gap),
       })),
     })),
     partials: listing.partials,
@@ -82,6 +82,15 @@ function listingJson(listing: WalListing): Record<string, unknown> {
     quarantine: listing.quarantine,
     strangers: listing.strangers,
   }
+}
+
+/** Both ends: a loss may lie beside what was let go. */
+function hasExpired(
+  { expired }: WalListing,
+  { timeline }: WalTimeline,
+  gap: SegmentRange,
+): boolean {
+  return [gap.first, gap.last].every((segment) => isLetGo(expired, timeline, segment))
 }
 
 function parentOf(timeline: WalTimeline): { timeline: number; lsn: string } | undefined {
@@ -108,11 +117,8 @@ function formatListing(listing: WalListing, colours: Colours): string[] {
 }
 
 /** Ranges and the gaps between them, in order. */
-function timelineRows(
-  timeline: WalTimeline,
-  { walSegmentSizeBytes, expired }: WalListing,
-  colours: Colours,
-): string[][] {
+function timelineRows(timeline: WalTimeline, listing: WalListing, colours: Colours): string[][] {
+  const { walSegmentSizeBytes } = listing
   const parent = parentOf(timeline)
   const head = parent === undefined ? '' : `from ${parent.timeline} at ${parent.lsn}`
   const name = (range: SegmentRange): NamedRange =>
@@ -123,7 +129,7 @@ function timelineRows(
     const gap = timeline.gaps[at]
     if (gap === undefined) return [row]
     const hole = name(gap)
-    if (isLetGo(expired, timeline.timeline, gap.last)) {
+    if (hasExpired(listing, timeline, gap)) {
       return [row, ['', hole.first, hole.last, String(hole.segments), 'expired']]
     }
     const red = [hole.first, hole.last, String(hole.segments), 'MISSING']
