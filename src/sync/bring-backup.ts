@@ -4,7 +4,10 @@
  * Invariant: a record is created only when, in this run, all that it names was seen in the
  * target or written there, and made durable (docs/design/sync.md, section 3).
  */
+import { extendLocks } from '../backup/extend-locks.ts'
+import { now } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
+import { SILENT } from '../base/progress.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { decodeEnvelope, missingObject } from '../repository/envelope.ts'
 import { backupKey, holdKey, labelsKey, packKey, pinKey } from '../repository/keys.ts'
@@ -196,6 +199,7 @@ async function publish(
   const key = backupKey(cluster, record.id)
   const bytes = await readRecord(source, key)
   await target.confirmDurable(namedKeys(state, record))
+  await lockPacks(state, record)
   await requireHold(state)
   if (!isReplacement) {
     if (await create(state, key, bytes)) {
@@ -227,6 +231,18 @@ async function requireHold(
     fix: 'run sync again: it brings what is missing',
     details: { hold: holdId },
   })
+}
+
+/** What lay there before may be near the end of its lock. Each pack once in a run. */
+async function lockPacks(state: SyncState, record: BackupRecord): Promise<void> {
+  const { target, cluster, lockedPacks, notes } = state
+  if (target.locks === undefined) return
+  const packs = record.packs.filter(({ id }) => !lockedPacks.has(id))
+  const at = now()
+  const request = { cluster, packs, written: new Set<string>(), base: undefined, at, beganAt: at }
+  const extended = await extendLocks([target], { ...request, progress: SILENT })
+  for (const { id } of packs) lockedPacks.add(id)
+  notes.push(...extended.notes)
 }
 
 /** Nothing of an object whose seal does not hold is given out, so nothing can be kept of it. */

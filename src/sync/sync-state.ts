@@ -59,6 +59,8 @@ export interface SyncState {
   readonly heldByOthers: ReadonlySet<string> | 'unknown'
   /** Keys of segments and histories that the target has: seen or written in this run. */
   readonly present: Set<string>
+  /** Ids of packs in the target whose locks were looked after in this run. */
+  readonly lockedPacks: Set<string>
   readonly counts: SyncCounts
   readonly healed: HealedObject[]
   readonly problems: SyncProblem[]

@@ -256,6 +256,7 @@ function openState(
     condemned,
     heldByOthers,
     present: new Set(),
+    lockedPacks: new Set(),
     counts: { backups: [], packs: 0, segments: 0, others: 0, bytes: 0 },
     healed: [],
     problems,

@@ -142,6 +142,23 @@ async function openPosix(): Promise<Storage> {
   return await openStorage({ url: `file://${temporaryDirectory()}` })
 }
 
+test('where objects are locked, all packs that a brought record names are, each once', async () => {
+  const source = copyOf(whole.objects)
+  const target = openMemoryStorage(await newObjects())
+  const asked: string[] = []
+  const locks = {
+    days: 30,
+    lockedUntil: async () => undefined,
+    extend: async (key: string) => void asked.push(key),
+    prove: async () => undefined,
+  }
+  Object.assign(target, { locks })
+  const report = await syncStorages(openMemoryStorage(source), target)
+  assert.deepEqual(report.problems, [])
+  const packs = [...source.keys()].filter((key) => key.endsWith('.pack')).sort()
+  assert.deepEqual(asked.filter((key) => key.endsWith('.pack')).sort(), packs)
+})
+
 test('two names of one repository are refused', async () => {
   const source = copyOf(whole.objects)
   await assert.rejects(syncObjects(source, source), (error) => isFailure(error, 'TM1930'))
