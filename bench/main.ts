@@ -26,7 +26,9 @@ function tell(text: string): void {
 
 async function main(): Promise<void> {
   const args = process.argv.slice(2)
-  if (args.includes('--scale')) {
+  // With a number it is the scale of pgbench.
+  const scaleAt = args.indexOf('--scale')
+  if (scaleAt >= 0 && !/^\d/.test(args[scaleAt + 1] ?? '')) {
     const { measureScale } = await import('./scale/measure-scale.ts')
     const section = await measureScale(args, tell)
     if (section !== undefined) writeSection(section)

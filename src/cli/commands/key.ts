@@ -24,7 +24,7 @@ import type { CommandContext } from '../command-context.ts'
 import { formatBytes, formatCount } from '../format-units.ts'
 import { wrongUsage } from '../program.ts'
 import { readEncryptionOptions } from './init/ask.ts'
-import { formatKeys, keysJson, measureKeys } from './key/describe-keys.ts'
+import { formatKeys, keysJson, measureKeys, shownLabel } from './key/describe-keys.ts'
 import { type OpenedKeys, openKeys, unlockWithout } from './key/open-keys.ts'
 
 export interface KeyOptions {
@@ -159,7 +159,7 @@ function printRotation(
   terminal.print(
     `what is written to ${repository.name} is sealed with key ${id} (generation ${generation}) now`,
   )
-  const names = slots.map((slot) => `${slot.id} (${slot.kind}, '${slot.label}')`)
+  const names = slots.map((slot) => `${slot.id} (${slot.kind}, '${shownLabel(slot.label)}')`)
   terminal.print(`  it is opened by ${names.join(', ')}`)
   for (const { slot, because } of left) {
     terminal.print(terminal.colours.yellow(`  not by ${slot}: ${because}`))

@@ -105,6 +105,11 @@ async function findCreation(storage: Storage, generation: number): Promise<strin
   }
 }
 
+/** Whoever can write to the repository can write a slot: no control characters for terminals. */
+export function shownLabel(label: string): string {
+  return label.replace(/\p{Cc}/gu, '\u{fffd}')
+}
+
 export async function formatKeys(
   storage: Storage,
   described: Described,
@@ -115,7 +120,7 @@ export async function formatKeys(
     id,
     kind,
     formatTime(createdAt),
-    label,
+    shownLabel(label),
     opensNewest ? (opensThisRun ? 'opened this run' : '') : colours.yellow('opens nothing new'),
   ])
   const rows = generations.map(({ generation, keyId, createdAt, objects, bytes }) => [
