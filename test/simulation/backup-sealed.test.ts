@@ -4,9 +4,6 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
-import { takeBackup } from '../../src/backup/take-backup.ts'
-import { SILENT } from '../../src/base/progress.ts'
 import type { VerifyReport } from '../../src/recovery/verify.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -16,21 +13,11 @@ import { forEachCrashPoint } from '../harness/faulty-storage.ts'
 import { testGenerations, testSealing } from '../harness/sealing.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
-import { CLUSTER, verifyStorage } from './verify-repository.ts'
+import { verifyStorage } from './verify-repository.ts'
+import { takeSimulatedBackup } from './take-simulated-backup.ts'
 
 async function backUp(storage: Storage, cluster: SimulatedCluster): Promise<void> {
-  const options = {
-    storage,
-    cluster: CLUSTER,
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
-  }
-  await takeBackup(options, SILENT, new AbortController().signal)
+  await takeSimulatedBackup(storage, cluster)
 }
 
 /** The WAL of the simulated cluster has no records: that much is true of every run. */

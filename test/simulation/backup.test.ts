@@ -6,11 +6,8 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
-import { takeBackup } from '../../src/backup/take-backup.ts'
 import { now, sleep } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
-import { SILENT } from '../../src/base/progress.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
 import { type CondemnedSet, writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
 import { decodeEnvelope, encodeEnvelope } from '../../src/repository/envelope.ts'
@@ -25,6 +22,7 @@ import { collect, forEachCrashPoint, openFaultyStorage } from '../harness/faulty
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SEGMENT_PAGES, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { takeSimulatedBackup } from './take-simulated-backup.ts'
 
 type Expected = ReadonlyMap<string, Buffer>
 
@@ -38,19 +36,7 @@ function readState(cluster: SimulatedCluster): Expected {
 }
 
 async function backUp(storage: Storage, cluster: SimulatedCluster): Promise<BackupRecord> {
-  const options = {
-    storage,
-    cluster: 'main',
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
-  }
-  const { record } = await takeBackup(options, SILENT, new AbortController().signal)
-  return record
+  return await takeSimulatedBackup(storage, cluster)
 }
 
 interface Scene {

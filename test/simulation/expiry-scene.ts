@@ -3,8 +3,6 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { walPrefix } from '../../src/archive/wal-file-name.ts'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
-import { takeBackup } from '../../src/backup/take-backup.ts'
 import { now } from '../../src/base/clock.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
@@ -24,6 +22,7 @@ import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { SYSTEM, segmentName } from '../harness/wal-builder.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { takeSimulatedBackup } from './take-simulated-backup.ts'
 
 const CHANGING = ['base/5/16384', 'base/5/16391', 'pg_xact/0000', 'global/pg_control']
 
@@ -81,19 +80,7 @@ export async function backUp(
   cluster: SimulatedCluster,
   more: { readonly rewrite?: boolean } = {},
 ): Promise<BackupRecord> {
-  const options = {
-    storage,
-    cluster: 'main',
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
-    ...more,
-  }
-  return (await takeBackup(options, SILENT, new AbortController().signal)).record
+  return await takeSimulatedBackup(storage, cluster, more)
 }
 
 export async function expireAll(

@@ -5,9 +5,6 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
-import { takeBackup } from '../../src/backup/take-backup.ts'
-import { SILENT } from '../../src/base/progress.ts'
 import { readBackup } from '../../src/repository/read-backups.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
@@ -23,6 +20,7 @@ import {
   syncStorages,
 } from './sync-repositories.ts'
 import { CLUSTER, type Objects } from './verify-repository.ts'
+import { takeSimulatedBackup } from './take-simulated-backup.ts'
 
 const SEEDS = 40
 
@@ -40,18 +38,7 @@ before(async () => {
 })
 
 async function backUp(storage: Storage): Promise<string> {
-  const options = {
-    storage,
-    cluster: CLUSTER,
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
-  }
-  return (await takeBackup(options, SILENT, new AbortController().signal)).record.id
+  return (await takeSimulatedBackup(storage, cluster)).id
 }
 
 async function assertConverged(from: Objects, to: Objects, message: string): Promise<void> {

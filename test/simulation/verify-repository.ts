@@ -2,8 +2,6 @@
  * A small repository in memory with everything that a cluster leaves in one: two backups
  * that share packs, WAL with records, a second timeline, labels, partials, quarantine.
  */
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
-import { takeBackup } from '../../src/backup/take-backup.ts'
 import { encodeWalObject, hashContent } from '../../src/archive/wal-object.ts'
 import { quarantineKey, segmentKey, walPrefix } from '../../src/archive/wal-file-name.ts'
 import { now } from '../../src/base/clock.ts'
@@ -19,6 +17,7 @@ import type { Storage } from '../../src/storage/storage.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { buildSegment, SWITCH, SYSTEM, segmentName, SyntheticWal } from '../harness/wal-builder.ts'
 import { pages, SEGMENT_PAGES, SimulatedCluster } from './backup-cluster.ts'
+import { takeSimulatedBackup } from './take-simulated-backup.ts'
 
 export const CLUSTER = 'main'
 const SYSTEM_TEXT = SYSTEM.toString()
@@ -49,18 +48,7 @@ export async function makeRepository(relations = 0): Promise<SmallRepository> {
 }
 
 async function backUp(storage: Storage, cluster: SimulatedCluster): Promise<BackupRecord> {
-  const options = {
-    storage,
-    cluster: CLUSTER,
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
-  }
-  return (await takeBackup(options, SILENT, new AbortController().signal)).record
+  return await takeSimulatedBackup(storage, cluster)
 }
 
 /** Segments 1 to 3 of timeline 1, and segment 4 of timeline 2, which begins with it. */
