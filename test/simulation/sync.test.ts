@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { isFailure } from '../../src/base/failure.ts'
-import { backupKey } from '../../src/repository/keys.ts'
+import { backupKey, packKey } from '../../src/repository/keys.ts'
+import { ownHistory, ownSegments } from '../../src/sync/plan-sync.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { openCountingStorage } from '../../src/storage/counting-storage.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -157,6 +158,32 @@ test('where objects are locked, all packs that a brought record names are, each 
   assert.deepEqual(report.problems, [])
   const packs = [...source.keys()].filter((key) => key.endsWith('.pack')).sort()
   assert.deepEqual(asked.filter((key) => key.endsWith('.pack')).sort(), packs)
+})
+
+test('what a record names is made durable before the record is created', async () => {
+  const target = openMemoryStorage(await newObjects())
+  const steps: string[] = []
+  const { confirmDurable, write } = target
+  Object.assign(target, {
+    confirmDurable: async (keys: readonly string[]) => {
+      steps.push(...keys)
+      await confirmDurable.call(target, keys)
+    },
+    write: async (...args: Parameters<typeof write>) => {
+      steps.push(`write ${args[0]}`)
+      await write.apply(target, args)
+    },
+  })
+  await syncStorages(openMemoryStorage(copyOf(whole.objects)), target)
+  for (const record of whole.backups) {
+    const created = steps.indexOf(`write ${backupKey(record.cluster, record.id)}`)
+    assert.ok(created >= 0)
+    const confirmed = new Set(steps.slice(0, created))
+    const needed = record.packs.map(({ id }) => packKey(record.cluster, id))
+    needed.push(...ownSegments(record), ownHistory(record))
+    const forgotten = needed.filter((key) => !confirmed.has(key))
+    assert.deepEqual(forgotten, [])
+  }
 })
 
 test('two names of one repository are refused', async () => {
