@@ -55,8 +55,13 @@ export const RESOURCE_MANAGER_NAMES = [
 
 export const RM_XLOG = 0
 export const RM_TRANSACTION = 1
+export const RM_STORAGE = 2
 export const RM_DATABASE = 4
 export const RM_TABLESPACE = 5
+export const RM_RELATION_MAP = 7
+export const RM_STANDBY = 8
+export const RM_HEAP2 = 9
+export const RM_HEAP = 10
 
 /** Of extensions (rmgr.h). */
 const FIRST_CUSTOM_RESOURCE_MANAGER = 128
