@@ -1,4 +1,4 @@
-/** The WAL kernel against the reader without it, which is the reference. */
+/** The record kernel against the reader without it, which is the reference. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'

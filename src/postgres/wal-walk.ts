@@ -1,5 +1,5 @@
 /**
- * The WAL kernel (kernel/assembly/wal-kernel.ts): many records of a segment at once, proved and
+ * The record kernel (kernel/assembly/record-kernel.ts): many records of a segment at once, proved and
  * taken to where they can be read. It does what is regular; the reader does the rest.
  *
  * There is one kernel for each thread, and it holds one batch: what a batch points to is
@@ -218,7 +218,7 @@ class WalWalk {
   #bytes = 0
 
   constructor() {
-    const { kernel, memory } = startKernel<KernelExports>('wal-kernel', MEMORY_BYTES)
+    const { kernel, memory } = startKernel<KernelExports>('record-kernel', MEMORY_BYTES)
     const bytes = new Uint8Array(memory.buffer)
     bytes.set(new Uint8Array(buildSlicingTables(SLICES).buffer), TABLES)
     bytes.set(new Uint8Array(buildStarts().buffer), STARTS)
@@ -283,7 +283,7 @@ class WalWalk {
   }
 }
 
-/** Registers that began with ones, after n and 20 zero bytes (wal-kernel.ts, STARTS). */
+/** Registers that began with ones, after n and 20 zero bytes (record-kernel.ts, STARTS). */
 function buildStarts(): Uint32Array {
   const zeros = new Uint8Array(STARTS_COUNT + HEADER_BYTES_SUMMED)
   return Uint32Array.from({ length: STARTS_COUNT }, (_, n) =>
@@ -291,7 +291,7 @@ function buildStarts(): Uint32Array {
   )
 }
 
-/** For each n from 0 to 15, 16 bytes of which the last n are ones (wal-kernel.ts, MASKS). */
+/** For each n from 0 to 15, 16 bytes of which the last n are ones (record-kernel.ts, MASKS). */
 function buildMasks(): Uint8Array {
   return Uint8Array.from({ length: 256 }, (_, at) => ((at & 15) >= 16 - (at >> 4) ? 0xff : 0))
 }

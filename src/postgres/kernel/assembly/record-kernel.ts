@@ -1,5 +1,5 @@
 /**
- * The WAL kernel: walks over the records in a window of whole WAL pages, proves them, and
+ * The record kernel: walks over the records in a window of whole WAL pages, proves them, and
  * says where they lie.
  *
  * It handles what is regular and nothing else: where something is odd (a page that does not
