@@ -40,6 +40,12 @@ async function main(): Promise<void> {
     if (section !== undefined) writeSection(section)
     return
   }
+  if (args.includes('--wal-read')) {
+    const { measureRead } = await import('./wal/measure-read.ts')
+    const section = await measureRead(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
   const options = parseOptions(args)
   const hasOther = async (): Promise<boolean> =>
     (await runProgram('pgbackrest', ['version']).catch(() => undefined)) !== undefined
