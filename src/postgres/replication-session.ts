@@ -180,23 +180,6 @@ export class ReplicationSession {
     }
   }
 
-  /** False: a slot of that name exists. */
-  async createSlot(name: string): Promise<boolean> {
-    try {
-      const text = `CREATE_REPLICATION_SLOT ${quoteName(name)} PHYSICAL RESERVE_WAL`
-      await this.#command(text, `create the replication slot ${name}`)
-      return true
-    } catch (error) {
-      if (isRefusal(error, '42710')) return false
-      throw error
-    }
-  }
-
-  async dropSlot(name: string): Promise<void> {
-    const text = `DROP_REPLICATION_SLOT ${quoteName(name)}`
-    await this.#command(text, `drop the replication slot ${name}`)
-  }
-
   /** Fulfilled when the server streams, or has nothing to stream because the timeline ends here. */
   async startStreaming(start: StreamStart, listener: WalListener): Promise<WalStream> {
     const slot = start.slot === undefined ? '' : `SLOT ${quoteName(start.slot)} `
