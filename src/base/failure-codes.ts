@@ -17,6 +17,7 @@ import { RETENTION_CODES } from './failure-codes/retention.ts'
 import { SERVER_CODES } from './failure-codes/server.ts'
 import { STORAGE_CODES } from './failure-codes/storage.ts'
 import { SYNC_CODES } from './failure-codes/sync.ts'
+import { TAILS_CODES } from './failure-codes/tails.ts'
 import { USAGE_CODES } from './failure-codes/usage.ts'
 import { WAL_ARCHIVE_CODES } from './failure-codes/wal-archive.ts'
 
@@ -29,6 +30,7 @@ export const FAILURE_CODES = {
   ...BACKUP_CODES,
   ...WAL_ARCHIVE_CODES,
   ...RECEIVE_CODES,
+  ...TAILS_CODES,
   ...STORAGE_CODES,
   ...DAMAGE_CODES,
   ...CHECKS_CODES,
