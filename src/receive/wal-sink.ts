@@ -5,10 +5,13 @@
  * all that was appended, durable: completed segments verified in the archive, the rest as the
  * tail of its segment (docs/design/tails.md).
  */
-import type { Failure } from '../base/failure.ts'
+import { Failure } from '../base/failure.ts'
 import type { TimelineHistory } from '../postgres/history-file.ts'
-import type { Lsn, Timeline } from '../postgres/lsn.ts'
+import { type Lsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
+import { type OpenedRepository, openRepositorySink } from './sink/open-repository.ts'
+import type { RepositorySink } from './sink/repository-sink.ts'
+import { StreamSink } from './sink/stream-sink.ts'
 
 export interface WalSink {
   /**
@@ -74,7 +77,12 @@ export type SinkEvent =
       readonly failure: Failure | undefined
     }
   /** A tail could not be read, or another server's differs: it is kept, and nothing lost. */
-  | { readonly kind: 'tail-kept'; readonly url: string; readonly key: string; readonly because: string }
+  | {
+      readonly kind: 'tail-kept'
+      readonly url: string
+      readonly key: string
+      readonly because: string
+    }
 
 export interface ResumePoint {
   readonly timeline: Timeline
@@ -86,3 +94,65 @@ export interface ResumePoint {
 
 /** What a repository of an object store is written to at most, to hold the tail: its RPO. */
 export const DEFAULT_FLUSH_EVERY_MS = 10_000
+
+const PATIENCE_MS = 5000
+
+/** Opens the sink where the required repositories end; `resume` undefined: they are empty. */
+export async function openWalSink(
+  options: WalSinkOptions,
+): Promise<{ readonly sink: WalSink; readonly resume: ResumePoint | undefined }> {
+  if (options.required.length === 0) throw new Error('no repository is required')
+  const onEvent = options.onEvent ?? (() => {})
+  const found: OpenedRepository[] = []
+  for (const storage of options.required) {
+    found.push(await openRepositorySink(storage, options, onEvent))
+  }
+  const others: RepositorySink[] = []
+  for (const storage of options.others ?? []) {
+    const opened = await openOther(storage, options, onEvent)
+    if (opened !== undefined) others.push(opened)
+  }
+  const { walSegmentSizeBytes } = (found[0] as OpenedRepository).identity
+  const { cluster, systemIdentifier } = options
+  const sink = new StreamSink({
+    required: found.map(({ repository }) => repository),
+    others,
+    cluster,
+    systemIdentifier,
+    walSegmentSizeBytes,
+    flushEveryMs: options.flushEveryMs ?? DEFAULT_FLUSH_EVERY_MS,
+    patienceMs: options.patienceMs ?? PATIENCE_MS,
+    onEvent,
+  })
+  return { sink, resume: combine(found, walSegmentSizeBytes) }
+}
+
+/** One that is away now is left out, and told; it is behind until the next opening. */
+async function openOther(
+  storage: Storage,
+  options: WalSinkOptions,
+  onEvent: (event: SinkEvent) => void,
+): Promise<RepositorySink | undefined> {
+  try {
+    return (await openRepositorySink(storage, options, onEvent)).repository
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    onEvent({ kind: 'behind', url: storage.url, segment: '', failure: error })
+    return undefined
+  }
+}
+
+/**
+ * The least place of those that have WAL; one that has none yet gets what comes from there on, and
+ * `sync` brings it the rest.
+ */
+function combine(found: readonly OpenedRepository[], size: number): ResumePoint | undefined {
+  const ends = found.flatMap(({ end }) => end ?? [])
+  const [first] = ends
+  if (first === undefined) return undefined
+  const least = ends.reduce((a, b) => (b.segment < a.segment ? b : a), first)
+  const start = segmentStart(least.segment, size)
+  const isAnyEmpty = ends.length < found.length
+  const flushed = ends.reduce<Lsn>((a, b) => (b.flushed < a ? b.flushed : a), first.flushed)
+  return { timeline: least.timeline, lsn: start, flushed: isAnyEmpty ? start : flushed }
+}

@@ -4,7 +4,9 @@ import type {
   ObjectWriter,
   OpenJournal,
   Storage,
-  StoredObject, WriteOptions } from './storage.ts'
+  StoredObject,
+  WriteOptions,
+} from './storage.ts'
 
 export class ForwardingStorage implements Storage {
   readonly url: string

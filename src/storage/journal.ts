@@ -20,7 +20,7 @@
  * Invariant: a chunk is written only when the one before it is durable, so what a reader gets
  * up to the first chunk that does not hold is what was durable, and no byte else.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { randomOctets } from '../base/random.ts'
 
 /** Object keys that end so are journals, and nothing else is. */
@@ -73,18 +73,16 @@ export class JournalEncoder {
     header.writeUInt32LE(length, 4)
     header.writeBigUInt64LE(this.#ordinal, 8)
     this.#previous.copy(header, 16, 0, 16)
-    const hash = hashChunk(this.#id, header, payload)
-    hash.copy(header, 32)
+    const digest = hashChunk(this.#id, header, payload)
+    digest.copy(header, 32)
     this.#ordinal += 1n
-    this.#previous = hash
+    this.#previous = digest
     return [header, ...payload, Buffer.alloc(paddingOf(length))]
   }
 }
 
 function hashChunk(id: Buffer, header: Buffer, payload: readonly Uint8Array[]): Buffer {
-  const hash = createHash('sha256').update(id).update(header.subarray(0, 32))
-  for (const piece of payload) hash.update(piece)
-  return hash.digest()
+  return hash('sha256', Buffer.concat([id, header.subarray(0, 32), ...payload]), 'buffer')
 }
 
 function paddingOf(length: number): number {
@@ -107,7 +105,7 @@ export function decodeJournal(bytes: Uint8Array): JournalReading | undefined {
       chunk.previous.equals(previous.subarray(0, 16))
     if (!isNext) break
     chunks.push(chunk.payload)
-    previous = chunk.hash
+    previous = chunk.digest
     at = chunk.end
   }
   return { chunks, ending: judgeRest(journal, at, id, chunks.length), end: at }
@@ -116,7 +114,7 @@ export function decodeJournal(bytes: Uint8Array): JournalReading | undefined {
 interface ParsedChunk {
   readonly ordinal: bigint
   readonly previous: Buffer
-  readonly hash: Buffer
+  readonly digest: Buffer
   readonly payload: Buffer
   readonly end: number
 }
@@ -130,12 +128,12 @@ function parseChunk(journal: Buffer, at: number, id: Buffer): ParsedChunk | unde
   if (length > MAX_PAYLOAD_BYTES || begin + length > journal.length) return undefined
   const header = journal.subarray(at, begin)
   const payload = journal.subarray(begin, begin + length)
-  const hash = header.subarray(32, 64)
-  if (!hashChunk(id, header, [payload]).equals(hash)) return undefined
+  const digest = header.subarray(32, 64)
+  if (!hashChunk(id, header, [payload]).equals(digest)) return undefined
   return {
     ordinal: header.readBigUInt64LE(8),
     previous: header.subarray(16, 32),
-    hash,
+    digest,
     payload,
     end: Math.min(journal.length, begin + length + paddingOf(length)),
   }

@@ -271,7 +271,12 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     if (open === undefined) return undefined
     return async (key, head) => {
       const dataKey = await this.#ring.newest()
-      return await openSealedJournal(open, beginSeal(this.#ring.repositoryId, key, dataKey), key, head)
+      return await openSealedJournal(
+        open,
+        beginSeal(this.#ring.repositoryId, key, dataKey),
+        key,
+        head,
+      )
     }
   }
 }
