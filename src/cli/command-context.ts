@@ -13,7 +13,11 @@ import {
 import { applyEnvironment } from '../config/apply-environment.ts'
 import { type Environment, environment } from '../config/environment.ts'
 import { loadConfiguration } from '../config/load-configuration.ts'
-import { type Connection, resolveConnection, resolveStandbys } from '../config/resolve-connection.ts'
+import {
+  type Connection,
+  resolveConnection,
+  resolveStandbys,
+} from '../config/resolve-connection.ts'
 import { openRepositoryStorage } from '../config/unlock-storage.ts'
 import { type Repository, openRepository } from '../repository/repository.ts'
 import type { Storage } from '../storage/storage.ts'

@@ -147,10 +147,14 @@ const standby = z
       description: 'How to reach the standby, as `connection` of the cluster.',
       examples: ['postgresql://tidemark@standby.example.org/postgres?sslmode=verify-full'],
     }),
-    password: z.string().min(1).optional().meta({
-      description: 'As `password` of the cluster.',
-      examples: ['file:/etc/tidemark/main.password'],
-    }),
+    password: z
+      .string()
+      .min(1)
+      .optional()
+      .meta({
+        description: 'As `password` of the cluster.',
+        examples: ['file:/etc/tidemark/main.password'],
+      }),
   })
   .meta({ description: 'A standby that may be promoted.' })
 

@@ -49,14 +49,19 @@ for (const major of [13, 15, 18]) {
     const listener = collect()
     const begin = { slot: 'tidemark_test', lsn: start, timeline: 1 }
     const stream = await session.startStreaming(begin, listener)
-    await server.sql('CREATE TABLE t AS SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, 4000) g')
+    await server.sql(
+      'CREATE TABLE t AS SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, 4000) g',
+    )
     const [row] = await server.sql<{ lsn: string }>('SELECT pg_switch_wal()::text AS lsn')
     assert.ok(row)
     await until(() => listener.end() > start + BigInt(3 * MB) && listener.end() % BigInt(MB) === 0n)
     const end = listener.end()
     stream.report(end, lsn(start + BigInt(MB)))
     await until(async () => {
-      const [seen] = await server.sql('SELECT flush_lsn - $1::pg_lsn AS d, replay_lsn FROM pg_stat_replication', ['0/0'])
+      const [seen] = await server.sql(
+        'SELECT flush_lsn - $1::pg_lsn AS d, replay_lsn FROM pg_stat_replication',
+        ['0/0'],
+      )
       return BigInt(String(seen?.['d'] ?? 0)) === start + BigInt(MB)
     })
     compare(server, start, listener.bytes().subarray(0, Number(end - start)))

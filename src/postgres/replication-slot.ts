@@ -64,7 +64,7 @@ export interface EnsuredSlot {
   readonly lostBecause: string | undefined
 }
 
-/** TM1423 when another process uses the slot or it is a logical one, TM1428 when none can be made. */
+/** TM1423: another process uses it, or it is a logical one. TM1428: none can be made. */
 export async function ensureSlot(server: ServerSession, name: string): Promise<EnsuredSlot> {
   const before = await findSlot(server, name)
   if (before !== undefined && !before.isPhysical) throw logicalSlot(name)
@@ -143,7 +143,9 @@ function sqlStateOf(error: unknown): string | undefined {
 export function slotInUse(name: string, cause: unknown): Failure {
   return new Failure('TM1423', {
     message: `the replication slot ${name} is in use`,
-    because: isFailure(cause) ? (cause.because ?? cause.message) : 'another process streams from it',
+    because: isFailure(cause)
+      ? (cause.because ?? cause.message)
+      : 'another process streams from it',
     fix:
       'stop the other receiver, or give this one a slot of its own; after a cut connection ' +
       'wait for wal_sender_timeout',

@@ -33,7 +33,9 @@ before(async () => {
   writeFileSync(join(server.dataDirectory, 'pg_hba.conf'), `${hba.join('\n')}\n`)
   await server.sql(`CREATE ROLE streamer LOGIN REPLICATION PASSWORD '${PASSWORD}'`)
   await server.sql(`CREATE ROLE weak LOGIN PASSWORD '${PASSWORD}'`)
-  await server.sql(`SET password_encryption = 'md5'; CREATE ROLE plain LOGIN REPLICATION PASSWORD 'x'`)
+  await server.sql(
+    `SET password_encryption = 'md5'; CREATE ROLE plain LOGIN REPLICATION PASSWORD 'x'`,
+  )
   await server.sql('SELECT pg_reload_conf()')
 })
 

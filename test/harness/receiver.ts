@@ -1,6 +1,6 @@
 /** A receiver in the test's own process, on a repository in a directory. */
 import type { Failure } from '../../src/base/failure.ts'
-import { formatSegmentName, type Lsn } from '../../src/postgres/lsn.ts'
+import { formatLsn, formatSegmentName, type Lsn } from '../../src/postgres/lsn.ts'
 import type { ReceiveEvent, ReceiveOptions } from '../../src/receive/receive-options.ts'
 import { receiveWal } from '../../src/receive/receive-wal.ts'
 import { createRepository } from '../../src/repository/repository.ts'
@@ -60,6 +60,20 @@ export interface TestReceiver extends AsyncDisposable {
   readonly done: Promise<unknown>
 }
 
+/** Only to end a test that hangs, with what the receiver did. */
+const PATIENCE_MS = 15_000
+
+function describe(events: readonly ReceiveEvent[]): string {
+  const show = (_key: string, value: unknown): unknown => {
+    if (typeof value === 'bigint') return formatLsn(value as Lsn)
+    return value instanceof Error ? { ...value, message: value.message } : value
+  }
+  return events
+    .slice(-30)
+    .map((event) => JSON.stringify(event, show))
+    .join('\n')
+}
+
 export function startReceiver(
   { storage }: TestArchive,
   connections: readonly [string, ...string[]],
@@ -100,8 +114,10 @@ export function startReceiver(
     failures: () => events.flatMap((event) => ('failure' in event ? [event.failure] : [])),
     stop,
     async until(isTrue) {
+      const limit = Date.now() + PATIENCE_MS
       while (!(await isTrue())) {
         if (failure !== undefined) throw failure
+        if (Date.now() > limit) throw new Error(`still waiting after\n${describe(events)}`)
         await new Promise((resolve) => setTimeout(resolve, 10))
       }
     },

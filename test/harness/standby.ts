@@ -19,7 +19,10 @@ export async function startStandby(
 }
 
 /** Fulfilled when the standby has replayed what its primary has flushed now. */
-export async function waitForReplay(primary: PostgresServer, standby: PostgresServer): Promise<void> {
+export async function waitForReplay(
+  primary: PostgresServer,
+  standby: PostgresServer,
+): Promise<void> {
   const [row] = await primary.sql<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn')
   for (;;) {
     const [seen] = await standby.sql<{ is: boolean }>(

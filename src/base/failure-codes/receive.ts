@@ -52,8 +52,8 @@ export const RECEIVE_CODES = entry({
     title: 'the server is behind the archive',
     manual:
       'The server accepts writes, and its WAL ends before what the repositories have of the ' +
-      'same timeline: it lost WAL that was flushed, or it is an older copy of the server. Nothing is ' +
-      'received from it, since it would write other WAL under the same names.',
+      'same timeline: it lost WAL that was flushed, or it is an older copy of the server. Nothing ' +
+      'is received from it, since it would write other WAL under the same names.',
     exitStatus: 1,
   },
   TM1427: {
@@ -67,8 +67,8 @@ export const RECEIVE_CODES = entry({
   TM1428: {
     title: 'the replication slot cannot be created',
     manual:
-      'The server has no slot left (max_replication_slots), its wal_level is minimal, or the role ' +
-      'may not create one.',
+      'The server has no slot left (max_replication_slots), its wal_level is minimal, or the ' +
+      'role may not create one.',
     exitStatus: 1,
   },
   TM1429: {

@@ -85,7 +85,8 @@ function describe(event: Told): string {
     }
     case 'slot': {
       const verb = event.outcome === 'created' ? 'created' : 'created anew'
-      return `replication slot ${event.slot} ${verb}: WAL is kept from ${formatLsn(event.restartLsn)}`
+      const from = formatLsn(event.restartLsn)
+      return `replication slot ${event.slot} ${verb}: WAL is kept from ${from}`
     }
     case 'streaming':
       return `streaming timeline ${event.timeline} from ${formatLsn(event.from)}`
