@@ -11,6 +11,7 @@ import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expir
 import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
 import { parseSegmentKey } from './list-segments.ts'
+import { groupTails, type ListedTail, parseTailKey, type TailPart } from './tail-keys.ts'
 import { walPrefix } from './wal-file-name.ts'
 
 export interface WalListing {
@@ -21,6 +22,8 @@ export interface WalListing {
   readonly labels: readonly KeptWalFile[]
   readonly partials: readonly KeptWalFile[]
   readonly quarantine: readonly KeptWalFile[]
+  /** What was flushed of segments that are not complete (or were not when it was written). */
+  readonly tails: readonly ListedTail[]
   /** How far WAL expired, where it has: holes before are none. */
   readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
@@ -73,7 +76,8 @@ export async function listWal(
   const expired = collected.hasMark
     ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
     : {}
-  const kept = { labels, partials, quarantine, strangers, bytes, ...expired }
+  const tails = groupTails(collected.tailParts)
+  const kept = { labels, partials, quarantine, tails, strangers, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
@@ -103,6 +107,7 @@ interface Collection {
   readonly labels: KeptWalFile[]
   readonly partials: KeptWalFile[]
   readonly quarantine: KeptWalFile[]
+  readonly tailParts: TailPart[]
   readonly strangers: string[]
   hasMark: boolean
   bytes: number
@@ -110,7 +115,7 @@ interface Collection {
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  const kept = { labels: [], partials: [], quarantine: [], strangers: [] }
+  const kept = { labels: [], partials: [], quarantine: [], tailParts: [], strangers: [] }
   return { timelines, ...kept, hasMark: false, bytes: 0 }
 }
 
@@ -138,6 +143,12 @@ function collect(
     const timeline = timelineOf(into, segment.timeline)
     addSegment(timeline, segment.segment)
     timeline.bytes += object.sizeBytes
+    return
+  }
+  const tail = path.startsWith('tails/') ? parseTailKey(object.key) : undefined
+  if (tail !== undefined) {
+    into.tailParts.push({ ...object, piece: tail.piece })
+    timelineOf(into, Number.parseInt(tail.segment.slice(0, 8), 16))
     return
   }
   const folder = folderOf(into, path)

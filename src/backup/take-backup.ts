@@ -10,6 +10,7 @@ import { isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { randomHex } from '../base/random.ts'
 import { requireSupportedSizes } from '../postgres/control-file.ts'
+import { ensureSlot } from '../postgres/replication-slot.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { cleanUpDeadHolds } from '../repository/clean-up.ts'
@@ -161,7 +162,9 @@ async function prepare(session: ServerSession, assignment: Assignment): Promise<
   const control = await requireLocalServer(session, facts.dataDirectory)
   requireSupportedSizes(control)
   const notes: string[] = version.caution === undefined ? [] : [version.caution]
-  if (options.archiveCheck !== false) requireArchiving(options, facts)
+  // With the slot the server keeps all WAL from here on for the receiver, running or not.
+  if (options.slot !== undefined) await ensureSlot(session, options.slot)
+  else if (options.archiveCheck !== false) requireArchiving(options, facts)
   await lockBackups(session, cluster)
   await targets.group.gather(async (storage) => {
     await ensureSystemIdentity(storage, cluster, {

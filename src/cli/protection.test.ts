@@ -31,7 +31,7 @@ function listing(
     }),
     labels: [],
     partials: [],
-    quarantine: [],
+    quarantine: [], tails: [],
     strangers: [],
     bytes: 0,
   }

@@ -1,5 +1,12 @@
 /** Hands every operation on. A wrapper extends it and says only what it does otherwise. */
-import type { ObjectLocks, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import type {
+  ObjectLocks,
+  ObjectWriter,
+  OpenJournal,
+  Storage,
+  StoredObject,
+  WriteOptions,
+} from './storage.ts'
 
 export class ForwardingStorage implements Storage {
   readonly url: string
@@ -39,6 +46,12 @@ export class ForwardingStorage implements Storage {
 
   async openWriter(key: string): Promise<ObjectWriter> {
     return await this.inner.openWriter(key)
+  }
+
+  get openJournal(): OpenJournal | undefined {
+    const { inner } = this
+    if (inner.openJournal === undefined) return undefined
+    return async (key, head) => await (inner.openJournal as OpenJournal)(key, head)
   }
 
   async confirmDurable(keys: readonly string[]): Promise<void> {

@@ -56,6 +56,14 @@ export interface Storage {
   openWriter(key: string): Promise<ObjectWriter>
 
   /**
+   * Begins a journal (journal.ts): an object that grows under its key, which ends in
+   * `.journal`. `head` is the payload of its first chunk; durable when fulfilled. TM1502 when
+   * the key is there. Only where a storage can append durably; wrappers hand it on. It is read
+   * as any object; of a sealed one come the plain chunks.
+   */
+  readonly openJournal?: OpenJournal | undefined
+
+  /**
    * Makes sure that objects seen here, which another process may be writing, would survive
    * a crash now. Whoever acknowledges something because an object *is already there* calls
    * this first, or has met TM1502 on it, which says the same.
@@ -106,6 +114,19 @@ export interface WriteOptions {
    * recognised by it, so that the winner of a race does not believe that it lost.
    */
   readonly writeId?: string
+}
+
+export type OpenJournal = (key: string, head: Uint8Array) => Promise<Journal>
+
+/**
+ * append() adds one chunk; it blocks the thread, and the chunk is durable when it returns. One that
+ * failed has ended the journal: the next chunk belongs into a new one. TM1440: somebody has
+ * removed the object, and what was appended since is nowhere.
+ */
+export interface Journal {
+  append(payload: readonly Uint8Array[]): void
+  /** Lets go; what was appended stays. */
+  close(): Promise<void>
 }
 
 /**
