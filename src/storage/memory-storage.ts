@@ -4,7 +4,13 @@
  */
 import { Failure } from '../base/failure.ts'
 import { assertListing, assertStorageKey, compareKeys } from './storage-key.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import {
+  keysOfListing,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
+} from './storage.ts'
 
 /** Two storages opened over the same map see the same objects, as two processes would. */
 export function openMemoryStorage(objects = new Map<string, Uint8Array>()): Storage {
@@ -38,6 +44,10 @@ class MemoryStorage implements Storage {
   list(prefix: string, after = ''): AsyncIterable<StoredObject> {
     assertListing(prefix, after === '' ? undefined : after)
     return this.#list(prefix, after)
+  }
+
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(prefix: string, after: string): AsyncGenerator<StoredObject> {
