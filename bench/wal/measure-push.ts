@@ -53,8 +53,9 @@ export async function measurePush(
   for (let round = 0; round < options.pairs; round++) {
     const order = round % 2 === 0 ? tools : [...tools].reverse()
     for (const tool of order) {
-      samples.push(await measureTool(tool, directory, set))
-      const { wallSeconds, cpuSeconds } = samples.at(-1)?.measured as Measurement
+      const sample = await measureTool(tool, directory, set)
+      samples.push(sample)
+      const { wallSeconds, cpuSeconds } = sample.measured
       tell(
         `${tool.name}: ${(set.segments.length / wallSeconds).toFixed(1)} segments/s, ` +
           `${((cpuSeconds * 1000) / set.segments.length).toFixed(1)} ms of CPU each`,
