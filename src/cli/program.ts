@@ -238,6 +238,7 @@ function addPushAndGet(wal: Command, run: RunAction): void {
       'Takes one WAL file into every repository of the cluster: archive_command = \'… wal push "%p"\'. Returns when it is durable in all required ones; another one is given five seconds, and left out with a warning. The same file again is fine; other content under the same name goes to quarantine and fails.',
     )
     .argument('<path>', 'the file (%p)')
+    .option('--ahead', 'archive what else is ready, too, and acknowledge it in tidemark.acks')
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
     .action(async (path: string, _options: unknown, command: Command) => {
@@ -257,6 +258,8 @@ function addPushAndGet(wal: Command, run: RunAction): void {
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
     .option('--repository <names>', 'ask only these, separated by commas (default: all)')
+    .option('--ahead', 'leave a process behind that fetches what follows into a spool in pg_wal')
+    .option('--timeline <number>', 'with --ahead: the timeline that recovery goes to')
     .addOption(
       new Option('--holes <answer>', 'a segment that is missing while later ones are there')
         .choices(['fail', 'absent'])
@@ -279,6 +282,8 @@ function walArguments(
     systemIdentifier?: string
     repository?: string
     holes?: 'fail' | 'absent'
+    ahead?: boolean
+    timeline?: string
   },
 ) {
   return {
@@ -289,10 +294,18 @@ function walArguments(
     systemIdentifier: options.systemIdentifier,
     repositories: options.repository?.split(','),
     holes: options.holes ?? 'fail',
+    ahead: options.ahead === true,
+    timeline: parseTimeline(options.timeline),
     json: context.json,
     quiet: context.quiet,
     verbose: context.verbose,
   } as const
+}
+
+function parseTimeline(text: string | undefined): number | undefined {
+  if (text === undefined || /^[1-9]\d{0,9}$/.test(text))
+    return text === undefined ? undefined : Number(text)
+  throw wrongUsage(`--timeline cannot be '${text}'`, undefined, 'it is a number from 1')
 }
 
 const TARGET =
