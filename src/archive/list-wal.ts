@@ -21,6 +21,10 @@ export interface WalListing {
   readonly labels: readonly KeptWalFile[]
   readonly partials: readonly KeptWalFile[]
   readonly quarantine: readonly KeptWalFile[]
+  /** Who writes each timeline. */
+  readonly writers?: readonly KeptWalFile[]
+  /** Numbers that restores have reserved. */
+  readonly reserved?: readonly KeptWalFile[]
   /** How far WAL expired, where it has: holes before are none. */
   readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
@@ -68,12 +72,12 @@ export async function listWal(
       : { history: undefined, historyFailure: undefined }
     timelines.push({ timeline, ...history, ...summarize(found) })
   }
-  const { labels, partials, quarantine, strangers, bytes } = collected
+  const { labels, partials, quarantine, writers, reserved, strangers, bytes } = collected
   const { walSegmentSizeBytes } = identity
   const expired = collected.hasMark
     ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
     : {}
-  const kept = { labels, partials, quarantine, strangers, bytes, ...expired }
+  const kept = { labels, partials, quarantine, writers, reserved, strangers, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
@@ -103,6 +107,8 @@ interface Collection {
   readonly labels: KeptWalFile[]
   readonly partials: KeptWalFile[]
   readonly quarantine: KeptWalFile[]
+  readonly writers: KeptWalFile[]
+  readonly reserved: KeptWalFile[]
   readonly strangers: string[]
   hasMark: boolean
   bytes: number
@@ -110,7 +116,8 @@ interface Collection {
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  const kept = { labels: [], partials: [], quarantine: [], strangers: [] }
+  const asides = { labels: [], partials: [], quarantine: [], writers: [], reserved: [] }
+  const kept = { ...asides, strangers: [] }
   return { timelines, ...kept, hasMark: false, bytes: 0 }
 }
 
@@ -157,6 +164,8 @@ function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
   if (path.startsWith('labels/')) return into.labels
   if (path.startsWith('partial/')) return into.partials
   if (path.startsWith('quarantine/')) return into.quarantine
+  if (/^writers\/[0-9A-F]{8}\.json$/.test(path)) return into.writers
+  if (/^reserved\/[0-9A-F]{8}\.json$/.test(path)) return into.reserved
   return undefined
 }
 

@@ -20,11 +20,15 @@ import type { Storage } from '../storage/storage.ts'
 import { badHistory, findArchivedHistory, findLocalHistory } from './find-history.ts'
 import { type FirstPage, judgeLength, judgeSegment, parseFirstPage } from './judge-segment.ts'
 import { type OfferResult, offerWal } from './offer-wal.ts'
+import { claimTimeline } from './claim-timeline.ts'
+import { explainConflict } from './explain-conflict.ts'
 import { findSystemIdentifier, notWhole, readWalFile } from './read-wal-file.ts'
+import { dropOwnReservation } from './reservations.ts'
 import { refuseRestoredCopy } from './restored-marker.ts'
 import { quarantineWal, type StoreOutcome, storeWal, type WalToStore } from './store-wal.ts'
 import { parseWalFileName, type WalFileKind, type WalFileName } from './wal-file-name.ts'
 import { encodeWalObject, hashContent } from './wal-object.ts'
+import { findLocalWriter, type LocalWriter } from './writer-identity.ts'
 
 export interface PushWalOptions {
   /** All of them must take the file. */
@@ -57,8 +61,9 @@ export interface PushWalResult {
 export async function pushWalFile(options: PushWalOptions): Promise<PushWalResult> {
   const file = requireWalFileName(options.path)
   const dataDirectory = options.dataDirectory ?? resolve(options.path, '..', '..')
-  await refuseRestoredCopy(dataDirectory)
-  const source = await readSource(options, file, dataDirectory)
+  const restoreId = await refuseRestoredCopy(dataDirectory)
+  const writer = await findLocalWriter(dataDirectory)
+  const source = { ...(await readSource(options, file, dataDirectory)), writer, restoreId }
   const wal = encodeOnce(options.cluster, source)
   const push = async (storage: Storage) => await pushToStorage(storage, options, source, wal)
   const offers = offerWal(options.others ?? [], push, options.patienceMs)
@@ -79,7 +84,13 @@ export async function pushWalFile(options: PushWalOptions): Promise<PushWalResul
   }
 }
 
-interface Source {
+interface Source extends SourceFile {
+  readonly writer: LocalWriter | undefined
+  /** Of the restore that made the data directory. */
+  readonly restoreId: string | undefined
+}
+
+interface SourceFile {
   readonly file: WalFileName
   readonly path: string
   readonly content: Buffer
@@ -105,7 +116,7 @@ async function readSource(
   options: PushWalOptions,
   file: WalFileName,
   dataDirectory: string,
-): Promise<Source> {
+): Promise<SourceFile> {
   const { path } = options
   const content = await readWalFile(path)
   const page = hasPages(file) ? parseFirstPage(content) : undefined
@@ -174,12 +185,36 @@ async function pushToStorage(
   wal: WalToStore,
 ): Promise<StoreOutcome> {
   const identity = await requireIdentity(storage, options.cluster, source)
-  const refusal = await judgeSource(storage, options, source, identity)
+  const refusal =
+    (await judgeSource(storage, options, source, identity)) ??
+    (await claim(storage, options, source, identity))
   if (refusal !== undefined) {
     await quarantineWal(storage, wal)
     throw refusal
   }
-  return await storeWal(storage, wal)
+  try {
+    const outcome = await storeWal(storage, wal)
+    await dropOwnReservation(storage, { ...source, cluster: options.cluster })
+    return outcome
+  } catch (error) {
+    throw await explainConflict(storage, options, source, error)
+  }
+}
+
+async function claim(
+  storage: Storage,
+  { cluster, path }: PushWalOptions,
+  source: Source,
+  { walSegmentSizeBytes }: SystemIdentity,
+): Promise<Failure | undefined> {
+  const { kind } = source.file
+  if (kind !== 'segment' && kind !== 'history') return undefined
+  return await claimTimeline(storage, {
+    ...source,
+    cluster,
+    directory: dirname(path),
+    walSegmentSizeBytes,
+  })
 }
 
 async function requireIdentity(
