@@ -30,7 +30,7 @@ export async function explainConflict(
     other === undefined
       ? ''
       : isOwn
-        ? `; the archive knows this same server (${describeWriter(writer)}): it was set back, or cloned`
+        ? `; it is from this very server (${describeWriter(writer)}), set back, or a clone of it`
         : `; the archive has it from ${describeWriter(other.writer)} (since ${other.since}), ` +
           `this server is ${describeWriter(writer)}`
   return new Failure('TM1402', {
