@@ -14,7 +14,7 @@ import type { Storage } from '../storage/storage.ts'
 import { findWalFile } from './fetch-wal.ts'
 import { listWal } from './list-wal.ts'
 import { pushWalFile } from './push-wal.ts'
-import { reservationKey } from './reservations.ts'
+import { encodeReservation, reservationKey } from './reservations.ts'
 import { findWriterRecord, writeWriterRecord } from './writer-record.ts'
 
 const ID = String(SYSTEM)
@@ -157,7 +157,7 @@ test('a clone that went its own way before the end of the archive is refused', a
   assert.equal(await server.push(storage, 3n), 'stored')
 })
 
-test('a clone that archives first fits; the original is told of it, and nothing is lost', async () => {
+test('a clone that archives first fits; the original is told, and nothing is lost', async () => {
   const storage = await newArchive()
   const server = new Server()
   server.write(1, 1)
@@ -243,7 +243,7 @@ test('a record that cannot be read stops nobody who fits', async () => {
   const server = new Server()
   server.write(3, 1)
   await server.push(storage, 1n)
-  const key = `clusters/main/wal/${ID}/writers/00000001.json`
+  const key = `clusters/main/wal/${ID}/writers/00000001.writer`
   await storage.write(key, Buffer.from('{'))
   assert.equal(await server.push(storage, 2n), 'stored')
   assert.equal(await writerOf(storage), server.data)
@@ -271,9 +271,10 @@ test('a number that another restore reserved is refused, its own is not', async 
   const promoted = server.clone(2)
   promoted.write(2, 2)
   const history = `1\t${formatLsn(lsn(server.wal.position))}\tno recovery target specified\n`
-  const reservation = { format: 1, timeline: 2, restoreId: 'a1', backup: 'b', dataDirectory: '/r' }
+  const where = { hostName: 'h', dataDirectory: '/r', reservedAt: '' }
+  const reservation = { ...where, timeline: 2, backup: 'b', restoreId: 'a1' }
   const key = reservationKey(PLACE, 2)
-  await storage.write(key, Buffer.from(JSON.stringify(reservation)))
+  await storage.write(key, encodeReservation(reservation))
   await assert.rejects(promoted.pushHistory(storage, history), refused('TM1462', /--release 2/))
   await assert.rejects(promoted.push(storage, 2n), refused('TM1462'))
   const marker = join(promoted.data, 'tidemark.restored')
@@ -301,7 +302,7 @@ test('the longer one of two segments with the same records stays', async () => {
   assert.equal((await quarantined(storage)).length, 2)
 })
 
-test('a crash while a segment is extended leaves one of the two, and a retry the longer', async () => {
+test('a crash while a segment is extended leaves one, and a retry the longer', async () => {
   const server = new Server()
   server.write(1, 1)
   server.wal.append(NOOP)

@@ -164,8 +164,8 @@ function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
   if (path.startsWith('labels/')) return into.labels
   if (path.startsWith('partial/')) return into.partials
   if (path.startsWith('quarantine/')) return into.quarantine
-  if (/^writers\/[0-9A-F]{8}\.json$/.test(path)) return into.writers
-  if (/^reserved\/[0-9A-F]{8}\.json$/.test(path)) return into.reserved
+  if (/^writers\/[0-9A-F]{8}\.writer$/.test(path)) return into.writers
+  if (/^reserved\/[0-9A-F]{8}\.reserved$/.test(path)) return into.reserved
   return undefined
 }
 

@@ -8,6 +8,7 @@
 import { type Failure, isFailure } from '../base/failure.ts'
 import { parseHistoryFileName } from '../postgres/history-file.ts'
 import { formatTimeline, type Timeline } from '../postgres/lsn.ts'
+import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
 import type { Storage } from '../storage/storage.ts'
 import { parseSegmentKey } from './list-segments.ts'
 import { parseWalFileName, type WalFileName, walPrefix } from './wal-file-name.ts'
@@ -29,7 +30,7 @@ export function reservedPrefix({ cluster, systemIdentifier }: WalPlace): string 
 }
 
 export function reservationKey(place: WalPlace, timeline: Timeline): string {
-  return `${reservedPrefix(place)}${formatTimeline(timeline)}.json`
+  return `${reservedPrefix(place)}${formatTimeline(timeline)}.reserved`
 }
 
 /** `unreadable`: there is one, and nobody knows whose. */
@@ -39,8 +40,9 @@ export async function findReservation(
   timeline: Timeline,
 ): Promise<Reservation | 'unreadable' | undefined> {
   try {
-    const bytes = await storage.read(reservationKey(place, timeline))
-    return bytes === undefined ? undefined : (parseReservation(timeline, bytes) ?? 'unreadable')
+    const key = reservationKey(place, timeline)
+    const bytes = await storage.read(key)
+    return bytes === undefined ? undefined : decodeReservation(key, timeline, bytes)
   } catch (error) {
     if (!isFailure(error, 'TM1601')) throw error
     return 'unreadable'
@@ -62,9 +64,9 @@ export async function listReservations(
   return found
 }
 
-/** `0000000N.json`. */
+/** `0000000N.reserved`, `0000000N.writer`. */
 export function parseTimelineName(name: string): Timeline | undefined {
-  const digits = /^([0-9A-F]{8})\.json$/.exec(name)?.[1]
+  const digits = /^([0-9A-F]{8})\.(?:reserved|writer)$/.exec(name)?.[1]
   const timeline = digits === undefined ? 0 : Number.parseInt(digits, 16)
   return timeline === 0 ? undefined : timeline
 }
@@ -115,7 +117,7 @@ async function create(
   place: WalPlace,
   reservation: Reservation,
 ): Promise<'created' | 'taken' | { readonly error: Failure }> {
-  const bytes = Buffer.from(`${JSON.stringify({ format: 1, ...reservation })}\n`)
+  const bytes = encodeReservation(reservation)
   const key = reservationKey(place, reservation.timeline)
   try {
     await storage.write(key, bytes, { createOnly: true })
@@ -177,8 +179,18 @@ function timelineOfKey(key: string, path: string): Timeline {
   return parseWalFileName(name.replace(/-[0-9a-f]{16}(\.damaged)?$/, ''))?.timeline ?? 0
 }
 
-/** Pure; undefined for anything that is no reservation of that number. */
-export function parseReservation(timeline: Timeline, bytes: Uint8Array): Reservation | undefined {
+export function encodeReservation(reservation: Reservation): Uint8Array {
+  return encodeEnvelope('RSVD', Buffer.from(JSON.stringify({ format: 1, ...reservation })))
+}
+
+/** TM1601 for anything that is no reservation of that number. */
+export function decodeReservation(key: string, timeline: Timeline, bytes: Uint8Array): Reservation {
+  const reservation = parseReservation(timeline, decodeEnvelope(key, 'RSVD', bytes))
+  if (reservation !== undefined) return reservation
+  throw damagedObject(key, 'it does not say who has reserved this number')
+}
+
+function parseReservation(timeline: Timeline, bytes: Uint8Array): Reservation | undefined {
   let value: unknown
   try {
     value = JSON.parse(Buffer.from(bytes).toString('utf8'))

@@ -7,6 +7,7 @@
 import { now } from '../base/clock.ts'
 import { isFailure } from '../base/failure.ts'
 import { formatTimeline, type Timeline } from '../postgres/lsn.ts'
+import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
 import type { Storage } from '../storage/storage.ts'
 import { walPrefix } from './wal-file-name.ts'
 import { isSameServer, type LocalWriter, type WriterIdentity } from './writer-identity.ts'
@@ -32,7 +33,7 @@ export function writersPrefix({ cluster, systemIdentifier }: WalPlace): string {
 }
 
 export function writerKey(place: WalPlace, timeline: Timeline): string {
-  return `${writersPrefix(place)}${formatTimeline(timeline)}.json`
+  return `${writersPrefix(place)}${formatTimeline(timeline)}.writer`
 }
 
 /** `unreadable`: there is one, and it says nothing. */
@@ -42,8 +43,9 @@ export async function findWriterRecord(
   timeline: Timeline,
 ): Promise<WriterRecord | 'unreadable' | undefined> {
   try {
-    const bytes = await storage.read(writerKey(place, timeline))
-    return bytes === undefined ? undefined : (parseWriterRecord(timeline, bytes) ?? 'unreadable')
+    const key = writerKey(place, timeline)
+    const bytes = await storage.read(key)
+    return bytes === undefined ? undefined : decodeWriterRecord(key, timeline, bytes)
   } catch (error) {
     if (!isFailure(error, 'TM1601')) throw error
     return 'unreadable'
@@ -87,11 +89,21 @@ export function succeed(
 }
 
 export function formatWriterRecord(record: WriterRecord): Uint8Array {
-  return Buffer.from(`${JSON.stringify({ format: 1, ...record })}\n`)
+  return encodeEnvelope('WRIT', Buffer.from(JSON.stringify({ format: 1, ...record })))
 }
 
-/** Pure; undefined for anything that is no record of that timeline. */
-export function parseWriterRecord(timeline: Timeline, bytes: Uint8Array): WriterRecord | undefined {
+/** TM1601 for anything that is no record of that timeline. */
+export function decodeWriterRecord(
+  key: string,
+  timeline: Timeline,
+  bytes: Uint8Array,
+): WriterRecord {
+  const record = parseWriterRecord(timeline, decodeEnvelope(key, 'WRIT', bytes))
+  if (record !== undefined) return record
+  throw damagedObject(key, 'it does not say who writes this timeline')
+}
+
+function parseWriterRecord(timeline: Timeline, bytes: Uint8Array): WriterRecord | undefined {
   let value: unknown
   try {
     value = JSON.parse(Buffer.from(bytes).toString('utf8'))
