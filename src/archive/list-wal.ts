@@ -24,6 +24,10 @@ export interface WalListing {
   readonly quarantine: readonly KeptWalFile[]
   /** What was flushed of segments that are not complete (or were not when it was written). */
   readonly tails: readonly ListedTail[]
+  /** Who writes each timeline. */
+  readonly writers?: readonly KeptWalFile[]
+  /** Numbers that restores have reserved. */
+  readonly reserved?: readonly KeptWalFile[]
   /** How far WAL expired, where it has: holes before are none. */
   readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
@@ -74,13 +78,14 @@ export async function listWal(
       : { history: undefined, historyFailure: undefined }
     timelines.push({ timeline, ...history, ...summarize(found) })
   }
-  const { labels, partials, quarantine, strangers, bytes } = collected
+  const { labels, partials, quarantine, writers, reserved, strangers, bytes } = collected
   const { walSegmentSizeBytes } = identity
   const expired = collected.hasMark
     ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
     : {}
   const tails = groupTails(collected.tailParts)
-  const kept = { labels, partials, quarantine, tails, strangers, bytes, ...expired }
+  const asides = { labels, partials, quarantine, writers, reserved, tails, strangers }
+  const kept = { ...asides, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
@@ -127,6 +132,8 @@ interface Collection {
   readonly partials: KeptWalFile[]
   readonly quarantine: KeptWalFile[]
   readonly tailParts: TailPart[]
+  readonly writers: KeptWalFile[]
+  readonly reserved: KeptWalFile[]
   readonly strangers: string[]
   hasMark: boolean
   bytes: number | undefined
@@ -134,7 +141,8 @@ interface Collection {
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  const kept = { labels: [], partials: [], quarantine: [], tailParts: [], strangers: [] }
+  const asides = { labels: [], partials: [], quarantine: [], writers: [], reserved: [] }
+  const kept = { ...asides, tailParts: [], strangers: [] }
   return { timelines, ...kept, hasMark: false, bytes: 0 }
 }
 
@@ -191,6 +199,8 @@ function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
   if (path.startsWith('labels/')) return into.labels
   if (path.startsWith('partial/')) return into.partials
   if (path.startsWith('quarantine/')) return into.quarantine
+  if (/^writers\/[0-9A-F]{8}\.writer$/.test(path)) return into.writers
+  if (/^reserved\/[0-9A-F]{8}\.reserved$/.test(path)) return into.reserved
   return undefined
 }
 

@@ -59,7 +59,9 @@ export interface ExpectedWalObject {
 }
 
 const MAGIC = 'TMWAL001'
-const HEADER_BYTES = 128
+/** Every object begins with it; the rest of a longer name follows. */
+export const WAL_HEADER_BYTES = 128
+const HEADER_BYTES = WAL_HEADER_BYTES
 const INLINE_NAME_BYTES = 28
 const MAX_RAW_BYTES = 1024 * 1024 * 1024
 /** A history or label is text of some lines; a damaged length must not allocate more. */

@@ -10,6 +10,7 @@ import { BACKUP_CODES } from './failure-codes/backup.ts'
 import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
+import { LINEAGE_CODES } from './failure-codes/lineage.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { RECOVERY_CODES } from './failure-codes/recovery.ts'
 import { REPACKING_CODES } from './failure-codes/repacking.ts'
@@ -31,6 +32,7 @@ export const FAILURE_CODES = {
   ...WAL_ARCHIVE_CODES,
   ...RECEIVE_CODES,
   ...TAILS_CODES,
+  ...LINEAGE_CODES,
   ...STORAGE_CODES,
   ...DAMAGE_CODES,
   ...CHECKS_CODES,

@@ -157,7 +157,22 @@ async function get(options: WalArguments, cluster: WalCluster): Promise<number> 
     onWarning: reportWarning,
   })
   if (options.json) process.stdout.write(`${JSON.stringify({ name, outcome })}\n`)
-  return outcome === 'fetched' ? 0 : EXIT_ABSENT
+  if (outcome === 'fetched') return 0
+  const place = { cluster: cluster.name, systemIdentifier }
+  return (await passesOver(storages, place, name, resolve(destination))) ? 0 : EXIT_ABSENT
+}
+
+/** A server that takes over passes over the numbers that others have reserved. */
+async function passesOver(
+  storages: readonly Storage[],
+  place: { readonly cluster: string; readonly systemIdentifier: string },
+  name: string,
+  destination: string,
+): Promise<boolean> {
+  if (!name.endsWith('.history')) return false
+  const { giveStandIn } = await import('../archive/stand-in-history.ts')
+  const dataDirectories = [resolve(destination, '..', '..'), process.cwd()]
+  return await giveStandIn({ ...place, storages, name, destination, dataDirectories })
 }
 
 /** Those that are named, or all; the nearest first. */
