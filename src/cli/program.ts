@@ -348,11 +348,11 @@ function addRecoveryCommands(program: Command, run: RunAction): void {
     .command('window')
     .summary('the moments that can be recovered')
     .description(
-      'Shows the intervals in which every moment can be recovered, and the gaps between them with the segments that are missing.',
+      'Shows the intervals in which every moment can be recovered and what ends each: holes with the segments that are missing and since when, damage, wal_level=minimal, WAL that no backup leads into. A bar on a terminal.',
     )
     .argument('[cluster]', CLUSTER)
     .option('--repository <name>', REPOSITORY)
-    .option('--check', 'exit status 3 when there is a gap, or nothing can be recovered')
+    .option('--check', 'exit status 3 when something ends it, or nothing can be recovered')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
         const { runWindow } = await import('./commands/window.ts')
