@@ -8,6 +8,7 @@ import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
+import { addWalStatus } from './wal-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -209,9 +210,10 @@ function addBackupCommands(program: Command, run: RunAction): void {
 function addWalCommands(program: Command, run: RunAction): void {
   const wal = program
     .command('wal')
-    .summary('the WAL archive: push, get, list')
+    .summary('the WAL archive: push, get, status, list')
     .description('The WAL archive. push and get are what PostgreSQL calls.')
   addPushAndGet(wal, run)
+  addWalStatus(wal, run)
   wal
     .command('list')
     .summary('list what is archived')

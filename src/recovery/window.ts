@@ -22,6 +22,7 @@ import {
 import type { WalEvent } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
+import { listSystemIdentities } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { backupsOnPath, stoppedAt } from './choose-backup.ts'
 import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
@@ -224,17 +225,24 @@ export async function readWindow(
   progress: Progress = SILENT,
 ): Promise<RecoveryWindow> {
   const listed = await listBackups(storage, cluster)
-  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const systemIdentifier =
+    listed.backups.at(-1)?.systemIdentifier ?? (await findOnlySystem(storage, cluster))
   const archive =
     systemIdentifier === undefined ? undefined : await listWal(storage, cluster, systemIdentifier)
   return await describeWindow({ storage, cluster, listed, archive, progress })
+}
+
+/** Before the first backup: the server that archives, where there is only one. */
+async function findOnlySystem(storage: Storage, cluster: string): Promise<string | undefined> {
+  const [only, other] = await listSystemIdentities(storage, cluster)
+  return other === undefined ? only?.systemIdentifier : undefined
 }
 
 export interface ListedCluster {
   readonly storage: Storage
   readonly cluster: string
   readonly listed: BackupList
-  /** Of the server of the newest backup; undefined when there is no backup. */
+  /** Of the server of the newest backup, or of the only one; undefined when there is none. */
   readonly archive: WalListing | undefined
   readonly progress?: Progress
 }
@@ -246,7 +254,7 @@ export async function describeWindow(input: ListedCluster): Promise<RecoveryWind
     backup: backupId,
     because: failure.message,
   }))
-  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier ?? archive?.systemIdentifier
   const backups = listed.backups.filter((one) => one.systemIdentifier === systemIdentifier)
   if (systemIdentifier === undefined || archive === undefined) {
     return { systemIdentifier, intervals: [], unusable: [], withoutBackup: [], damaged }
