@@ -8,7 +8,7 @@ import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
-import { addWalStatus } from './wal-program.ts'
+import { addEvents, addWalStatus } from './wal-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -80,6 +80,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addBackupCommands(program, run)
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
+  addEvents(program, run)
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)

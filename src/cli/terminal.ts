@@ -20,6 +20,8 @@ export interface Terminal {
   print(line?: string): void
   /** The one JSON document of --json. */
   printJson(value: unknown): void
+  /** One of many JSON documents, each on a line of its own. */
+  printJsonLine(value: unknown): void
   /** A remark; silent with --quiet. */
   remark(line: string): void
   /** For the result. */
@@ -46,6 +48,9 @@ export function openTerminal(options: TerminalOptions): Terminal {
     printJson(value) {
       stdout.write(`${formatJson(value)}\n`)
     },
+    printJsonLine(value) {
+      stdout.write(`${formatJson(value, 0)}\n`)
+    },
     remark(line) {
       if (!options.quiet) stderr.write(`${line}\n`)
     },
@@ -66,8 +71,8 @@ function drawingOn(stdout: WriteStream, env: Environment): Drawing {
 }
 
 /** Big integers as decimal texts; dates as ISO 8601 UTC by their own toJSON. */
-function formatJson(value: unknown): string {
+function formatJson(value: unknown, indent = 2): string {
   const replace = (_key: string, item: unknown): unknown =>
     typeof item === 'bigint' ? item.toString() : item
-  return JSON.stringify(value, replace, 2)
+  return JSON.stringify(value, replace, indent)
 }

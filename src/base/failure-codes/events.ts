@@ -18,4 +18,18 @@ export const EVENTS_CODES = entry({
       'from fills pg_wal. Drop the slot if nobody needs it any more.',
     exitStatus: 3,
   },
+  TM1482: {
+    title: 'not a range or filter of events',
+    manual:
+      'A moment is written with its zone: 2026-11-20T14:00:00Z, 14:00Z for today, or 30min, 2h, ' +
+      '3d for so long ago. The end of the range lies behind its beginning. Kinds are those ' +
+      'that `tidemark events --help` lists.',
+    exitStatus: 2,
+  },
+  TM1483: {
+    title: 'there is no WAL to read',
+    manual:
+      'The repositories hold no WAL of the cluster, or none on the timeline that was asked for.',
+    exitStatus: 1,
+  },
 })
