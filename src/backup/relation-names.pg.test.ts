@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { startPostgres } from '../../test/harness/postgres-server.ts'
 import { openServerSession } from '../postgres/server-session.ts'
-import { findRelationName, NameReader, parseRelationNames } from './relation-names.ts'
+import { findRelationName, parseRelationNames } from '../repository/relation-names.ts'
+import { NameReader } from './relation-names.ts'
 
 test('names of all databases, in whatever portions they are read', async () => {
   await using server = await startPostgres()

@@ -6,14 +6,8 @@
  */
 import { sleep } from '../base/clock.ts'
 import { isFailure } from '../base/failure.ts'
+import { withDatabase } from '../postgres/connection-url.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
-
-export interface DatabaseNames {
-  readonly oid: number
-  readonly name: string
-  /** [file node, tablespace oid (0: the database's own), schema, name, kind] */
-  readonly relations: readonly (readonly [number, number, string, string, string])[]
-}
 
 export interface RelationNames {
   /** The JSON of DatabaseNames[]: as objects, the names of a million relations are large. */
@@ -168,34 +162,4 @@ function toRelation(row: Record<string, unknown>) {
   const { filenode, space, schema, name, kind } = row
   const parts = [String(schema), String(name), String(kind)] as const
   return [Number(filenode), Number(space), ...parts] as const
-}
-
-/** The same connection to another database of the cluster. */
-function withDatabase(connection: string, database: string): string {
-  const match = /^(postgres(?:ql)?:\/\/[^/?]*)(?:\/[^?]*)?(\?.*)?$/.exec(connection)
-  if (match === null) throw new Error('the connection is not a URL')
-  const parameters = (match[2] ?? '')
-    .replace(/^\?/, '')
-    .split('&')
-    .filter((parameter) => parameter !== '' && !parameter.startsWith('dbname='))
-  const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`
-  return `${match[1]}/${encodeURIComponent(database)}${query}`
-}
-
-export function parseRelationNames(raw: Uint8Array): DatabaseNames[] {
-  return JSON.parse(Buffer.from(raw).toString('utf8')) as DatabaseNames[]
-}
-
-/** `bench.public.accounts` for a file node; undefined when it is not known. */
-export function findRelationName(
-  names: readonly DatabaseNames[],
-  databaseOid: number,
-  filenode: number,
-): string | undefined {
-  for (const database of names) {
-    if (databaseOid !== 0 && database.oid !== databaseOid) continue
-    const relation = database.relations.find(([node]) => node === filenode)
-    if (relation !== undefined) return `${database.name}.${relation[2]}.${relation[3]}`
-  }
-  return undefined
 }

@@ -6,7 +6,7 @@
  *
  * PostgreSQL: catalog/pg_class.h, catalog/pg_namespace.h, heap_update's prefix and suffix.
  */
-import { type RecordParts } from '../../postgres/wal-blocks.ts'
+import type { RecordParts } from '../../postgres/wal-blocks.ts'
 import { type HeapChange, insertedRows, type LoggedRow } from '../../postgres/wal-heap.ts'
 import type { OtherContent } from '../folded-event.ts'
 
