@@ -44,7 +44,8 @@ async function report(...events: FoldedEvent[]): Promise<ReportedEvent[]> {
     yield* events
   }
   const reported: ReportedEvent[] = []
-  for await (const event of reportEvents(stream(), NAMES)) reported.push(event)
+  for await (const event of reportEvents(stream(), NAMES, async () => undefined))
+    reported.push(event)
   return reported
 }
 

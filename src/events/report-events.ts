@@ -6,24 +6,37 @@
  */
 import type { Lsn } from '../postgres/lsn.ts'
 import { formatLsn } from '../postgres/lsn.ts'
+import type { Microseconds } from '../postgres/wal-event.ts'
 import { type ClassifiedTransaction, classifyTransaction } from './classify-transaction.ts'
+import type { DroppedDatabase } from './find-database-mark.ts'
 import type { FoldedEvent, FoldedTransaction, OtherEvent } from './folded-event.ts'
 import type { NameResolver } from './name-resolver.ts'
 import type { EventKind, NamedDatabase, ReportedEvent } from './reported-event.ts'
 
 type Removal = Extract<OtherEvent, { kind: 'database-dropped' | 'tablespace-dropped' }>
 
+/** Looks for where DROP DATABASE began: find-database-mark.ts. */
+export type FindMark = (dropped: DroppedDatabase) => Promise<Lsn | undefined>
+
 /** In the order of LSNs, save that a removal stands where its transaction ends. */
 export async function* reportEvents(
   events: AsyncIterable<FoldedEvent>,
   names: NameResolver,
+  findMark: FindMark,
 ): AsyncGenerator<ReportedEvent> {
   const reporter = new EventReporter(names)
   for await (const event of events) {
-    yield* reporter.report(event)
+    for (const report of reporter.report(event)) yield await beginAtMark(report, findMark)
     names.learn(event)
   }
-  yield* reporter.finish()
+  for (const report of reporter.finish()) yield await beginAtMark(report, findMark)
+}
+
+async function beginAtMark(report: ReportedEvent, findMark: FindMark): Promise<ReportedEvent> {
+  if (report.kinds[0] !== 'drop-database') return report
+  const { xid, lsn, beforeLsn } = report
+  const mark = await findMark({ xid, lsn, firstLsn: beforeLsn })
+  return mark === undefined ? report : { ...report, beforeLsn: mark }
 }
 
 export class EventReporter {
@@ -33,12 +46,22 @@ export class EventReporter {
   /** By xid: the oids that TRUNCATE named at wal_level=logical. */
   readonly #truncated = new Map<number, readonly number[]>()
   #walLevel: string | undefined
+  /** The last time that the WAL has told. */
+  #now: Microseconds | undefined
 
   constructor(names: NameResolver) {
     this.#names = names
   }
 
   *report(event: FoldedEvent): Generator<ReportedEvent> {
+    for (const report of this.#report(event)) {
+      // The time of a checkpoint is that of its begin.
+      if (report.time !== undefined && event.kind !== 'checkpoint') this.#now = report.time
+      yield { ...report, after: report.time === undefined ? this.#now : undefined }
+    }
+  }
+
+  *#report(event: FoldedEvent): Generator<UndatedReport> {
     if (event.kind === 'transaction') {
       yield* this.#reportTransaction(event)
       return
@@ -56,7 +79,7 @@ export class EventReporter {
   *finish(): Generator<ReportedEvent> {
     for (const [, held] of this.#removals) {
       for (const { removal, name } of held) {
-        yield describeRemoval(removal, name, undefined)
+        yield { ...describeRemoval(removal, name, undefined), after: this.#now }
       }
     }
     this.#removals.clear()
@@ -80,7 +103,7 @@ export class EventReporter {
     return true
   }
 
-  *#reportTransaction(transaction: FoldedTransaction): Generator<ReportedEvent> {
+  *#reportTransaction(transaction: FoldedTransaction): Generator<UndatedReport> {
     const { xid, subxids } = transaction
     const all = [xid, ...subxids]
     for (const { removal, name } of this.#removals.get(xid) ?? []) {
@@ -97,7 +120,7 @@ export class EventReporter {
   #describeTransaction(
     transaction: FoldedTransaction,
     truncatedOids: readonly number[],
-  ): ReportedEvent {
+  ): UndatedReport {
     const { lsn, timeline, xid, subxids, time, outcome, isPrepared, isIncomplete } = transaction
     const classified = classifyTransaction(transaction, {
       nameOf: (node) => this.#names.nameOf(node, { timeline, lsn }),
@@ -166,6 +189,7 @@ export class EventReporter {
   }
 }
 
+type UndatedReport = Omit<ReportedEvent, 'after'>
 type Told = Pick<ReportedEvent, 'kinds' | 'text' | 'time' | 'database'>
 
 function told(kind: EventKind, text: string, time: bigint | undefined): Told {
@@ -196,7 +220,7 @@ function describeCheckpoint(event: Extract<OtherEvent, { kind: 'checkpoint' }>):
     : undefined
 }
 
-function reportGap(gap: Extract<FoldedEvent, { kind: 'gap' }>): ReportedEvent {
+function reportGap(gap: Extract<FoldedEvent, { kind: 'gap' }>): UndatedReport {
   const { firstSegment: first, lastSegment: last, reason, lsn, timeline } = gap
   const names = first === last ? first : `${first} to ${last}`
   const what = reason === 'missing' ? 'WAL is missing' : 'WAL is damaged'
@@ -213,7 +237,7 @@ function describeRemoval(
   removal: Removal,
   name: string | undefined,
   transaction: FoldedTransaction | undefined,
-): ReportedEvent {
+): UndatedReport {
   const { lsn, timeline, xid } = removal
   const first = transaction?.firstLsn
   const beforeLsn: Lsn = first !== undefined && first < lsn ? first : lsn

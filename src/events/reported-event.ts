@@ -43,6 +43,8 @@ export interface ReportedEvent {
   readonly kinds: readonly EventKind[]
   /** Undefined where nothing in the WAL tells. */
   readonly time: Microseconds | undefined
+  /** The last time that something before it has, where it has none. */
+  readonly after: Microseconds | undefined
   readonly timeline: Timeline
   /** Of the record that makes it so. */
   readonly lsn: Lsn

@@ -6,6 +6,7 @@
 import { now } from '../../base/clock.ts'
 import { Failure } from '../../base/failure.ts'
 import { chooseCluster } from '../../config/configuration.ts'
+import { type DroppedDatabase, findDatabaseMark } from '../../events/find-database-mark.ts'
 import { openNameResolver } from '../../events/name-resolver.ts'
 import { type EventBound, readEvents } from '../../events/read-events.ts'
 import { reportEvents } from '../../events/report-events.ts'
@@ -73,16 +74,33 @@ async function printRange(
   const names = await openNameResolver(walPath)
   const events = readEvents({
     ...walPath,
-    ...range,
+    from: lookBack(range.from),
+    to: range.to,
     onSegment: () => progress.advance(1),
     onWarning: (failure) => terminal.remark(`warning: ${failure.code}: ${failure.message}`),
   })
-  for await (const event of reportEvents(events, names)) {
+  const findMark = async (dropped: DroppedDatabase) => await findDatabaseMark(walPath, dropped)
+  for await (const event of reportEvents(events, names, findMark)) {
     signal.throwIfAborted()
+    if (isBefore(event, range.from)) continue
     printer.take(event)
     if (limit !== undefined && printer.shown >= limit) break
   }
   progress.end()
+}
+
+/** What a transaction did at once may lie before the range in which it ended. */
+const LOOK_BACK_MICROS = 600_000_000n
+
+function lookBack(from: Range['from']): Range['from'] {
+  if (from === 'start' || !('time' in from)) return from
+  return { time: from.time - LOOK_BACK_MICROS }
+}
+
+function isBefore({ time, after }: ReportedEvent, from: Range['from']): boolean {
+  if (from === 'start' || !('time' in from)) return false
+  const at = time ?? after
+  return at !== undefined && at < from.time
 }
 
 /** Counts everything, and prints what the filter lets through. */

@@ -37,6 +37,7 @@ function event(kinds: EventKind[], ...relations: RelationEffect[]): ReportedEven
   return {
     kinds,
     time: 1_763_647_391_123_456n,
+    after: undefined,
     timeline: 1,
     lsn: lsn(0x3000060n),
     beforeLsn: lsn(0x3000060n),

@@ -67,8 +67,9 @@ export function formatEvent(
   colours: Colours,
 ): string[] {
   const { database, isIncomplete, xid, lsn } = event
-  const time = event.time === undefined ? 'at an unknown time' : formatTime(event.time)
-  const where = database === undefined ? '' : printable(`${database.name ?? database.oid}: `)
+  const time = describeTime(event)
+  const where =
+    database === undefined ? '' : printable(`${database.name ?? `database ${database.oid}`}: `)
   const what = printable(describe(event))
   const place = [...(xid === 0 ? [] : [`xid ${xid}`]), `at ${formatLsn(lsn)}`].join(' ')
   if (!options.isNotable) return [`${time}  ${where}${what}  ${colours.dim(place)}`]
@@ -87,6 +88,11 @@ export function formatEvent(
     options.isRecoverable ? MARGIN + line : colours.yellow(`${MARGIN}no backup leads to before it`),
   )
   return lines
+}
+
+function describeTime({ time, after }: ReportedEvent): string {
+  if (time !== undefined) return formatTime(time)
+  return after === undefined ? 'at an unknown time' : `after ${formatTime(after)}`
 }
 
 export function describe(event: ReportedEvent): string {
@@ -127,8 +133,8 @@ function describeStorage(relations: readonly RelationEffect[]): string[] {
     const told = tables.length > 0 ? tables : own
     if (told.length === 0) return []
     const [first] = told as [RelationEffect]
-    const isSql = effect === 'dropped'
-    const kind = isSql ? ` ${KINDS[first.name?.kind ?? 'r'] ?? 'RELATION'}` : ''
+    const isSql = effect === 'dropped' && first.name !== undefined
+    const kind = isSql ? ` ${KINDS[first.name?.kind ?? ''] ?? 'RELATION'}` : ''
     return [`${VERBS[effect]}${kind} ${listNames(told)}`]
   })
 }
@@ -183,6 +189,7 @@ export function eventJson(event: ReportedEvent, options: FormatOptions): Record<
     kind: kinds[0],
     kinds,
     time: time === undefined ? null : formatTime(time),
+    after: event.after === undefined ? null : formatTime(event.after),
     timeline,
     lsn: formatLsn(lsn),
     xid: xid === 0 ? null : xid,
