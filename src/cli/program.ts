@@ -9,6 +9,7 @@ import type { CommandContext, GlobalOptions } from './command-context.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
+import { addEvents, addWalStatus } from './wal-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -80,6 +81,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addBackupCommands(program, run)
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
+  addEvents(program, run)
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)
@@ -210,10 +212,11 @@ function addBackupCommands(program: Command, run: RunAction): void {
 function addWalCommands(program: Command, run: RunAction): void {
   const wal = program
     .command('wal')
-    .summary('the WAL archive: receive, push, get, list')
+    .summary('the WAL archive: receive, push, get, status, list')
     .description('The WAL archive. push and get are what PostgreSQL calls.')
   addPushAndGet(wal, run)
   addReceive(wal, run)
+  addWalStatus(wal, run)
   wal
     .command('list')
     .summary('list what is archived')
@@ -363,11 +366,11 @@ function addRecoveryCommands(program: Command, run: RunAction): void {
     .command('window')
     .summary('the moments that can be recovered')
     .description(
-      'Shows the intervals in which every moment can be recovered, and the gaps between them with the segments that are missing.',
+      'Shows the intervals in which every moment can be recovered and what ends each: holes with the segments that are missing and since when, damage, wal_level=minimal, WAL that no backup leads into. A bar on a terminal.',
     )
     .argument('[cluster]', CLUSTER)
     .option('--repository <name>', REPOSITORY)
-    .option('--check', 'exit status 3 when there is a gap, or nothing can be recovered')
+    .option('--check', 'exit status 3 when something ends it, or nothing can be recovered')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
         const { runWindow } = await import('./commands/window.ts')
