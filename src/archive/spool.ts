@@ -44,11 +44,12 @@ export async function ensureSpool(spool: Spool): Promise<boolean> {
     await removeSpool(spool)
     await mkdir(spool.directory, { mode: 0o700 })
     await link(join(spool.dataDirectory, POSTMASTER_FILE), join(spool.directory, SERVER_LINK))
-    return await isSpoolValid(spool)
+    if (await isSpoolValid(spool)) return true
   } catch {
     // Only speed is lost: the program fetches each file.
-    return false
   }
+  await removeSpool(spool).catch(() => {})
+  return false
 }
 
 /** Taken away in one step, so that nobody takes from it while it goes. */
