@@ -298,6 +298,7 @@ function walArguments(
     repositories: options.repository?.split(','),
     holes: options.holes ?? 'fail',
     ahead: options.ahead === true,
+    fill: false,
     timeline: parseTimeline(options.timeline),
     json: context.json,
     quiet: context.quiet,
