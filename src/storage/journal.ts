@@ -191,7 +191,8 @@ export function reencodeJournal(
   for (const payload of payloads) pieces.push(...encoder.encode([payload]))
   if (ending === 'torn') pieces.push(CHUNK_MAGIC)
   if (later !== undefined) {
-    for (let ordinal = payloads.length; ordinal <= later.ordinal; ordinal++) encoder.encode([])
+    const ordinal = Math.max(later.ordinal, payloads.length + 1)
+    for (let left = ordinal - payloads.length; left > 0; left--) encoder.encode([])
     pieces.push(...encoder.encode([later.payload]))
   }
   return Buffer.concat(pieces)
