@@ -32,6 +32,8 @@ export interface ReadTail {
   readonly bytes: Buffer
   /** First LSN that is not in it. */
   readonly endLsn: Lsn
+  /** Up to where it was durable once, as far as that can be told; more than `endLsn`: lost. */
+  readonly claimedLsn: Lsn
   readonly ending: 'clean' | 'torn' | 'damaged'
   /** TM1441: what was durable does not hold any more. */
   readonly failure: Failure | undefined
@@ -46,6 +48,7 @@ export async function readTail(
   const parts: TailBytes[] = []
   let failure: Failure | undefined
   let found = 0
+  let lostTo = 0
   for (const part of listed.parts) {
     try {
       const bytes = await readPart(storage, place, listed, part)
@@ -55,11 +58,13 @@ export async function readTail(
     } catch (error) {
       if (!isDamage(error)) throw error
       found += 1
+      // Of a journal whose head does not hold nothing is known but that it had a head.
+      lostTo = Math.max(lostTo, part.piece?.to ?? 1)
       failure ??= damagedTail(part.key, storage.url, error.because ?? error.message, error)
     }
   }
   if (found === 0) return undefined
-  return describe(storage, place, listed, joinTail(parts), failure)
+  return describe(storage, place, listed, joinTail(parts), failure, lostTo)
 }
 
 async function readPart(
@@ -82,6 +87,7 @@ function describe(
   { segment, opening, parts }: ListedTail,
   joined: ReturnType<typeof joinTail>,
   failure: Failure | undefined,
+  lostTo: number,
 ): ReadTail {
   const bytes = joined?.bytes ?? Buffer.alloc(0)
   const start = segmentStartOf(segment, place.walSegmentSizeBytes)
@@ -99,6 +105,7 @@ function describe(
     head: joined?.head,
     bytes,
     endLsn,
+    claimedLsn: lsn(start + BigInt(Math.max(joined?.claimed ?? 0, lostTo))),
     ending: failure === undefined ? (joined?.ending ?? 'damaged') : 'damaged',
     failure: failure ?? lost,
   }
@@ -131,8 +138,8 @@ function isWhole({ ending }: ReadTail): boolean {
 }
 
 export interface FoundTail extends ReadTail {
-  /** Of other copies, or of other openings; each has its failure. */
-  readonly damaged: readonly Failure[]
+  /** TM1441: a copy, or this one, was durable further than this one reaches now. */
+  readonly loss: Failure | undefined
 }
 
 /**
@@ -165,7 +172,10 @@ export async function findTail(
     return undefined
   }
   for (const other of tails) requireAgreement(place, first, other)
-  return { ...first, damaged: tails.flatMap(({ failure }) => failure ?? []) }
+  const lost = tails.find(({ claimedLsn, failure }) => {
+    return failure !== undefined && claimedLsn > first.endLsn
+  })
+  return { ...first, loss: lost?.failure }
 }
 
 function requireAgreement(place: TailPlace, one: ReadTail, other: ReadTail): void {

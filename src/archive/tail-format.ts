@@ -79,6 +79,8 @@ export interface TailBytes {
   readonly bytes: readonly Buffer[]
   readonly length: number
   readonly ending: 'clean' | 'torn' | 'damaged'
+  /** Offset up to which bytes were durable once, as far as that can be told. */
+  readonly claimed: number
 }
 
 /** TM1601 where not even its head holds; a damaged rest is told by `ending`. */
@@ -106,7 +108,14 @@ export function decodeTailJournal(
     bytes.push(chunk.subarray(8))
     length += chunk.length - 8
   }
-  return { head, from: 0, bytes, length, ending: reading.ending }
+  const claimed = Math.max(length, claimedBy(reading.later?.payload, start))
+  return { head, from: 0, bytes, length, ending: reading.ending, claimed }
+}
+
+/** Up to where a chunk behind the damage says that the tail went. */
+function claimedBy(chunk: Buffer | undefined, start: Lsn): number {
+  if (chunk === undefined || chunk.length < 8) return 0
+  return Number(chunk.readBigUInt64LE() - start) + chunk.length - 8
 }
 
 export function encodeTailPiece(
@@ -138,7 +147,14 @@ export function decodeTailPiece(
     bytes.length === range.to - range.from &&
     range.to <= expected.walSegmentSizeBytes
   if (!agrees) throw damagedObject(key, 'it does not hold the range in its name')
-  return { head, from: range.from, bytes: [bytes], length: bytes.length, ending: 'clean' }
+  return {
+    head,
+    from: range.from,
+    bytes: [bytes],
+    length: bytes.length,
+    ending: 'clean',
+    claimed: range.to,
+  }
 }
 
 export interface JoinedTail {
@@ -146,6 +162,7 @@ export interface JoinedTail {
   /** The segment from its first byte on. */
   readonly bytes: Buffer
   readonly ending: 'clean' | 'torn' | 'damaged'
+  readonly claimed: number
 }
 
 /** What parts cover without a gap from offset 0. Those behind a gap make it damaged. */
@@ -154,9 +171,11 @@ export function joinTail(parts: readonly TailBytes[]): JoinedTail | undefined {
   if (first === undefined) return undefined
   const ordered = parts.toSorted((a, b) => a.from - b.from || b.length - a.length)
   const end = Math.max(...ordered.map(({ from, length }) => from + length))
+  const claimed = Math.max(end, ...ordered.map((part) => part.claimed))
   const bytes = Buffer.alloc(end)
   let filled = 0
-  let ending = ordered.some((part) => part.ending === 'torn') ? 'torn' : 'clean'
+  const isTorn = ordered.some((part) => part.ending === 'torn')
+  let ending: JoinedTail['ending'] = isTorn ? 'torn' : 'clean'
   for (const part of ordered) {
     if (part.ending === 'damaged') ending = 'damaged'
     const joined = part.bytes.length === 1 ? (part.bytes[0] as Buffer) : Buffer.concat(part.bytes)
@@ -171,11 +190,7 @@ export function joinTail(parts: readonly TailBytes[]): JoinedTail | undefined {
     joined.copy(bytes, part.from + overlap, overlap)
     filled = Math.max(filled, part.from + part.length)
   }
-  return {
-    head: first.head,
-    bytes: bytes.subarray(0, filled),
-    ending: ending as JoinedTail['ending'],
-  }
+  return { head: first.head, bytes: bytes.subarray(0, filled), ending, claimed }
 }
 
 export function segmentStartOf(segment: string, walSegmentSizeBytes: number): Lsn {
