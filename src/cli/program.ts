@@ -227,6 +227,22 @@ function addWalCommands(program: Command, run: RunAction): void {
         return await runWalList(context, cluster, command.opts())
       })
     })
+  wal
+    .command('index')
+    .summary('index what the archived WAL did, for events')
+    .description(
+      'Computes the event index of archived segments that have none: what events reads. Indexes are written while WAL is archived, and computed while reading where they are missing, so this is needed for WAL of before, after a repair, or to make events quick. Exit status 3: a segment could not be indexed.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--rebuild', 'also those that are there')
+    .option('--newest <count>', 'at most so many, the newest')
+    .option('--repository <name>', 'only in this one (default: all)')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runWalIndex } = await import('./commands/wal-index.ts')
+        return await runWalIndex(context, cluster, command.opts())
+      })
+    })
 }
 
 const SYSTEM = 'system identifier of the server, where the files do not tell'
