@@ -6,6 +6,7 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addWalAdopt } from './adopt-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
@@ -245,6 +246,7 @@ function addWalCommands(program: Command, run: RunAction): void {
         return await runWalIndex(context, cluster, command.opts())
       })
     })
+  addWalAdopt(wal, run)
 }
 
 const SYSTEM = 'system identifier of the server, where the files do not tell'
