@@ -52,8 +52,8 @@ export const RECEIVE_CODES = entry({
     title: 'the server is behind the archive',
     manual:
       'The server accepts writes, and its WAL ends before what the repositories have of the ' +
-      'same timeline: it lost WAL that was flushed, or it is an older copy of the server. Nothing ' +
-      'is received from it, since it would write other WAL under the same names.',
+      'same timeline: it lost WAL that was flushed, or it is an older copy of the server. ' +
+      'Nothing is received from it, since it would write other WAL under the same names.',
     exitStatus: 1,
   },
   TM1427: {
