@@ -4,7 +4,7 @@
  */
 import { Failure } from '../base/failure.ts'
 import { parseHistoryFileName, type TimelineHistory } from '../postgres/history-file.ts'
-import { parseSegmentName, type Timeline } from '../postgres/lsn.ts'
+import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/lsn.ts'
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage, StoredObject } from '../storage/storage.ts'
 import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
@@ -81,6 +81,27 @@ export async function listWal(
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
+/** Segments, or what was flushed of one. */
+export function holdsWal(archive: WalListing, { timeline, segments }: WalTimeline): boolean {
+  return segments > 0 || archive.tails.some(({ segment }) => timelineOfName(segment) === timeline)
+}
+
+/** Is there a tail of the segment under one of these timelines? Its name, if so. */
+export function findListedTail(
+  archive: WalListing,
+  timelines: readonly Timeline[],
+  segment: bigint,
+): string | undefined {
+  if (archive.tails.length === 0) return undefined
+  const size = archive.walSegmentSizeBytes
+  const names = timelines.map((timeline) => formatSegmentName(timeline, segment, size))
+  return names.find((name) => archive.tails.some((tail) => tail.segment === name))
+}
+
+function timelineOfName(segment: string): Timeline {
+  return Number.parseInt(segment.slice(0, 8), 16)
+}
+
 export function hasSegment(archive: WalListing, timeline: Timeline, segment: bigint): boolean {
   const listed = archive.timelines.find((one) => one.timeline === timeline)
   const within = listed?.ranges.some(({ first, last }) => first <= segment && segment <= last)
@@ -148,7 +169,7 @@ function collect(
   const tail = path.startsWith('tails/') ? parseTailKey(object.key) : undefined
   if (tail !== undefined) {
     into.tailParts.push({ ...object, piece: tail.piece })
-    timelineOf(into, Number.parseInt(tail.segment.slice(0, 8), 16))
+    timelineOf(into, timelineOfName(tail.segment))
     return
   }
   const folder = folderOf(into, path)

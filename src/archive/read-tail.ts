@@ -19,7 +19,13 @@ import {
   type TailBytes,
   type TailHead,
 } from './tail-format.ts'
-import { type ListedTail, listTails, type TailPart, type TailPlace } from './tail-keys.ts'
+import {
+  type ListedTail,
+  listTails,
+  parseTailKey,
+  type TailPart,
+  type TailPlace,
+} from './tail-keys.ts'
 
 export interface ReadTail {
   readonly url: string
@@ -32,6 +38,8 @@ export interface ReadTail {
   readonly bytes: Buffer
   /** First LSN that is not in it. */
   readonly endLsn: Lsn
+  /** Up to where it was durable once, as far as that can be told; more than `endLsn`: lost. */
+  readonly claimedLsn: Lsn
   readonly ending: 'clean' | 'torn' | 'damaged'
   /** TM1441: what was durable does not hold any more. */
   readonly failure: Failure | undefined
@@ -46,6 +54,7 @@ export async function readTail(
   const parts: TailBytes[] = []
   let failure: Failure | undefined
   let found = 0
+  let lostTo = 0
   for (const part of listed.parts) {
     try {
       const bytes = await readPart(storage, place, listed, part)
@@ -55,18 +64,22 @@ export async function readTail(
     } catch (error) {
       if (!isDamage(error)) throw error
       found += 1
+      // Of a journal whose head does not hold nothing is known but that it had a head.
+      lostTo = Math.max(lostTo, part.piece?.to ?? 1)
       failure ??= damagedTail(part.key, storage.url, error.because ?? error.message, error)
     }
   }
   if (found === 0) return undefined
-  return describe(storage, place, listed, joinTail(parts), failure)
+  return describe(storage, place, listed, joinTail(parts), failure, lostTo)
 }
 
 async function readPart(
   storage: Storage,
-  place: TailPlace,
-  { segment, opening }: ListedTail,
-  { key, piece }: TailPart,
+  place: Pick<TailPlace, 'systemIdentifier'> & {
+    readonly walSegmentSizeBytes: number | undefined
+  },
+  { segment, opening }: Pick<ListedTail, 'segment' | 'opening'>,
+  { key, piece }: Pick<TailPart, 'key' | 'piece'>,
 ): Promise<TailBytes | undefined> {
   const stored = await storage.read(key)
   if (stored === undefined) return undefined
@@ -82,6 +95,7 @@ function describe(
   { segment, opening, parts }: ListedTail,
   joined: ReturnType<typeof joinTail>,
   failure: Failure | undefined,
+  lostTo: number,
 ): ReadTail {
   const bytes = joined?.bytes ?? Buffer.alloc(0)
   const start = segmentStartOf(segment, place.walSegmentSizeBytes)
@@ -99,8 +113,33 @@ function describe(
     head: joined?.head,
     bytes,
     endLsn,
+    claimedLsn: lsn(start + BigInt(Math.max(joined?.claimed ?? 0, lostTo))),
     ending: failure === undefined ? (joined?.ending ?? 'damaged') : 'damaged',
     failure: failure ?? lost,
+  }
+}
+
+/** For verify: one object of a tail. The failure where it does not hold; gone is none. */
+export async function proveTailPart(
+  storage: Storage,
+  key: string,
+  systemIdentifier: string,
+): Promise<Failure | undefined> {
+  const name = parseTailKey(key)
+  if (name === undefined) throw new Error(`not the key of a tail: ${key}`)
+  const { segment, opening, piece } = name
+  const place = { cluster: '', systemIdentifier, walSegmentSizeBytes: undefined }
+  try {
+    const part = await readPart(storage, place, { segment, opening }, { key, piece })
+    if (part === undefined || part.ending !== 'damaged') return undefined
+    return damagedTail(
+      key,
+      storage.url,
+      `behind byte ${part.length} of the segment it has lost bytes`,
+    )
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return damagedTail(key, storage.url, error.because ?? error.message, error)
   }
 }
 
@@ -131,14 +170,14 @@ function isWhole({ ending }: ReadTail): boolean {
 }
 
 export interface FoundTail extends ReadTail {
-  /** Of other copies, or of other openings; each has its failure. */
-  readonly damaged: readonly Failure[]
+  /** TM1441: a copy, or this one, was durable further than this one reaches now. */
+  readonly loss: Failure | undefined
 }
 
 /**
  * The tail of a segment that reaches furthest; undefined when no storage has one, or none that
- * holds anything. TM1443 when two contradict each other. A storage that cannot say fails it only when
- * no other one has a tail.
+ * holds anything. TM1443 when two contradict each other. A storage that cannot say fails it only
+ * when no other one has a tail.
  */
 export async function findTail(
   storages: readonly Storage[],
@@ -165,7 +204,10 @@ export async function findTail(
     return undefined
   }
   for (const other of tails) requireAgreement(place, first, other)
-  return { ...first, damaged: tails.flatMap(({ failure }) => failure ?? []) }
+  const lost = tails.find(({ claimedLsn, failure }) => {
+    return failure !== undefined && claimedLsn > first.endLsn
+  })
+  return { ...first, loss: lost?.failure }
 }
 
 function requireAgreement(place: TailPlace, one: ReadTail, other: ReadTail): void {

@@ -45,7 +45,7 @@ function decodeHead(key: string, bytes: Uint8Array, expected: ExpectedTail): Sto
     head.systemIdentifier === expected.systemIdentifier &&
     head.segment === expected.segment &&
     head.opening === expected.opening &&
-    head.walSegmentSizeBytes === expected.walSegmentSizeBytes
+    (expected.walSegmentSizeBytes ?? head.walSegmentSizeBytes) === head.walSegmentSizeBytes
   if (!isExpected) throw damagedObject(key, 'its head is that of another tail')
   return head
 }
@@ -62,7 +62,8 @@ export interface ExpectedTail {
   readonly systemIdentifier: string
   readonly segment: string
   readonly opening: string
-  readonly walSegmentSizeBytes: number
+  /** Undefined: whatever its head says. */
+  readonly walSegmentSizeBytes: number | undefined
 }
 
 /** The payload of a chunk, in pieces. */
@@ -79,6 +80,8 @@ export interface TailBytes {
   readonly bytes: readonly Buffer[]
   readonly length: number
   readonly ending: 'clean' | 'torn' | 'damaged'
+  /** Offset up to which bytes were durable once, as far as that can be told. */
+  readonly claimed: number
 }
 
 /** TM1601 where not even its head holds; a damaged rest is told by `ending`. */
@@ -92,7 +95,7 @@ export function decodeTailJournal(
   if (reading === undefined) throw damagedObject(key, 'it does not begin as a journal does')
   if (first === undefined) throw damagedObject(key, 'its first chunk does not hold')
   const head = decodeHead(key, first, expected)
-  const { walSegmentSizeBytes: size } = expected
+  const { walSegmentSizeBytes: size } = head
   const named = parseSegmentName(expected.segment, size)
   if (named === undefined) throw damagedObject(key, 'no segment of that size has this name')
   const start = segmentStart(named.segment, size)
@@ -106,7 +109,14 @@ export function decodeTailJournal(
     bytes.push(chunk.subarray(8))
     length += chunk.length - 8
   }
-  return { head, from: 0, bytes, length, ending: reading.ending }
+  const claimed = Math.max(length, claimedBy(reading.later?.payload, start))
+  return { head, from: 0, bytes, length, ending: reading.ending, claimed }
+}
+
+/** Up to where a chunk behind the damage says that the tail went. */
+function claimedBy(chunk: Buffer | undefined, start: Lsn): number {
+  if (chunk === undefined || chunk.length < 8) return 0
+  return Number(chunk.readBigUInt64LE() - start) + chunk.length - 8
 }
 
 export function encodeTailPiece(
@@ -136,9 +146,16 @@ export function decodeTailPiece(
     head.from === range.from &&
     head.to === range.to &&
     bytes.length === range.to - range.from &&
-    range.to <= expected.walSegmentSizeBytes
+    range.to <= head.walSegmentSizeBytes
   if (!agrees) throw damagedObject(key, 'it does not hold the range in its name')
-  return { head, from: range.from, bytes: [bytes], length: bytes.length, ending: 'clean' }
+  return {
+    head,
+    from: range.from,
+    bytes: [bytes],
+    length: bytes.length,
+    ending: 'clean',
+    claimed: range.to,
+  }
 }
 
 export interface JoinedTail {
@@ -146,6 +163,7 @@ export interface JoinedTail {
   /** The segment from its first byte on. */
   readonly bytes: Buffer
   readonly ending: 'clean' | 'torn' | 'damaged'
+  readonly claimed: number
 }
 
 /** What parts cover without a gap from offset 0. Those behind a gap make it damaged. */
@@ -154,9 +172,11 @@ export function joinTail(parts: readonly TailBytes[]): JoinedTail | undefined {
   if (first === undefined) return undefined
   const ordered = parts.toSorted((a, b) => a.from - b.from || b.length - a.length)
   const end = Math.max(...ordered.map(({ from, length }) => from + length))
+  const claimed = Math.max(end, ...ordered.map((part) => part.claimed))
   const bytes = Buffer.alloc(end)
   let filled = 0
-  let ending = ordered.some((part) => part.ending === 'torn') ? 'torn' : 'clean'
+  const isTorn = ordered.some((part) => part.ending === 'torn')
+  let ending: JoinedTail['ending'] = isTorn ? 'torn' : 'clean'
   for (const part of ordered) {
     if (part.ending === 'damaged') ending = 'damaged'
     const joined = part.bytes.length === 1 ? (part.bytes[0] as Buffer) : Buffer.concat(part.bytes)
@@ -171,11 +191,7 @@ export function joinTail(parts: readonly TailBytes[]): JoinedTail | undefined {
     joined.copy(bytes, part.from + overlap, overlap)
     filled = Math.max(filled, part.from + part.length)
   }
-  return {
-    head: first.head,
-    bytes: bytes.subarray(0, filled),
-    ending: ending as JoinedTail['ending'],
-  }
+  return { head: first.head, bytes: bytes.subarray(0, filled), ending, claimed }
 }
 
 export function segmentStartOf(segment: string, walSegmentSizeBytes: number): Lsn {

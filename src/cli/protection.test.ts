@@ -31,7 +31,8 @@ function listing(
     }),
     labels: [],
     partials: [],
-    quarantine: [], tails: [],
+    quarantine: [],
+    tails: [],
     strangers: [],
     bytes: 0,
   }

@@ -74,23 +74,31 @@ export interface RecoverySettings {
   readonly original: Readonly<Record<string, string>>
   /** WAL behind the target is not proved: PostgreSQL must not ask for it ahead of replay. */
   readonly mayFaultFollow: boolean
+  /** Names of segments that lie in the restored pg_wal, since no whole one is archived. */
+  readonly inWalDirectory: readonly string[]
   readonly takeOver: boolean
 }
 
 /**
  * restore_command. PostgreSQL takes 1–125 for "no such file" (RestoreArchivedFile): only
- * 44, which `wal get` gives for a proved absence, may become that.
+ * 44, which `wal get` gives for a proved absence, may become that. What lies in pg_wal already
+ * is not asked for: where the command says "no such file", PostgreSQL looks there.
  */
-export function formatRestoreCommand(walGet: string): string {
+export function formatRestoreCommand(
+  walGet: string,
+  inWalDirectory: readonly string[] = [],
+): string {
   const escaped = walGet.replaceAll('%', '%%')
-  return `${escaped} %f "%p"; case $? in 0) exit 0;; 44) exit 1;; *) exit 255;; esac`
+  const own = inWalDirectory.join('|')
+  const before = own === '' ? '' : `case %f in ${own}) exit 1;; esac; `
+  return `${before}${escaped} %f "%p"; case $? in 0) exit 0;; 44) exit 1;; *) exit 255;; esac`
 }
 
 /** For postgresql.auto.conf, which comes last and so wins over every other file. */
 export function formatRecoverySettings(options: RecoverySettings): string {
   const { stop, names } = options
   const settings: (readonly [string, string | number])[] = [
-    ['restore_command', formatRestoreCommand(options.walGet)],
+    ['restore_command', formatRestoreCommand(options.walGet, options.inWalDirectory)],
     ...formatTarget(stop),
     ['recovery_target_timeline', options.timeline],
     ['recovery_target_action', options.action],

@@ -74,6 +74,7 @@ import { restoreFiles } from './restore-files.ts'
 import { provePacks } from './prove-packs.ts'
 import { RestoredManifest } from './write-manifest.ts'
 import { writeRecoverySettings } from './write-recovery-settings.ts'
+import { writeTails } from './write-tails.ts'
 
 export interface RestoreOptions {
   /** The nearest repository; its fallbacks are asked for what it has not whole. */
@@ -286,6 +287,14 @@ export async function executeRestore(
   try {
     bytes = await restoreInto(prepared, manifest, progress, signal)
     progress.phase('writing recovery settings')
+    await writeTails({
+      storage: prepared.sources.specification,
+      record,
+      path: prepared.found.path,
+      tails: prepared.found.tails,
+      dataDirectory: directory,
+      owner,
+    })
     socketDirectory = await writeSettings(prepared, restoreId, manifest)
     const { timeline, startLsn, stopLsn } = record
     manifest.finish({
@@ -362,6 +371,7 @@ async function writeSettings(
     maxima,
     original: record.settings,
     mayFaultFollow: found.mayFaultFollow,
+    inWalDirectory: found.tails.map(({ name }) => name),
     takeOver: options.takeOver,
   }
   const socketDirectory = options.takeOver

@@ -71,8 +71,8 @@ export interface TimelineFacts {
 export interface OtherWal {
   readonly key: string
   readonly sizeBytes: number
-  readonly kind: 'history' | 'label' | 'partial' | 'quarantine' | 'stranger'
-  /** Of partials and of segments in quarantine. */
+  readonly kind: 'history' | 'label' | 'partial' | 'quarantine' | 'tail' | 'stranger'
+  /** Of partials, of tails and of segments in quarantine. */
   readonly segment: number | undefined
 }
 

@@ -256,5 +256,7 @@ function mayGo(other: OtherWal, needs: WalNeeds, hasBackups: boolean, newest: nu
   if (!hasBackups) return true
   if (other.kind === 'history' || other.kind === 'label') return false
   const { segment } = other
-  return segment !== undefined && segment < newest && !needs.hasAnywhere(segment)
+  if (segment === undefined || segment >= newest || needs.hasAnywhere(segment)) return false
+  // A tail goes on from the segment before it, whose timeline may end there.
+  return other.kind !== 'tail' || !needs.hasAnywhere(segment - 1)
 }

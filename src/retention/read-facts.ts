@@ -5,6 +5,7 @@
  * hold, so one of the two is seen. Condemned sets of others, pins, packs and WAL come after.
  */
 import { parseSegmentKey } from '../archive/list-segments.ts'
+import { parseTailName } from '../archive/tail-keys.ts'
 import { findArchivedHistory } from '../archive/find-history.ts'
 import { walPrefix } from '../archive/wal-file-name.ts'
 import { isFailure } from '../base/failure.ts'
@@ -236,6 +237,8 @@ function timelineOf(system: CollectedSystem, timeline: number) {
 
 /** `path`: the key below the prefix of the system's WAL. */
 function describeOther(path: string, size: number): Pick<OtherWal, 'kind' | 'segment'> {
+  const tail = path.startsWith('tails/') ? parseTailName(path.slice(6)) : undefined
+  if (tail !== undefined) return { kind: 'tail', segment: numberOfSegment(tail.segment, size) }
   const [, folder, name = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(path) ?? []
   const segment = numberOfSegment(name.slice(0, 24), size)
   if (folder === undefined) {

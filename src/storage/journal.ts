@@ -46,8 +46,15 @@ export interface JournalReading {
    * acknowledged. `damaged`: a chunk that was acknowledged lies behind one that does not hold.
    */
   readonly ending: 'clean' | 'torn' | 'damaged'
+  /** Of a damaged one: the last chunk that holds behind the damage. */
+  readonly later: LaterChunk | undefined
   /** Offset behind the last chunk that holds. */
   readonly end: number
+}
+
+export interface LaterChunk {
+  readonly ordinal: number
+  readonly payload: Buffer
 }
 
 /** Makes chunk after chunk of one journal. */
@@ -108,7 +115,9 @@ export function decodeJournal(bytes: Uint8Array): JournalReading | undefined {
     previous = chunk.digest
     at = chunk.end
   }
-  return { chunks, ending: judgeRest(journal, at, id, chunks.length), end: at }
+  const later = findLater(journal, at, id, chunks.length)
+  const clean = isZero(journal.subarray(at)) ? 'clean' : 'torn'
+  return { chunks, ending: later === undefined ? clean : 'damaged', later, end: at }
 }
 
 interface ParsedChunk {
@@ -140,20 +149,22 @@ function parseChunk(journal: Buffer, at: number, id: Buffer): ParsedChunk | unde
 }
 
 /** Chunks begin at multiples of 8: one of a later ordinal proves that more was durable. */
-function judgeRest(
+function findLater(
   journal: Buffer,
   from: number,
   id: Buffer,
   expected: number,
-): JournalReading['ending'] {
-  for (let at = from; ; at += 4) {
+): LaterChunk | undefined {
+  let last: LaterChunk | undefined
+  for (let at = from; ; ) {
     at = journal.indexOf(CHUNK_MAGIC, at)
-    if (at < 0) break
-    if (at % ALIGNMENT !== 0) continue
-    const chunk = parseChunk(journal, at, id)
-    if (chunk !== undefined && chunk.ordinal >= BigInt(expected)) return 'damaged'
+    if (at < 0) return last
+    const chunk = at % ALIGNMENT === 0 ? parseChunk(journal, at, id) : undefined
+    if (chunk !== undefined && chunk.ordinal >= BigInt(expected)) {
+      last = { ordinal: Number(chunk.ordinal), payload: chunk.payload }
+    }
+    at = chunk?.end ?? at + 4
   }
-  return isZero(journal.subarray(from)) ? 'clean' : 'torn'
 }
 
 function isZero(bytes: Buffer): boolean {
@@ -166,21 +177,23 @@ function isZero(bytes: Buffer): boolean {
 }
 
 /**
- * The journal with other payloads, one for each that was read; a damaged one stays damaged,
- * by a chunk that is left out before the last.
+ * The journal with other payloads, one for each that was read; a damaged one stays damaged: what
+ * lies behind the damage comes with its own ordinal.
  */
 export function reencodeJournal(
   id: Buffer,
   payloads: readonly Uint8Array[],
   ending: JournalReading['ending'],
+  later: LaterChunk | undefined,
 ): Buffer {
   const encoder = new JournalEncoder(id)
   const pieces: Uint8Array[] = [encoder.header]
   for (const payload of payloads) pieces.push(...encoder.encode([payload]))
   if (ending === 'torn') pieces.push(CHUNK_MAGIC)
-  if (ending === 'damaged') {
-    encoder.encode([])
-    pieces.push(...encoder.encode([]))
+  if (later !== undefined) {
+    const ordinal = Math.max(later.ordinal, payloads.length + 1)
+    for (let left = ordinal - payloads.length; left > 0; left--) encoder.encode([])
+    pieces.push(...encoder.encode([later.payload]))
   }
   return Buffer.concat(pieces)
 }

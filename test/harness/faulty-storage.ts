@@ -6,6 +6,7 @@
 import { Failure } from '../../src/base/failure.ts'
 import type {
   ObjectWriter,
+  OpenJournal,
   Storage,
   StoredObject,
   WriteOptions,
@@ -18,6 +19,7 @@ export type StorageOperation =
   | 'list'
   | 'write'
   | 'openWriter'
+  | 'openJournal'
   | 'append'
   | 'commit'
   | 'abort'
@@ -127,6 +129,18 @@ class FaultInjector implements FaultyStorage {
       append: (pieces) => this.#callNow('append', key, () => writer.append(pieces)),
       commit: async () => await this.#call('commit', key, async () => await writer.commit()),
       abort: async () => await this.#call('abort', key, async () => await writer.abort()),
+    }
+  }
+
+  get openJournal(): OpenJournal | undefined {
+    const open = this.#inner.openJournal?.bind(this.#inner)
+    if (open === undefined) return undefined
+    return async (key, head) => {
+      const journal = await this.#call('openJournal', key, async () => await open(key, head))
+      return {
+        append: (payload) => this.#callNow('append', key, () => journal.append(payload)),
+        close: async () => await journal.close(),
+      }
     }
   }
 

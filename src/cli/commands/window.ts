@@ -49,9 +49,10 @@ export function isWhole({ intervals, unusable, damaged }: RecoveryWindow): boole
 export function windowJson(window: RecoveryWindow): Record<string, unknown> {
   return {
     systemIdentifier: window.systemIdentifier ?? null,
-    intervals: window.intervals.map(({ gap, damage, to, ...interval }) => ({
+    intervals: window.intervals.map(({ gap, damage, tail, to, ...interval }) => ({
       ...interval,
       to: { time: to.time ?? null, lsn: to.lsn },
+      tail: tail ?? null,
       gap: gap ?? null,
       damage: damage ?? null,
     })),

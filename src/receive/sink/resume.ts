@@ -3,28 +3,16 @@
  * Pure but for what it is given.
  */
 import { findRange } from '../../archive/find-gaps.ts'
-import { rangesAlong, type WalListing } from '../../archive/list-wal.ts'
+import { holdsWal, rangesAlong, type WalListing } from '../../archive/list-wal.ts'
 import { timelineOfSegment } from '../../archive/find-gaps.ts'
 import { NO_ANCESTORS, pathOf, type TimelineHistory } from '../../postgres/history-file.ts'
-import {
-  formatSegmentName,
-  type Lsn,
-  parseSegmentName,
-  segmentNumber,
-  type Timeline,
-} from '../../postgres/lsn.ts'
+import { formatSegmentName, type Lsn, parseSegmentName, segmentNumber } from '../../postgres/lsn.ts'
 
 /** The path of the newest timeline that has WAL; undefined: nothing is there. */
 export function newestPath(listing: WalListing): TimelineHistory | undefined {
-  const newest = listing.timelines.findLast(({ segments, timeline }) => {
-    return segments > 0 || listing.tails.some((tail) => timelineOf(tail.segment) === timeline)
-  })
+  const newest = listing.timelines.findLast((one) => holdsWal(listing, one))
   if (newest === undefined) return undefined
   return newest.history ?? { timeline: newest.timeline, ancestors: NO_ANCESTORS }
-}
-
-function timelineOf(segment: string): Timeline {
-  return Number.parseInt(segment.slice(0, 8), 16)
 }
 
 /** Undefined: this repository has nothing on the path. */

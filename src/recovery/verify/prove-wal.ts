@@ -3,7 +3,9 @@
  * headers by check-wal.ts, records by scan-wal.ts.
  */
 import { checkWal } from '../../archive/check-wal.ts'
+import { proveTailPart } from '../../archive/read-tail.ts'
 import { scanWal } from '../../archive/scan-wal.ts'
+import { parseTailKey } from '../../archive/tail-keys.ts'
 import { decodeWalObject, hashContent } from '../../archive/wal-object.ts'
 import { toFailureMessage } from '../../base/failure.ts'
 import { segmentStart } from '../../postgres/lsn.ts'
@@ -70,12 +72,24 @@ export async function scanRange(
   return { segments, fault: told, lastTime }
 }
 
-/** History, label, partial, quarantine: the key tells what the bytes must be. */
+/** Gone since the listing is no loss: its segment is whole now, or was let go. */
+async function proveTail(
+  storage: Storage,
+  key: string,
+  systemIdentifier: string,
+): Promise<ObjectAnswer> {
+  const failure = await proveTailPart(storage, key, systemIdentifier)
+  return { failure: failure === undefined ? undefined : toFailureMessage(failure) }
+}
+
+/** History, label, partial, quarantine, tail: the key tells what the bytes must be. */
 export async function proveWalObject(
   storage: Storage,
   { key, systemIdentifier }: ObjectTask,
 ): Promise<ObjectAnswer> {
   try {
+    const tail = parseTailKey(key)
+    if (tail !== undefined) return await proveTail(storage, key, systemIdentifier)
     const bytes = await storage.read(key)
     if (bytes === undefined) throw missingObject(key, 'the listing')
     const hash16 = /-([0-9a-f]{16})(\.damaged)?$/.exec(key)

@@ -32,9 +32,9 @@ export async function openSealedJournal(
 export function unsealJournal(
   seal: ObjectSeal,
   stored: Uint8Array,
-  { chunks, ending }: JournalReading,
+  { chunks, ending, later }: JournalReading,
 ): Buffer {
-  const payloads = chunks.map((chunk, ordinal) => {
+  const open = (chunk: Buffer, ordinal: number): Buffer => {
     const block = ordinal === 0 ? chunk.subarray(HEADER_BYTES) : chunk
     const plain = openBlock(seal, ordinal, false, block)
     if (plain !== undefined) return plain
@@ -43,6 +43,10 @@ export function unsealJournal(
       because: `the tag of its chunk ${ordinal} does not hold`,
       fix: 'restore from another repository; keep the damaged object for inspection',
     })
-  })
-  return reencodeJournal(journalId(stored), payloads, ending)
+  }
+  const behind =
+    later === undefined
+      ? undefined
+      : { ordinal: later.ordinal, payload: open(later.payload, later.ordinal) }
+  return reencodeJournal(journalId(stored), chunks.map(open), ending, behind)
 }
