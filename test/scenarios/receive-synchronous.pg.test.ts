@@ -11,7 +11,7 @@ import { prepareRounds } from './synchronous-rounds.ts'
 
 const ROUNDS = 20
 
-test(`${ROUNDS} kills of the server, some of the receiver, then the disk: no commit is lost`, async () => {
+test(`${ROUNDS} kills of the server, then its disk is gone: no commit is lost`, async () => {
   await using cluster = await startStreamedCluster()
   const rounds = await prepareRounds(cluster, Math.random)
   for (let round = 1; round <= ROUNDS; round++) {

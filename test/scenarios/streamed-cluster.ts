@@ -5,7 +5,11 @@ import { join } from 'node:path'
 import { createRepository } from '../../src/repository/repository.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
-import { type PostgresServer, type StartOptions, startPostgres } from '../harness/postgres-server.ts'
+import {
+  type PostgresServer,
+  type StartOptions,
+  startPostgres,
+} from '../harness/postgres-server.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import {
   type RunningTidemark,
@@ -31,7 +35,9 @@ export interface StreamedOptions extends StartOptions {
   readonly wal?: string
 }
 
-export async function startStreamedCluster(options: StreamedOptions = {}): Promise<StreamedCluster> {
+export async function startStreamedCluster(
+  options: StreamedOptions = {},
+): Promise<StreamedCluster> {
   const base = temporaryDirectory(undefined, 'tidemark-stream-')
   const url = `file://${join(base, 'repository')}`
   const storage = await openStorage({ url })
