@@ -6,7 +6,7 @@ import { Failure } from '../base/failure.ts'
 import { parseHistoryFileName, type TimelineHistory } from '../postgres/history-file.ts'
 import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/lsn.ts'
 import { readSystemIdentity } from '../repository/system-identity.ts'
-import type { Storage, StoredObject } from '../storage/storage.ts'
+import type { Storage } from '../storage/storage.ts'
 import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
 import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
@@ -24,12 +24,16 @@ export interface WalListing {
   readonly quarantine: readonly KeptWalFile[]
   /** What was flushed of segments that are not complete (or were not when it was written). */
   readonly tails: readonly ListedTail[]
+  /** Who writes each timeline. */
+  readonly writers?: readonly KeptWalFile[]
+  /** Numbers that restores have reserved. */
+  readonly reserved?: readonly KeptWalFile[]
   /** How far WAL expired, where it has: holes before are none. */
   readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
   readonly strangers: readonly string[]
-  /** Stored bytes of everything. */
-  readonly bytes: number
+  /** Stored bytes of everything; undefined, as all sizes here, unless they were asked for. */
+  readonly bytes: number | undefined
 }
 
 export interface WalTimeline {
@@ -41,27 +45,30 @@ export interface WalTimeline {
   readonly ranges: readonly SegmentRange[]
   readonly gaps: readonly SegmentRange[]
   readonly segments: number
-  readonly bytes: number
+  readonly bytes: number | undefined
 }
 
 export interface KeptWalFile {
   /** The last part of the key: file name, for partials and quarantine with the hash. */
   readonly name: string
   readonly key: string
-  readonly sizeBytes: number
+  readonly sizeBytes: number | undefined
 }
 
-/** TM1407 when the repository does not know the server. */
+/** TM1407 when the repository does not know the server. Sizes cost a directory a call each. */
 export async function listWal(
   storage: Storage,
   cluster: string,
   systemIdentifier: string,
+  { sizes = false } = {},
 ): Promise<WalListing> {
   const identity = await readSystemIdentity(storage, cluster, systemIdentifier)
   const collected = newCollection()
   const prefix = walPrefix(cluster, systemIdentifier)
-  for await (const object of storage.list(prefix)) {
-    collect(collected, object, object.key.slice(prefix.length), identity.walSegmentSizeBytes)
+  for await (const objects of listObjects(storage, prefix, sizes)) {
+    for (const object of objects) {
+      collect(collected, object, object.key.slice(prefix.length), identity.walSegmentSizeBytes)
+    }
   }
   const timelines: WalTimeline[] = []
   for (const timeline of [...collected.timelines.keys()].sort((a, b) => a - b)) {
@@ -71,13 +78,14 @@ export async function listWal(
       : { history: undefined, historyFailure: undefined }
     timelines.push({ timeline, ...history, ...summarize(found) })
   }
-  const { labels, partials, quarantine, strangers, bytes } = collected
+  const { labels, partials, quarantine, writers, reserved, strangers, bytes } = collected
   const { walSegmentSizeBytes } = identity
   const expired = collected.hasMark
     ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
     : {}
   const tails = groupTails(collected.tailParts)
-  const kept = { labels, partials, quarantine, tails, strangers, bytes, ...expired }
+  const asides = { labels, partials, quarantine, writers, reserved, tails, strangers }
+  const kept = { ...asides, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
@@ -102,6 +110,22 @@ function timelineOfName(segment: string): Timeline {
   return Number.parseInt(segment.slice(0, 8), 16)
 }
 
+type ListedObject = Pick<KeptWalFile, 'key' | 'sizeBytes'>
+
+async function* listObjects(
+  storage: Storage,
+  prefix: string,
+  sizes: boolean,
+): AsyncGenerator<readonly ListedObject[]> {
+  if (sizes) {
+    for await (const object of storage.list(prefix)) yield [object]
+  } else {
+    for await (const keys of storage.listKeys(prefix)) {
+      yield keys.map((key) => ({ key, sizeBytes: undefined }))
+    }
+  }
+}
+
 export function hasSegment(archive: WalListing, timeline: Timeline, segment: bigint): boolean {
   const listed = archive.timelines.find((one) => one.timeline === timeline)
   const within = listed?.ranges.some(({ first, last }) => first <= segment && segment <= last)
@@ -120,7 +144,7 @@ interface CollectedTimeline {
   hasHistory: boolean
   readonly ranges: { readonly first: bigint; last: bigint }[]
   segments: number
-  bytes: number
+  bytes: number | undefined
 }
 
 interface Collection {
@@ -129,25 +153,32 @@ interface Collection {
   readonly partials: KeptWalFile[]
   readonly quarantine: KeptWalFile[]
   readonly tailParts: TailPart[]
+  readonly writers: KeptWalFile[]
+  readonly reserved: KeptWalFile[]
   readonly strangers: string[]
   hasMark: boolean
-  bytes: number
+  bytes: number | undefined
 }
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  const kept = { labels: [], partials: [], quarantine: [], tailParts: [], strangers: [] }
+  const asides = { labels: [], partials: [], quarantine: [], writers: [], reserved: [] }
+  const kept = { ...asides, tailParts: [], strangers: [] }
   return { timelines, ...kept, hasMark: false, bytes: 0 }
+}
+
+function addSize(sum: number | undefined, { sizeBytes }: ListedObject): number | undefined {
+  return sum === undefined || sizeBytes === undefined ? undefined : sum + sizeBytes
 }
 
 /** `path`: the key below the prefix of this server's WAL. */
 function collect(
   into: Collection,
-  object: StoredObject,
+  object: ListedObject,
   path: string,
   walSegmentSizeBytes: number,
 ): void {
-  into.bytes += object.sizeBytes
+  into.bytes = addSize(into.bytes, object)
   const historyTimeline = parseHistoryFileName(path)
   if (historyTimeline !== undefined) {
     timelineOf(into, historyTimeline).hasHistory = true
@@ -163,7 +194,7 @@ function collect(
   if (segment !== undefined) {
     const timeline = timelineOf(into, segment.timeline)
     addSegment(timeline, segment.segment)
-    timeline.bytes += object.sizeBytes
+    timeline.bytes = addSize(timeline.bytes, object)
     return
   }
   const tail = path.startsWith('tails/') ? parseTailKey(object.key) : undefined
@@ -189,6 +220,8 @@ function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
   if (path.startsWith('labels/')) return into.labels
   if (path.startsWith('partial/')) return into.partials
   if (path.startsWith('quarantine/')) return into.quarantine
+  if (/^writers\/[0-9A-F]{8}\.writer$/.test(path)) return into.writers
+  if (/^reserved\/[0-9A-F]{8}\.reserved$/.test(path)) return into.reserved
   return undefined
 }
 

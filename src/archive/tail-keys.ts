@@ -7,7 +7,7 @@ import { walPrefix } from './wal-file-name.ts'
 
 export interface TailPart {
   readonly key: string
-  readonly sizeBytes: number
+  readonly sizeBytes: number | undefined
   /** Of a piece: offsets in the segment; a journal begins at 0 and ends where it ends. */
   readonly piece: { readonly from: number; readonly to: number } | undefined
 }

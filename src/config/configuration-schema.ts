@@ -2,7 +2,8 @@
  * The one table of what tidemark.yaml may say: it validates the file, and the JSON Schema
  * and the manual page are made from it. A key that is not here is an error.
  */
-import { z } from 'zod'
+// The namespace: `{ z }` keeps all of its languages in the package, 15 ms of every command.
+import * as z from 'zod'
 import { Failure } from '../base/failure.ts'
 import { isClusterName } from '../repository/keys.ts'
 import { assertStorageUrl, isS3Url } from '../storage/open-storage.ts'

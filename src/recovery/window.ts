@@ -1,8 +1,8 @@
 /**
  * The window: the intervals in which every moment can be recovered, and the gaps between
  * them. planWindow() is pure and knows names only; readWindow() adds the moments by reading
- * the last segments of each interval. Neither proves that the segments are whole: that is
- * archive/check-wal.ts, and every restore for its own range.
+ * the last segments of each interval, and the first behind a gap. Neither proves that the
+ * segments are whole: that is archive/check-wal.ts, and every restore for its own range.
  */
 import { type ExpiredWalMark, isLetGo } from '../archive/expired-wal.ts'
 import {
@@ -24,6 +24,7 @@ import {
   formatLsn,
   formatSegmentName,
   type Lsn,
+  parseSegmentName,
   previousSegmentNumber,
   segmentNumber,
   segmentStart,
@@ -32,12 +33,14 @@ import {
 import type { WalEvent } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
+import { listSystemIdentities } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { backupsOnPath, stoppedAt } from './choose-backup.ts'
 import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
 import type { RecordPlace } from './judge-target.ts'
 import { formatTime } from './parse-target.ts'
 import { scanToTarget } from './scan-to-target.ts'
+import { findWalWithoutBackup, type WalWithoutBackup } from './wal-without-backup.ts'
 
 export interface SegmentGap {
   readonly timeline: Timeline
@@ -192,6 +195,17 @@ export interface WindowPoint {
   readonly lsn: string
 }
 
+/** A gap with its moments: what was done between them is lost unless the segments turn up. */
+export interface DatedGap extends SegmentGap {
+  /** The last moment before it; undefined where nothing in the WAL tells. */
+  readonly since: string | undefined
+  /** The first moment behind it. */
+  readonly until: string | undefined
+}
+
+/** What an interval ends with (docs/design/recovery.md, section 9). */
+export type WindowEnd = 'archive' | 'gap' | 'damage' | 'minimal'
+
 /** A segment of the interval that does not hold: no moment behind it can be recovered. */
 export interface SegmentDamage {
   readonly segment: string
@@ -206,7 +220,8 @@ export interface WindowInterval {
   readonly lastSegment: string
   /** The segment behind it, of which what was flushed is there: the interval reaches into it. */
   readonly tail: string | undefined
-  readonly gap: SegmentGap | undefined
+  readonly end: WindowEnd
+  readonly gap: DatedGap | undefined
   /** Only of the last segments, those that are read for the moment of the end. */
   readonly damage: SegmentDamage | undefined
 }
@@ -216,6 +231,8 @@ export interface RecoveryWindow {
   /** By timeline (newest first), then by time. */
   readonly intervals: readonly WindowInterval[]
   readonly unusable: readonly { readonly backup: string; readonly missing: string }[]
+  /** By timeline: archived WAL from which nothing can be recovered. */
+  readonly withoutBackup: readonly WalWithoutBackup[]
   /** Records of backups that cannot be read. */
   readonly damaged: readonly { readonly backup: string; readonly because: string }[]
 }
@@ -227,17 +244,24 @@ export async function readWindow(
   progress: Progress = SILENT,
 ): Promise<RecoveryWindow> {
   const listed = await listBackups(storage, cluster)
-  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const systemIdentifier =
+    listed.backups.at(-1)?.systemIdentifier ?? (await findOnlySystem(storage, cluster))
   const archive =
     systemIdentifier === undefined ? undefined : await listWal(storage, cluster, systemIdentifier)
   return await describeWindow({ storage, cluster, listed, archive, progress })
+}
+
+/** Before the first backup: the server that archives, where there is only one. */
+async function findOnlySystem(storage: Storage, cluster: string): Promise<string | undefined> {
+  const [only, other] = await listSystemIdentities(storage, cluster)
+  return other === undefined ? only?.systemIdentifier : undefined
 }
 
 export interface ListedCluster {
   readonly storage: Storage
   readonly cluster: string
   readonly listed: BackupList
-  /** Of the server of the newest backup; undefined when there is no backup. */
+  /** Of the server of the newest backup, or of the only one; undefined when there is none. */
   readonly archive: WalListing | undefined
   readonly progress?: Progress
 }
@@ -249,10 +273,10 @@ export async function describeWindow(input: ListedCluster): Promise<RecoveryWind
     backup: backupId,
     because: failure.message,
   }))
-  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier ?? archive?.systemIdentifier
   const backups = listed.backups.filter((one) => one.systemIdentifier === systemIdentifier)
   if (systemIdentifier === undefined || archive === undefined) {
-    return { systemIdentifier, intervals: [], unusable: [], damaged }
+    return { systemIdentifier, intervals: [], unusable: [], withoutBackup: [], damaged }
   }
   const plan = planWindow(backups, archive)
   const intervals: WindowInterval[] = []
@@ -260,7 +284,8 @@ export async function describeWindow(input: ListedCluster): Promise<RecoveryWind
     intervals.push(await describeInterval(interval, { storage, cluster, archive, progress }))
   }
   const unusable = plan.unusable.map(({ backup, missing }) => ({ backup: backup.id, missing }))
-  return { systemIdentifier, intervals, unusable, damaged }
+  const withoutBackup = findWalWithoutBackup(plan.intervals, archive)
+  return { systemIdentifier, intervals, unusable, withoutBackup, damaged }
 }
 
 interface WindowSource {
@@ -276,16 +301,27 @@ async function describeInterval(
 ): Promise<WindowInterval> {
   const first = interval.backups[0] as BackupRecord
   const end = await findEnd(interval, source)
+  const to = endPoint(interval.backups, end)
+  const { gap } = interval
+  const until = gap === undefined ? undefined : await findMomentBehind(gap, interval, source)
   return {
     timeline: interval.timeline,
     backups: interval.backups.map(({ id }) => id),
     from: { time: first.stoppedAt, lsn: formatLsn(consistencyLsn(first)) },
-    to: endPoint(interval.backups, end),
+    to,
     lastSegment: interval.lastSegmentName,
     tail: interval.tail,
-    gap: interval.gap,
+    end: kindOfEnd(end, gap),
+    gap: gap === undefined ? undefined : { ...gap, since: to.time, until },
     damage: end.damage,
   }
+}
+
+/** The first of them in the WAL: a gap is behind the segments that were read. */
+function kindOfEnd(end: IntervalEnd, gap: SegmentGap | undefined): WindowEnd {
+  if (end.isMinimal) return 'minimal'
+  if (end.damage !== undefined) return 'damage'
+  return gap === undefined ? 'archive' : 'gap'
 }
 
 /**
@@ -314,6 +350,8 @@ interface IntervalEnd {
   readonly lsn: Lsn
   readonly time: bigint | undefined
   readonly damage: SegmentDamage | undefined
+  /** The server went on with wal_level=minimal. */
+  readonly isMinimal: boolean
 }
 
 /** So many segments are read in search of a moment before the backup's end has to do. */
@@ -326,6 +364,7 @@ async function findEnd(interval: PlannedInterval, source: WindowSource): Promise
   const first = segmentNumber(recordLsn((interval.backups[0] as BackupRecord).startLsn), size)
   let lsn: Lsn | undefined
   let damage: SegmentDamage | undefined
+  let isMinimal = false
   for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
     const segment = interval.lastSegment - back
     if (segment < first) break
@@ -336,19 +375,52 @@ async function findEnd(interval: PlannedInterval, source: WindowSource): Promise
     if (scan.end.kind === 'damage') {
       damage = { segment: scan.end.segment, because: scan.end.because }
     }
+    if (search.minimal !== undefined) {
+      isMinimal = true
+      lsn = search.minimal
+    }
     lsn ??= search.lastLsn
     if (search.time !== undefined) {
-      return { lsn: lsn ?? segmentStart(segment, size), time: search.time, damage }
+      return { lsn: lsn ?? segmentStart(segment, size), time: search.time, damage, isMinimal }
     }
   }
-  return { lsn: lsn ?? segmentStart(interval.lastSegment, size), time: undefined, damage }
+  const begin = segmentStart(interval.lastSegment, size)
+  return { lsn: lsn ?? begin, time: undefined, damage, isMinimal }
 }
 
-/** Keeps the last end of a transaction, restore point or checkpoint, up to `limit`. */
+/** Of the first segment behind a gap, where it has a record with a time. */
+async function findMomentBehind(
+  gap: SegmentGap,
+  interval: PlannedInterval,
+  source: WindowSource,
+): Promise<string | undefined> {
+  const { archive, storage, cluster, progress } = source
+  const size = archive.walSegmentSizeBytes
+  const last = parseSegmentName(gap.last, size)?.segment
+  if (last === undefined) return undefined
+  const walSource = { storages: [storage], cluster, archive, path: interval.path, progress }
+  const start = { from: segmentStart(last + 1n, size) }
+  const end = segmentStart(last + 2n, size)
+  let time: bigint | undefined
+  await scanToTarget(walSource, start, {
+    visit(record, event) {
+      if (event !== undefined && 'time' in event) time = event.time
+      return time !== undefined || record.lsn >= end
+    },
+  })
+  return time === undefined ? undefined : formatTime(time)
+}
+
+/**
+ * Keeps the last end of a transaction, restore point or checkpoint, up to `limit` or to
+ * wal_level=minimal, which PostgreSQL does not replay (CheckRequiredParameterValues).
+ */
 class LastMoment {
   readonly #limit: Lsn
   time: bigint | undefined
   lastLsn: Lsn | undefined
+  /** Where the server said so. */
+  minimal: Lsn | undefined
 
   constructor(limit: Lsn) {
     this.#limit = limit
@@ -356,6 +428,10 @@ class LastMoment {
 
   visit(record: RecordPlace, event: WalEvent | undefined): boolean {
     if (record.lsn >= this.#limit) return true
+    if (event?.kind === 'parameter-change' && event.walLevel === 'minimal') {
+      this.minimal = record.lsn
+      return true
+    }
     this.lastLsn = record.endLsn
     if (event !== undefined && 'time' in event) {
       if (this.time === undefined || event.time > this.time) this.time = event.time

@@ -14,7 +14,17 @@ import { hash } from 'node:crypto'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Failure } from '../base/failure.ts'
 
-export type EnvelopeKind = 'RECD' | 'HOLD' | 'SEEN' | 'COND' | 'MARK' | 'GONE' | 'TAIL' | 'GAPR'
+export type EnvelopeKind =
+  | 'RECD'
+  | 'HOLD'
+  | 'SEEN'
+  | 'COND'
+  | 'MARK'
+  | 'GONE'
+  | 'TAIL'
+  | 'GAPR'
+  | 'WRIT'
+  | 'RSVD'
 
 const MAGIC = 'TMOBJ001'
 const HEADER_BYTES = 48

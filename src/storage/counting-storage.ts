@@ -71,6 +71,11 @@ class Counter implements CountingStorage {
     return this.#inner.list(prefix, after)
   }
 
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    this.#count('list')
+    return this.#inner.listKeys(prefix, after)
+  }
+
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     this.#count('write')
     await this.#inner.write(key, bytes, options)

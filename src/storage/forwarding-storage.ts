@@ -40,6 +40,10 @@ export class ForwardingStorage implements Storage {
     return this.inner.list(prefix, after)
   }
 
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return this.inner.listKeys(prefix, after)
+  }
+
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     await this.inner.write(key, bytes, options)
   }

@@ -6,7 +6,14 @@ import { Failure } from '../base/failure.ts'
 import { JournalEncoder } from './journal.ts'
 import { removedJournal } from './journal-failure.ts'
 import { assertListing, assertStorageKey, compareKeys } from './storage-key.ts'
-import type { Journal, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import {
+  type Journal,
+  keysOfListing,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
+} from './storage.ts'
 
 /** Two storages opened over the same map see the same objects, as two processes would. */
 export function openMemoryStorage(objects = new Map<string, Uint8Array>()): Storage {
@@ -40,6 +47,10 @@ class MemoryStorage implements Storage {
   list(prefix: string, after = ''): AsyncIterable<StoredObject> {
     assertListing(prefix, after === '' ? undefined : after)
     return this.#list(prefix, after)
+  }
+
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(prefix: string, after: string): AsyncGenerator<StoredObject> {

@@ -11,7 +11,7 @@ import { statfs } from 'node:fs/promises'
 import { closeFile, openFile, readFully, statFile, writeFully } from './posix/files.ts'
 import { createIncomingFile, removeDeadIncoming, removeFile } from './posix/incoming.ts'
 import { openPosixJournal } from './posix/journal.ts'
-import { listTree } from './posix/list-tree.ts'
+import { listTree, listTreeKeys } from './posix/list-tree.ts'
 import { publish } from './posix/publish.ts'
 import { errorCode, translateSystemError } from './posix/system-failure.ts'
 import { isAbsence, type Owner, parentOf, RepositoryTree } from './posix/tree.ts'
@@ -78,11 +78,24 @@ class PosixStorage implements Storage {
     return this.#list(prefix, after)
   }
 
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    assertListing(prefix, after)
+    return this.#listKeys(prefix, after)
+  }
+
   async *#list(prefix: string, after: string | undefined): AsyncGenerator<StoredObject> {
     try {
-      yield* listTree(this.#tree, prefix, after)
+      for await (const portion of listTree(this.#tree, prefix, after)) yield* portion
     } catch (error) {
-      throw this.#translate(error, `list ${prefix === '' ? 'objects' : prefix}`, parentOf(prefix))
+      throw this.#translateListing(error, prefix)
+    }
+  }
+
+  async *#listKeys(prefix: string, after: string | undefined): AsyncGenerator<readonly string[]> {
+    try {
+      yield* listTreeKeys(this.#tree, prefix, after)
+    } catch (error) {
+      throw this.#translateListing(error, prefix)
     }
   }
 
@@ -268,6 +281,10 @@ class PosixStorage implements Storage {
     } catch (error) {
       throw this.#translate(error, doing, key, neededBytes)
     }
+  }
+
+  #translateListing(error: unknown, prefix: string): unknown {
+    return this.#translate(error, `list ${prefix === '' ? 'objects' : prefix}`, parentOf(prefix))
   }
 
   #translate(error: unknown, doing: string, key: string, neededBytes?: number): unknown {

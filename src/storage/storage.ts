@@ -47,6 +47,12 @@ export interface Storage {
   list(prefix: string, after?: string): AsyncIterable<StoredObject>
 
   /**
+   * The keys of list(), in portions: where nobody needs sizes, for which a directory is asked
+   * object by object.
+   */
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]>
+
+  /**
    * Stores one object, durable when the promise is fulfilled. `createOnly`: fails with
    * TM1502 when the key exists (exactly one of several concurrent creators wins).
    */
@@ -105,6 +111,13 @@ export interface ObjectLocks {
 export interface StoredObject {
   readonly key: string
   readonly sizeBytes: number
+}
+
+/** For a driver or wrapper that has nothing cheaper than its listings. */
+export async function* keysOfListing(
+  listing: AsyncIterable<StoredObject>,
+): AsyncGenerator<readonly string[]> {
+  for await (const { key } of listing) yield [key]
 }
 
 export interface WriteOptions {

@@ -17,7 +17,7 @@ export interface Inventory {
   readonly identities: readonly string[]
   /** System identifiers with WAL. */
   readonly systems: ReadonlySet<string>
-  /** Keys of histories, labels, partials, quarantine, tails, by system identifier. */
+  /** Keys of histories, labels, partials, quarantine, tails, writers, reservations, by system. */
   readonly walFiles: ReadonlyMap<string, readonly string[]>
   /** Keys that the format does not know. */
   readonly strangers: readonly string[]
@@ -66,6 +66,7 @@ function addTo(files: Map<string, string[]>, system: string, key: string): void 
 function isWalFile(path: string): boolean {
   const name = path.split('/').slice(2).join('/')
   if (name.startsWith('tails/')) return parseTailName(name.slice(6)) !== undefined
+  if (/^(writers|reserved)\/[0-9A-F]{8}\.(writer|reserved)$/.test(name)) return true
   const [, folder, file = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(name) ?? []
   const bare = file.replace(/-[0-9a-f]{16}(\.damaged)?$/, '')
   const kind = parseWalFileName(bare)?.kind

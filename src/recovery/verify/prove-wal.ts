@@ -4,9 +4,11 @@
  */
 import { checkWal } from '../../archive/check-wal.ts'
 import { proveTailPart } from '../../archive/read-tail.ts'
+import { decodeReservation } from '../../archive/reservations.ts'
 import { scanWal } from '../../archive/scan-wal.ts'
 import { parseTailKey } from '../../archive/tail-keys.ts'
 import { decodeWalObject, hashContent } from '../../archive/wal-object.ts'
+import { decodeWriterRecord } from '../../archive/writer-record.ts'
 import { toFailureMessage } from '../../base/failure.ts'
 import { segmentStart } from '../../postgres/lsn.ts'
 import { damagedObject, missingObject } from '../../repository/envelope.ts'
@@ -82,6 +84,19 @@ async function proveTail(
   return { failure: failure === undefined ? undefined : toFailureMessage(failure) }
 }
 
+/** Of a writer or a reservation, which may have gone since it was listed. */
+function proveNumbered(
+  key: string,
+  bytes: Uint8Array | undefined,
+  named: RegExpExecArray,
+): ObjectAnswer {
+  if (bytes === undefined) return { failure: undefined }
+  const timeline = Number.parseInt(named[2] as string, 16)
+  const decode = named[1] === 'writers' ? decodeWriterRecord : decodeReservation
+  decode(key, timeline, bytes)
+  return { failure: undefined }
+}
+
 /** History, label, partial, quarantine, tail: the key tells what the bytes must be. */
 export async function proveWalObject(
   storage: Storage,
@@ -91,6 +106,8 @@ export async function proveWalObject(
     const tail = parseTailKey(key)
     if (tail !== undefined) return await proveTail(storage, key, systemIdentifier)
     const bytes = await storage.read(key)
+    const numbered = /\/(writers|reserved)\/([0-9A-F]{8})\.\w+$/.exec(key)
+    if (numbered !== null) return proveNumbered(key, bytes, numbered)
     if (bytes === undefined) throw missingObject(key, 'the listing')
     const hash16 = /-([0-9a-f]{16})(\.damaged)?$/.exec(key)
     const file = (key.split('/').at(-1) as string).replace(/-[0-9a-f]{16}(\.damaged)?$/, '')
