@@ -13,10 +13,12 @@ import { type Acknowledgements, openAcknowledgements } from './acknowledgements.
 import { chooseThreads, CodecPool } from './codec-pool.ts'
 import {
   encodedSource,
+  findOrigin,
   type PushWalOptions,
   type PushWalResult,
   pushSource,
   pushWalFile,
+  type WalOrigin,
 } from './push-wal.ts'
 import { listWaitingFiles } from './waiting-files.ts'
 import type { WalFileName } from './wal-file-name.ts'
@@ -49,7 +51,8 @@ export async function pushAhead(options: PushAheadOptions): Promise<PushAheadRes
     const waiting = await chooseWaiting(options, acknowledgements)
     if (waiting.length === 0)
       return { asked: await pushWalFile(options), ahead: [], stoppedBy: undefined }
-    return await new Batch(options, acknowledgements).run(waiting)
+    const origin = await findOrigin(dataDirectory)
+    return await new Batch(options, acknowledgements, origin).run(waiting)
   } finally {
     await acknowledgements.close()
   }
@@ -71,6 +74,7 @@ async function chooseWaiting(
 class Batch {
   readonly #options: PushAheadOptions
   readonly #acknowledgements: Acknowledgements
+  readonly #origin: WalOrigin
   readonly #beganMs = monotonicMs()
   readonly #ahead: PushWalResult[] = []
   readonly #running = new Set<Promise<void>>()
@@ -78,8 +82,9 @@ class Batch {
   #isStopped = false
   #stoppedBy: unknown
 
-  constructor(options: PushAheadOptions, acknowledgements: Acknowledgements) {
+  constructor(options: PushAheadOptions, acknowledgements: Acknowledgements, origin: WalOrigin) {
     this.#options = options
+    this.#origin = origin
     this.#acknowledgements = acknowledgements
     this.#others = options.others
   }
@@ -143,7 +148,7 @@ class Batch {
       const result =
         segment === undefined
           ? await pushWalFile(options)
-          : await pushSource(options, encodedSource(path, segment, systemIdentifier))
+          : await pushSource(options, encodedSource(path, segment, systemIdentifier), this.#origin)
       this.#leaveOut(result.offers)
       if (await this.#acknowledgements.acknowledge(file.name)) this.#ahead.push(result)
     } catch (error) {

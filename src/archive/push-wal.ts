@@ -27,11 +27,15 @@ import {
   parseFirstPage,
 } from './judge-segment.ts'
 import { type OfferResult, offerWal } from './offer-wal.ts'
+import { claimTimeline } from './claim-timeline.ts'
+import { explainConflict } from './explain-conflict.ts'
 import { findSystemIdentifier, notWhole, readWalFile } from './read-wal-file.ts'
+import { dropOwnReservation } from './reservations.ts'
 import { refuseRestoredCopy } from './restored-marker.ts'
 import { quarantineWal, type StoreOutcome, storeWal, type WalToStore } from './store-wal.ts'
 import { parseWalFileName, type WalFileKind, type WalFileName } from './wal-file-name.ts'
 import { encodeWalObject, hashContent } from './wal-object.ts'
+import { findLocalWriter, type LocalWriter } from './writer-identity.ts'
 
 export interface PushWalOptions {
   /** All of them must take the file. */
@@ -64,15 +68,23 @@ export interface PushWalResult {
 export async function pushWalFile(options: PushWalOptions): Promise<PushWalResult> {
   const file = requireWalFileName(options.path)
   const dataDirectory = options.dataDirectory ?? resolve(options.path, '..', '..')
-  await refuseRestoredCopy(dataDirectory)
-  return await pushSource(options, await readSource(options, file, dataDirectory))
+  const origin = await findOrigin(dataDirectory)
+  return await pushSource(options, await readSource(options, file, dataDirectory), origin)
 }
 
-/** The same of a file that was read already, out of a directory that may archive. */
+/** TM1405 for a restored copy. */
+export async function findOrigin(dataDirectory: string): Promise<WalOrigin> {
+  const restoreId = await refuseRestoredCopy(dataDirectory)
+  return { restoreId, writer: await findLocalWriter(dataDirectory) }
+}
+
+/** The same of a file that was read already. */
 export async function pushSource(
   options: PushWalOptions,
-  source: WalSource,
+  read: WalSource,
+  origin: WalOrigin,
 ): Promise<PushWalResult> {
+  const source = { ...read, ...origin }
   const { file } = source
   const wal = toStore(options.cluster, source)
   const push = async (storage: Storage) => await pushToStorage(storage, options, source, wal)
@@ -93,6 +105,15 @@ export async function pushSource(
     offers: offered,
   }
 }
+
+/** The directory that a file comes from. */
+export interface WalOrigin {
+  readonly writer: LocalWriter | undefined
+  /** Of the restore that made the data directory. */
+  readonly restoreId: string | undefined
+}
+
+type Source = WalSource & WalOrigin
 
 /** A file of a server as it was read once, and what is to be known of it. */
 export interface WalSource {
@@ -225,16 +246,40 @@ function toStore(cluster: string, source: WalSource): WalToStore {
 async function pushToStorage(
   storage: Storage,
   options: PushWalOptions,
-  source: WalSource,
+  source: Source,
   wal: WalToStore,
 ): Promise<StoreOutcome> {
   const identity = await requireIdentity(storage, options.cluster, source)
-  const refusal = await judgeSource(storage, options, source, identity)
+  const refusal =
+    (await judgeSource(storage, options, source, identity)) ??
+    (await claim(storage, options, source, identity))
   if (refusal !== undefined) {
     await quarantineWal(storage, wal)
     throw refusal
   }
-  return await storeWal(storage, wal)
+  try {
+    const outcome = await storeWal(storage, wal)
+    await dropOwnReservation(storage, { ...source, cluster: options.cluster })
+    return outcome
+  } catch (error) {
+    throw await explainConflict(storage, options, source, error)
+  }
+}
+
+async function claim(
+  storage: Storage,
+  { cluster, path }: PushWalOptions,
+  source: Source,
+  { walSegmentSizeBytes }: SystemIdentity,
+): Promise<Failure | undefined> {
+  const { kind } = source.file
+  if (kind !== 'segment' && kind !== 'history') return undefined
+  return await claimTimeline(storage, {
+    ...source,
+    cluster,
+    directory: dirname(path),
+    walSegmentSizeBytes,
+  })
 }
 
 async function requireIdentity(

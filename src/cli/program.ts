@@ -6,8 +6,11 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addWalAdopt } from './adopt-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
+import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
+import { addEvents, addWalStatus } from './wal-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -79,6 +82,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addBackupCommands(program, run)
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
+  addEvents(program, run)
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)
@@ -209,9 +213,11 @@ function addBackupCommands(program: Command, run: RunAction): void {
 function addWalCommands(program: Command, run: RunAction): void {
   const wal = program
     .command('wal')
-    .summary('the WAL archive: push, get, list')
+    .summary('the WAL archive: receive, push, get, status, list')
     .description('The WAL archive. push and get are what PostgreSQL calls.')
   addPushAndGet(wal, run)
+  addReceive(wal, run)
+  addWalStatus(wal, run)
   wal
     .command('list')
     .summary('list what is archived')
@@ -224,6 +230,23 @@ function addWalCommands(program: Command, run: RunAction): void {
         return await runWalList(context, cluster, command.opts())
       })
     })
+  wal
+    .command('index')
+    .summary('index what the archived WAL did, for events')
+    .description(
+      'Computes the event index of archived segments that have none: what events reads. Indexes are written while WAL is archived, and computed while reading where they are missing, so this is needed for WAL of before, after a repair, or to make events quick. Exit status 3: a segment could not be indexed.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--rebuild', 'also those that are there')
+    .option('--newest <count>', 'at most so many, the newest')
+    .option('--repository <name>', 'only in this one (default: all)')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runWalIndex } = await import('./commands/wal-index.ts')
+        return await runWalIndex(context, cluster, command.opts())
+      })
+    })
+  addWalAdopt(wal, run)
 }
 
 const SYSTEM = 'system identifier of the server, where the files do not tell'
@@ -362,11 +385,11 @@ function addRecoveryCommands(program: Command, run: RunAction): void {
     .command('window')
     .summary('the moments that can be recovered')
     .description(
-      'Shows the intervals in which every moment can be recovered, and the gaps between them with the segments that are missing.',
+      'Shows the intervals in which every moment can be recovered and what ends each: holes with the segments that are missing and since when, damage, wal_level=minimal, WAL that no backup leads into. A bar on a terminal.',
     )
     .argument('[cluster]', CLUSTER)
     .option('--repository <name>', REPOSITORY)
-    .option('--check', 'exit status 3 when there is a gap, or nothing can be recovered')
+    .option('--check', 'exit status 3 when something ends it, or nothing can be recovered')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
         const { runWindow } = await import('./commands/window.ts')

@@ -167,7 +167,22 @@ async function get(options: WalArguments, cluster: WalCluster): Promise<number> 
     ? await getAhead(request, dataDirectory)
     : await (await import('../archive/fetch-wal.ts')).fetchWalFile(request)
   if (options.json) process.stdout.write(`${JSON.stringify({ name, outcome })}\n`)
-  return outcome === 'fetched' ? 0 : EXIT_ABSENT
+  if (outcome === 'fetched') return 0
+  const place = { cluster: cluster.name, systemIdentifier }
+  return (await passesOver(storages, place, name, resolve(destination))) ? 0 : EXIT_ABSENT
+}
+
+/** A server that takes over passes over the numbers that others have reserved. */
+async function passesOver(
+  storages: readonly Storage[],
+  place: { readonly cluster: string; readonly systemIdentifier: string },
+  name: string,
+  destination: string,
+): Promise<boolean> {
+  if (!name.endsWith('.history')) return false
+  const { giveStandIn } = await import('../archive/stand-in-history.ts')
+  const dataDirectories = [resolve(destination, '..', '..'), process.cwd()]
+  return await giveStandIn({ ...place, storages, name, destination, dataDirectories })
 }
 
 async function getAhead(request: FetchWalOptions, dataDirectory: string): Promise<FetchOutcome> {

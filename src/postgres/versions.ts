@@ -16,6 +16,7 @@ export interface PostgresVersion {
   readonly catalogVersion: number
   /** xlp_magic of its WAL pages. */
   readonly walPageMagic: number
+  readonly walRecords: WalRecordFormat
   /** Of backup_manifest; version 2 has the system identifier. */
   readonly manifestVersion: 1 | 2
   readonly backupStatements: BackupStatements
@@ -24,6 +25,34 @@ export interface PostgresVersion {
   readonly mapEscapesBackslash: boolean
   readonly exclusions: Exclusions
 }
+
+/** What differs in WAL records (access/xlogrecord.h, heapam_xlog.h, xact.h, dbcommands_xlog.h). */
+export interface WalRecordFormat {
+  /** Bits of bimg_info that say that the image of a page is compressed, by any method. */
+  readonly imageCompressedBits: number
+  /** The bit of bimg_info that says that replay puts the image in place. */
+  readonly imageApplyBit: number
+  /** A record may name the top-level xid of its subtransaction (14). */
+  readonly hasTopLevelXid: boolean
+  /** Extensions may bring resource managers, with numbers from 128 (15). */
+  readonly hasCustomResourceManagers: boolean
+  /** CREATE DATABASE may log every page; DROP moved up by one for it (15). */
+  readonly hasLoggedDatabaseCreate: boolean
+  /** Size of xl_xact_stats_item, in commits and aborts. */
+  readonly droppedStatisticBytes: number
+  /** By the operation's number: xl_info >> 4 & 7. */
+  readonly heap2Operations: readonly Heap2Operation[]
+}
+
+export type Heap2Operation =
+  | 'rewrite'
+  | 'prune'
+  | 'freeze'
+  | 'cleanup-info'
+  | 'visible'
+  | 'multi-insert'
+  | 'lock-updated'
+  | 'new-cid'
 
 export interface BackupStatements {
   /** $1 label, $2 fast; one row: lsn. */
@@ -121,11 +150,41 @@ const SETTINGS_18: SettingNames = {
   replicationOrigins: 'max_active_replication_origins',
 }
 
+const HEAP2_REST = ['visible', 'multi-insert', 'lock-updated', 'new-cid'] as const
+const WAL_RECORDS_13: WalRecordFormat = {
+  imageCompressedBits: 0x02,
+  imageApplyBit: 0x04,
+  hasTopLevelXid: false,
+  hasCustomResourceManagers: false,
+  hasLoggedDatabaseCreate: false,
+  droppedStatisticBytes: 12,
+  heap2Operations: ['rewrite', 'prune', 'freeze', 'cleanup-info', ...HEAP2_REST],
+}
+const WAL_RECORDS_14: WalRecordFormat = {
+  ...WAL_RECORDS_13,
+  hasTopLevelXid: true,
+  heap2Operations: ['rewrite', 'prune', 'prune', 'freeze', ...HEAP2_REST],
+}
+/** pglz, lz4 and zstd have a bit each. */
+const WAL_RECORDS_15: WalRecordFormat = {
+  ...WAL_RECORDS_14,
+  imageCompressedBits: 0x1c,
+  imageApplyBit: 0x02,
+  hasCustomResourceManagers: true,
+  hasLoggedDatabaseCreate: true,
+}
+/** Freezing became part of pruning. */
+const WAL_RECORDS_17: WalRecordFormat = {
+  ...WAL_RECORDS_15,
+  heap2Operations: ['rewrite', 'prune', 'prune', 'prune', ...HEAP2_REST],
+}
+
 const VERSION_13: PostgresVersion = {
   major: 13,
   controlFileVersion: 1300,
   catalogVersion: 202007201,
   walPageMagic: 0xd106,
+  walRecords: WAL_RECORDS_13,
   manifestVersion: 1,
   backupStatements: EXCLUSIVE_ERA,
   settings: SETTINGS_13,
@@ -137,6 +196,7 @@ const VERSION_14: PostgresVersion = {
   major: 14,
   catalogVersion: 202107181,
   walPageMagic: 0xd10d,
+  walRecords: WAL_RECORDS_14,
   settings: SETTINGS_14,
   mapEscapesBackslash: true,
 }
@@ -145,6 +205,7 @@ const VERSION_15: PostgresVersion = {
   major: 15,
   catalogVersion: 202209061,
   walPageMagic: 0xd110,
+  walRecords: WAL_RECORDS_15,
   backupStatements: NON_EXCLUSIVE_ONLY,
   settings: SETTINGS_15,
 }
@@ -160,6 +221,7 @@ const VERSION_17: PostgresVersion = {
   controlFileVersion: 1700,
   catalogVersion: 202406281,
   walPageMagic: 0xd116,
+  walRecords: WAL_RECORDS_17,
   manifestVersion: 2,
   settings: SETTINGS_17,
   exclusions: EXCLUSIONS_17,
@@ -170,6 +232,7 @@ const VERSION_18: PostgresVersion = {
   controlFileVersion: 1800,
   catalogVersion: 202506291,
   walPageMagic: 0xd118,
+  walRecords: { ...WAL_RECORDS_17, droppedStatisticBytes: 16 },
   settings: SETTINGS_18,
 }
 
@@ -182,6 +245,18 @@ export const POSTGRES_VERSIONS: readonly PostgresVersion[] = [
   VERSION_17,
   VERSION_18,
 ]
+
+const FORMAT_OF_MAJOR: readonly (WalRecordFormat | undefined)[] = Array.from(
+  { length: VERSION_18.major + 1 },
+  (_, major) => POSTGRES_VERSIONS.find((version) => version.major === major)?.walRecords,
+)
+
+/** `major` comes from the magic of a WAL page, and so is in the table. */
+export function walRecordFormat(major: number): WalRecordFormat {
+  const format = FORMAT_OF_MAJOR[major]
+  if (format === undefined) throw new Error(`PostgreSQL ${major} has no WAL format here`)
+  return format
+}
 
 const OLDEST = VERSION_13
 const NEWEST = VERSION_18

@@ -9,9 +9,10 @@
  */
 import type { Lsn, Timeline } from './lsn.ts'
 import { lsn } from './lsn.ts'
+import { walRecordFormat } from './versions.ts'
+import { mainDataOf } from './wal-blocks.ts'
 import type { WalRecord } from './wal-reader.ts'
 import {
-  mainDataOf,
   RM_DATABASE,
   RM_TABLESPACE,
   RM_TRANSACTION,
@@ -163,7 +164,7 @@ const OTHER: ParsedEvent = { kind: 'other' }
 export function parseWalEvent(record: WalRecord): ParsedEvent {
   const parse = PARSERS[record.resourceManager]
   if (parse === undefined) return OTHER
-  const data = mainDataOf(record.bytes, record.major)
+  const data = mainDataOf(record)
   if (data === undefined) return { kind: 'damaged' }
   try {
     const content = parse(new Fields(data), record)
@@ -361,7 +362,8 @@ function parseTransactionEnd(
   const droppedRelations = has(HAS_RELATIONS)
     ? readList(data, 12, () => [data.u32(), data.u32(), data.u32()] as const)
     : []
-  if (has(HAS_DROPPED_STATISTICS)) skipList(data, record.major >= 18 ? 16 : 12)
+  if (has(HAS_DROPPED_STATISTICS))
+    skipList(data, walRecordFormat(record.major).droppedStatisticBytes)
   if (kind === 'commit' && has(HAS_INVALIDATIONS)) skipList(data, 16)
   const isPrepared = has(HAS_TWO_PHASE)
   const xid = isPrepared ? data.u32() : record.xid
@@ -397,7 +399,7 @@ function parseTablespace(data: Fields, record: WalRecord): WalEventContent | und
 /** 15 put CREATE_WAL_LOG between CREATE_FILE_COPY and DROP. */
 function parseDatabase(data: Fields, record: WalRecord): WalEventContent | undefined {
   const operation = recordOperation(record.info)
-  const hasWalLog = record.major >= 15
+  const hasWalLog = walRecordFormat(record.major).hasLoggedDatabaseCreate
   if (operation === 0x00) return parseDatabaseCopy(data)
   if (hasWalLog && operation === 0x10) {
     const [database, tablespace] = [data.u32(), data.u32()]

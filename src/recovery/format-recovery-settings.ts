@@ -75,6 +75,8 @@ export interface RecoverySettings {
   readonly original: Readonly<Record<string, string>>
   /** WAL behind the target is not proved: PostgreSQL must not ask for it ahead of replay. */
   readonly mayFaultFollow: boolean
+  /** Names of segments that lie in the restored pg_wal, since no whole one is archived. */
+  readonly inWalDirectory: readonly string[]
   readonly takeOver: boolean
 }
 
@@ -83,11 +85,18 @@ export interface RecoverySettings {
  * 44, which `wal get` gives for a proved absence, may become that. A segment that lies in the
  * spool of this start of the server is taken without starting the program; one that is on its
  * way there is waited for as long as its filler lives, ten seconds at most
- * (docs/design/wal-archive.md, section 7).
+ * (docs/design/wal-archive.md, section 7). What lies in pg_wal already is not asked for: where
+ * the command says "no such file", PostgreSQL looks there.
  */
-export function formatRestoreCommand(walGet: string): string {
+export function formatRestoreCommand(
+  walGet: string,
+  inWalDirectory: readonly string[] = [],
+): string {
   const escaped = walGet.replaceAll('%', '%%')
-  return `${TAKE_FROM_SPOOL} ${escaped} %f "%p"; case $? in 0) exit 0;; 44) exit 1;; *) exit 255;; esac`
+  const own = inWalDirectory.join('|')
+  const before = own === '' ? '' : `case %f in ${own}) exit 1;; esac; `
+  const answer = 'case $? in 0) exit 0;; 44) exit 1;; *) exit 255;; esac'
+  return `${before}${TAKE_FROM_SPOOL} ${escaped} %f "%p"; ${answer}`
 }
 
 const TAKE_FROM_SPOOL = [
@@ -106,7 +115,10 @@ export function formatRecoverySettings(options: RecoverySettings): string {
   const settings: (readonly [string, string | number])[] = [
     [
       'restore_command',
-      formatRestoreCommand(`${options.walGet} --ahead --timeline ${options.timeline}`),
+      formatRestoreCommand(
+        `${options.walGet} --ahead --timeline ${options.timeline}`,
+        options.inWalDirectory,
+      ),
     ],
     ...formatTarget(stop),
     ['recovery_target_timeline', options.timeline],
