@@ -1,4 +1,5 @@
 /** Runs the checks of doctor, in the order in which they are shown. */
+import { readDiskOutlook } from '../../../archive/disk-outlook.ts'
 import { findLocalDirectory, requireLocalServer } from '../../../backup/server-facts.ts'
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
@@ -36,7 +37,9 @@ import {
   checkClock,
   checkDurability,
   checkPendingRestart,
+  checkWalDisk,
   checkWalLevel,
+  failsNow,
 } from './check-server.ts'
 import { proveArchiving } from './prove-archiving.ts'
 import { compareClocks, measureCluster, measureWal, readArchiverState } from './read-server.ts'
@@ -123,6 +126,9 @@ export async function examine(
   const serverNow = at instanceof Date ? at : now()
   const archiver = checkArchiver(state, serverNow)
   add(archiver)
+  const { dataDirectory } = examination
+  const disk = dataDirectory === undefined ? undefined : await readDiskOutlook(dataDirectory)
+  if (disk !== undefined) add(checkWalDisk(disk, failsNow(state)))
   add(proof)
   return checks
 }
