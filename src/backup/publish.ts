@@ -7,6 +7,11 @@ import { parseBackupLabel } from '../postgres/backup-label.ts'
 import { formatLsn, formatSegmentName, segmentNumber, type Timeline } from '../postgres/lsn.ts'
 import { extendLocks } from './extend-locks.ts'
 import { parseRelationPath } from '../postgres/relation-path.ts'
+import {
+  type DatabaseNames,
+  findRelationName,
+  parseRelationNames,
+} from '../repository/relation-names.ts'
 import type {
   BackupRecord,
   DamagedPages,
@@ -24,12 +29,7 @@ import { openComparedStorage } from './compared-storage.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
 import { publishHeld } from './publish-held.ts'
-import {
-  type DatabaseNames,
-  findRelationName,
-  type NameReader,
-  parseRelationNames,
-} from './relation-names.ts'
+import type { NameReader } from './relation-names.ts'
 import { readTablespaceNames } from './server-facts.ts'
 import { addFrame, writeFileList, writeRelationNames } from './write-metadata.ts'
 

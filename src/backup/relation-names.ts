@@ -1,19 +1,13 @@
 /**
  * The names of relations as of the backup: (tablespace, database, file node) -> name. The
- * server is asked database by database while files are copied. Names are a help for
+ * databases are asked, a few at once, while files are copied. Names are a help for
  * people and for extraction, never needed to restore: a database that cannot be asked in
  * time is left out, and its relations go by number.
  */
 import { sleep } from '../base/clock.ts'
 import { isFailure } from '../base/failure.ts'
+import { withDatabase } from '../postgres/connection-url.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
-
-export interface DatabaseNames {
-  readonly oid: number
-  readonly name: string
-  /** [file node, tablespace oid (0: the database's own), schema, name, kind] */
-  readonly relations: readonly (readonly [number, number, string, string, string])[]
-}
 
 export interface RelationNames {
   /** The JSON of DatabaseNames[]: as objects, the names of a million relations are large. */
@@ -58,6 +52,12 @@ export class NameReader {
   }
 }
 
+/**
+ * So many databases are asked at once: a session is a dozen short waits, and of a backup in which
+ * little has changed they were a sixth.
+ */
+const ASKED_AT_ONCE = 3
+
 /** Never rejects for what a single database does; `giveUp` ends the asking early. */
 async function readRelationNames(
   session: ServerSession,
@@ -67,17 +67,27 @@ async function readRelationNames(
   const rows = await session.query(
     'SELECT oid::int8::text AS oid, datname AS name FROM pg_database WHERE datallowconn ORDER BY oid',
   )
-  const databases: EncodedDatabase[] = []
-  const unknown: string[] = []
-  for (const row of rows) {
-    const name = String(row['name'])
-    const relations = giveUp.aborted
-      ? undefined
-      : await orGiveUp(readOneDatabase(source, name), giveUp)
-    if (relations === undefined) unknown.push(name)
-    else databases.push({ oid: Number(row['oid']), name, relations })
+  const databases = rows.map((row) => ({ oid: Number(row['oid']), name: String(row['name']) }))
+  const known = new Map<string, readonly Buffer[]>()
+  const refused: string[] = []
+  const ask = async (waiting: Iterable<string>): Promise<void> => {
+    for (const name of waiting) {
+      if (giveUp.aborted) return
+      const relations = await orGiveUp(readOneDatabase(source, name), giveUp)
+      if (relations === 'refused') refused.push(name)
+      else if (relations !== undefined) known.set(name, relations)
+    }
   }
-  return { raw: encodeDatabases(databases), unknown }
+  const all = databases.map(({ name }) => name).values()
+  await Promise.all(Array.from({ length: ASKED_AT_ONCE }, async () => await ask(all)))
+  // The role, or the server, may have room for one more connection only.
+  await ask(refused.splice(0))
+  const unknown = databases.map(({ name }) => name).filter((name) => !known.has(name))
+  const encoded = databases.flatMap(({ oid, name }) => {
+    const relations = known.get(name)
+    return relations === undefined ? [] : [{ oid, name, relations }]
+  })
+  return { raw: encodeDatabases(encoded), unknown }
 }
 
 /** What comes too late is let go: its session ends by its own time limits. */
@@ -120,13 +130,15 @@ interface NameSource {
 async function readOneDatabase(
   { connection, portionRows }: NameSource,
   database: string,
-): Promise<readonly Buffer[] | undefined> {
+): Promise<readonly Buffer[] | 'refused' | undefined> {
+  let isOpen = false
   try {
     const session = await openServerSession({
       connection: withDatabase(connection, database),
       applicationName: 'tidemark names',
       forceVersion: true,
     })
+    isOpen = true
     try {
       if (session.facts.database !== database) return undefined
       await session.query(LIMITS)
@@ -135,7 +147,7 @@ async function readOneDatabase(
       await session.close()
     }
   } catch (error) {
-    if (isFailure(error)) return undefined
+    if (isFailure(error)) return isOpen ? undefined : 'refused'
     throw error
   }
 }
@@ -147,8 +159,10 @@ async function readPortions(session: ServerSession, rowsAtOnce: number): Promise
   const portions: Buffer[] = []
   for (;;) {
     const rows = await session.query(`FETCH ${rowsAtOnce} FROM names`)
-    if (rows.length === 0) return portions
-    portions.push(Buffer.from(rows.map((row) => JSON.stringify(toRelation(row))).join(',')))
+    if (rows.length > 0) {
+      portions.push(Buffer.from(rows.map((row) => JSON.stringify(toRelation(row))).join(',')))
+    }
+    if (rows.length < rowsAtOnce) return portions
   }
 }
 
@@ -168,34 +182,4 @@ function toRelation(row: Record<string, unknown>) {
   const { filenode, space, schema, name, kind } = row
   const parts = [String(schema), String(name), String(kind)] as const
   return [Number(filenode), Number(space), ...parts] as const
-}
-
-/** The same connection to another database of the cluster. */
-function withDatabase(connection: string, database: string): string {
-  const match = /^(postgres(?:ql)?:\/\/[^/?]*)(?:\/[^?]*)?(\?.*)?$/.exec(connection)
-  if (match === null) throw new Error('the connection is not a URL')
-  const parameters = (match[2] ?? '')
-    .replace(/^\?/, '')
-    .split('&')
-    .filter((parameter) => parameter !== '' && !parameter.startsWith('dbname='))
-  const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`
-  return `${match[1]}/${encodeURIComponent(database)}${query}`
-}
-
-export function parseRelationNames(raw: Uint8Array): DatabaseNames[] {
-  return JSON.parse(Buffer.from(raw).toString('utf8')) as DatabaseNames[]
-}
-
-/** `bench.public.accounts` for a file node; undefined when it is not known. */
-export function findRelationName(
-  names: readonly DatabaseNames[],
-  databaseOid: number,
-  filenode: number,
-): string | undefined {
-  for (const database of names) {
-    if (databaseOid !== 0 && database.oid !== databaseOid) continue
-    const relation = database.relations.find(([node]) => node === filenode)
-    if (relation !== undefined) return `${database.name}.${relation[2]}.${relation[3]}`
-  }
-  return undefined
 }

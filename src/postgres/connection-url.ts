@@ -156,3 +156,15 @@ function invalid(because: string, fix?: string): Failure {
       'write it like postgresql:///postgres?host=/var/run/postgresql or postgresql://user@host:5432/db',
   })
 }
+
+/** The same connection to another database of the cluster. */
+export function withDatabase(connection: string, database: string): string {
+  const match = /^(postgres(?:ql)?:\/\/[^/?]*)(?:\/[^?]*)?(\?.*)?$/.exec(connection)
+  if (match === null) throw new Error('the connection is not a URL')
+  const parameters = (match[2] ?? '')
+    .replace(/^\?/, '')
+    .split('&')
+    .filter((parameter) => parameter !== '' && !parameter.startsWith('dbname='))
+  const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`
+  return `${match[1]}/${encodeURIComponent(database)}${query}`
+}

@@ -2,6 +2,7 @@
  * `status`: how well a cluster is protected now. With the server, what would be lost is
  * measured against its present LSN; without it, against the present time.
  */
+import { describeDiskOutlook } from '../../archive/disk-outlook.ts'
 import { now } from '../../base/clock.ts'
 import type { Failure } from '../../base/failure.ts'
 import { chooseCluster } from '../../config/configuration.ts'
@@ -15,7 +16,7 @@ import { judgeBehind } from './status/judge-behind.ts'
 import { type Exposure, judgeExposure } from './status/judge-exposure.ts'
 import { type RepositoryStatus, readRepositoryStatus } from './status/read-repository.ts'
 import { readServerStatus, type ServerStatus } from './status/read-server.ts'
-import { formatWindow, windowJson } from './window.ts'
+import { printWindow, windowJson } from './window.ts'
 
 const EXIT_PROBLEM = 3
 
@@ -104,6 +105,7 @@ function printStatus(terminal: Terminal, status: Status): void {
     ],
     ['lost if it burned now', areUnread(repositories) ? 'unknown' : describeExposure(exposure)],
   ]
+  if (reached?.disk) pairs.push(['pg_wal', describeDiskOutlook(reached.disk)])
   for (const line of formatPairs(pairs)) terminal.print(line)
   for (const repository of repositories) {
     terminal.print()
@@ -144,5 +146,5 @@ function printRepository(terminal: Terminal, cluster: string, repository: Reposi
     pairs.push(['newest WAL', `${newestWal.segment}, up to ${newestWal.lsn}`])
   for (const line of formatPairs(pairs)) terminal.print(line)
   if (window === undefined) return
-  for (const line of formatWindow(cluster, window, terminal.colours)) terminal.print(line)
+  printWindow(terminal, cluster, window)
 }

@@ -6,7 +6,7 @@ import {
   type DatabaseNames,
   findRelationName,
   parseRelationNames,
-} from '../../backup/relation-names.ts'
+} from '../../repository/relation-names.ts'
 import { parseRelationPath } from '../../postgres/relation-path.ts'
 import type { BackupRecord } from '../../repository/backup-record.ts'
 import { openPack } from '../../repository/pack-reader.ts'
