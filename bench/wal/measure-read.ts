@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- --wal-read`: Tidemark's reader of WAL beside `pg_waldump --stats`, over the
+ * `npm run bench -- wal-read`: Tidemark's reader of WAL beside `pg_waldump --stats`, over the
  * same segments: both prove every record and count records, bytes and page images of each
  * resource manager. Their counts are compared.
  */
@@ -74,9 +74,8 @@ export async function measureRead(
   tell: (text: string) => void,
 ): Promise<string | undefined> {
   const { values } = parseArgs({
-    args: [...args],
+    args: args.filter((one) => one !== 'wal-read'),
     options: {
-      'wal-read': { type: 'boolean' },
       segments: { type: 'string', default: '100' },
       rounds: { type: 'string', default: '9' },
       directory: { type: 'string' },
