@@ -32,6 +32,12 @@ async function main(): Promise<void> {
     if (section !== undefined) writeSection(section)
     return
   }
+  if (args.includes('wal-get')) {
+    const { measureGet } = await import('./wal/measure-get.ts')
+    const section = await measureGet(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
   // With a number it is the scale of pgbench.
   const scaleAt = args.indexOf('--scale')
   if (scaleAt >= 0 && !/^\d/.test(args[scaleAt + 1] ?? '')) {

@@ -18,6 +18,7 @@ const ENTRIES = [
   'src/cli/main.ts',
   'src/backup/copy/copy-worker.ts',
   'src/archive/codec/wal-worker.ts',
+  'src/events/pool/index-worker.ts',
   'src/recovery/file-restore/restore-worker.ts',
   'src/recovery/verify/verify-worker.ts',
 ]

@@ -18,8 +18,6 @@ export interface WalSet {
   readonly segments: readonly string[]
   readonly runAs: Owner | undefined
   readonly version: string
-  /** Row that was written last. */
-  readonly mark: string
   readonly systemIdentifier: string
 }
 
@@ -72,7 +70,6 @@ export async function makeWalSet(options: WalSetOptions): Promise<WalSet> {
     segments,
     runAs: server.runAs,
     version: row?.version ?? '',
-    mark: '1',
     systemIdentifier: row?.id ?? '',
   }
 }

@@ -73,6 +73,8 @@ interface Entry {
   readonly rows: RelationRows | undefined
   readonly isDropped: boolean
   readonly isCreated: boolean
+  /** Of a new file: WAL does not tell what is in it. */
+  readonly isUnlogged: boolean
   /** Of a catalogue, or a TOAST table or its index. */
   readonly isInternal: boolean
 }
@@ -81,6 +83,8 @@ function collectEntries(transaction: FoldedTransaction, names: ClassifyNames): E
   const rows = new Map(transaction.rows.map((one) => [keyOf(one.node), one]))
   const dropped = new Set(transaction.dropped.map(keyOf))
   const created = new Set(transaction.created.map(({ node }) => keyOf(node)))
+  const unlogged = transaction.created.filter(({ isUnlogged }) => isUnlogged)
+  const unloggedKeys = new Set(unlogged.map(({ node }) => keyOf(node)))
   const nodes = new Map<string, RelationNode>()
   for (const node of transaction.dropped) nodes.set(keyOf(node), node)
   for (const { node } of transaction.rows) nodes.set(keyOf(node), node)
@@ -89,7 +93,9 @@ function collectEntries(transaction: FoldedTransaction, names: ClassifyNames): E
     const name = names.nameOf(node)
     const own = rows.get(key)
     const isInternal = name?.isInternal ?? (names.isCatalogue(node) || own?.isToast === true)
-    const states = { isDropped: dropped.has(key), isCreated: created.has(key), isInternal }
+    const isUnlogged = unloggedKeys.has(key)
+    const isDropped = dropped.has(key)
+    const states = { isDropped, isCreated: created.has(key), isUnlogged, isInternal }
     return { node, name, rows: own, ...states }
   })
 }
@@ -123,9 +129,12 @@ function isSame(one: RelationName | undefined, other: RelationName | undefined):
   )
 }
 
-/** Indexes are never empty, and sequences and materialized views are not truncated. */
-function isEmptied({ name, rows }: Entry): boolean {
-  if (name?.kind !== 'r') return false
+/**
+ * Indexes are never empty, and sequences and materialized views are not truncated. Of an unlogged
+ * table it is not known, and nothing is lost: recovery empties it.
+ */
+function isEmptied({ name, rows, isUnlogged }: Entry): boolean {
+  if (name?.kind !== 'r' || isUnlogged) return false
   return rows === undefined || rows.inserted + rows.pagesLogged + rows.updated === 0
 }
 

@@ -143,7 +143,7 @@ test('damage at any place is seen as the reference sees it', () => {
   )
 })
 
-test('every bit of a page header, on a page that goes on with a record and on one that does not', () => {
+test('every bit of a page header, where a record goes on and where none does', () => {
   const wal = new SyntheticWal()
   const message = { info: 0, resourceManager: 21, mainData: Buffer.alloc(900, 3) }
   for (let n = 0; n < 20; n++) wal.append(message)
