@@ -8,7 +8,7 @@ import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
-import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
+import { findGaps, rangesOnPath, type SegmentRange, timelinesOfSegment } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
 import { type GapPlace, parseGapKey } from './gap-record.ts'
 import { parseSegmentKey } from './list-segments.ts'
@@ -125,6 +125,18 @@ export function findListedTail(
   const size = archive.walSegmentSizeBytes
   const names = timelines.map((timeline) => formatSegmentName(timeline, segment, size))
   return names.find((name) => archive.tails.some((tail) => tail.segment === name))
+}
+
+/** Segments of the path of which a tail is there, ascending. */
+export function tailsAlong(archive: WalListing, path: TimelineHistory): bigint[] {
+  const size = archive.walSegmentSizeBytes
+  const segments = archive.tails.flatMap((tail) => {
+    const named = parseSegmentName(tail.segment, size)
+    if (named === undefined) return []
+    const timelines = timelinesOfSegment(path, named.segment, size)
+    return timelines.includes(named.timeline) ? [named.segment] : []
+  })
+  return segments.sort((a, b) => (a < b ? -1 : 1))
 }
 
 function timelineOfName(segment: string): Timeline {
