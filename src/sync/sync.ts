@@ -23,6 +23,7 @@ import type { RetentionPolicy } from '../retention/retention-policy.ts'
 import type { Storage } from '../storage/storage.ts'
 import { bringBackup, bringPacks, type SettledPack } from './bring-backup.ts'
 import { bringIdentities, listIdentityKeys } from './bring-identities.ts'
+import { bringTails } from './bring-tails.ts'
 import { bringWal } from './bring-wal.ts'
 import { chooseByRetention } from './choose-by-retention.ts'
 import { type ComparedObject, compareListings } from './compare-listings.ts'
@@ -300,6 +301,7 @@ async function bring(
   const lostPacks = intent.lostPacks.filter((id) => named.has(id))
   await bringPacks(state, lostPacks, { packs, settled, ownPacks })
   await bringWal(state, listDueWal(options, choice), segmentBytes)
+  for (const identity of identities) await bringTails(state, identity, wantsWal)
 }
 
 /** As the listings tell of it, so that nothing of a long archive is kept. */
