@@ -17,6 +17,7 @@ const INCOMING = join(ROOT, 'build/dist-incoming')
 const ENTRIES = [
   'src/cli/main.ts',
   'src/backup/copy/copy-worker.ts',
+  'src/archive/codec/wal-worker.ts',
   'src/events/pool/index-worker.ts',
   'src/recovery/file-restore/restore-worker.ts',
   'src/recovery/verify/verify-worker.ts',

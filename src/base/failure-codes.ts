@@ -10,6 +10,8 @@ import { BACKUP_CODES } from './failure-codes/backup.ts'
 import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
+import { LINEAGE_CODES } from './failure-codes/lineage.ts'
+import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
 import { RECOVERY_CODES } from './failure-codes/recovery.ts'
 import { REPACKING_CODES } from './failure-codes/repacking.ts'
@@ -17,6 +19,7 @@ import { RETENTION_CODES } from './failure-codes/retention.ts'
 import { SERVER_CODES } from './failure-codes/server.ts'
 import { STORAGE_CODES } from './failure-codes/storage.ts'
 import { SYNC_CODES } from './failure-codes/sync.ts'
+import { TAILS_CODES } from './failure-codes/tails.ts'
 import { USAGE_CODES } from './failure-codes/usage.ts'
 import { WAL_ARCHIVE_CODES } from './failure-codes/wal-archive.ts'
 
@@ -28,6 +31,9 @@ export const FAILURE_CODES = {
   ...RECOVERY_CODES,
   ...BACKUP_CODES,
   ...WAL_ARCHIVE_CODES,
+  ...RECEIVE_CODES,
+  ...TAILS_CODES,
+  ...LINEAGE_CODES,
   ...EVENTS_CODES,
   ...STORAGE_CODES,
   ...DAMAGE_CODES,

@@ -123,7 +123,7 @@ test('wal push: usage is 2, an unreadable file 1', async () => {
   assert.equal((await push('nonsense')).status, 2)
   const { status, stderr } = await push(join(directory, SEGMENT))
   assert.equal(status, 1)
-  assert.match(stderr, /TM1406.*\n.*no such file/)
+  assert.match(stderr, /^error TM1406: .*no such file.*\n$/)
 })
 
 test('unknown words: the nearest known one', async () => {

@@ -6,8 +6,11 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addWalAdopt } from './adopt-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
+import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
+import { addEvents, addWalStatus } from './wal-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -79,6 +82,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addBackupCommands(program, run)
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
+  addEvents(program, run)
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)
@@ -209,9 +213,11 @@ function addBackupCommands(program: Command, run: RunAction): void {
 function addWalCommands(program: Command, run: RunAction): void {
   const wal = program
     .command('wal')
-    .summary('the WAL archive: push, get, list')
+    .summary('the WAL archive: receive, push, get, status, list')
     .description('The WAL archive. push and get are what PostgreSQL calls.')
   addPushAndGet(wal, run)
+  addReceive(wal, run)
+  addWalStatus(wal, run)
   wal
     .command('list')
     .summary('list what is archived')
@@ -240,6 +246,7 @@ function addWalCommands(program: Command, run: RunAction): void {
         return await runWalIndex(context, cluster, command.opts())
       })
     })
+  addWalAdopt(wal, run)
 }
 
 const SYSTEM = 'system identifier of the server, where the files do not tell'
@@ -252,6 +259,7 @@ function addPushAndGet(wal: Command, run: RunAction): void {
       'Takes one WAL file into every repository of the cluster: archive_command = \'… wal push "%p"\'. Returns when it is durable in all required ones; another one is given five seconds, and left out with a warning. The same file again is fine; other content under the same name goes to quarantine and fails.',
     )
     .argument('<path>', 'the file (%p)')
+    .option('--ahead', 'archive what else is ready, too, and acknowledge it in tidemark.acks')
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
     .action(async (path: string, _options: unknown, command: Command) => {
@@ -271,6 +279,8 @@ function addPushAndGet(wal: Command, run: RunAction): void {
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
     .option('--repository <names>', 'ask only these, separated by commas (default: all)')
+    .option('--ahead', 'leave a process behind that fetches what follows into a spool in pg_wal')
+    .option('--timeline <number>', 'with --ahead: the timeline that recovery goes to')
     .addOption(
       new Option('--holes <answer>', 'a segment that is missing while later ones are there')
         .choices(['fail', 'absent'])
@@ -293,6 +303,8 @@ function walArguments(
     systemIdentifier?: string
     repository?: string
     holes?: 'fail' | 'absent'
+    ahead?: boolean
+    timeline?: string
   },
 ) {
   return {
@@ -303,10 +315,19 @@ function walArguments(
     systemIdentifier: options.systemIdentifier,
     repositories: options.repository?.split(','),
     holes: options.holes ?? 'fail',
+    ahead: options.ahead === true,
+    fill: false,
+    timeline: parseTimeline(options.timeline),
     json: context.json,
     quiet: context.quiet,
     verbose: context.verbose,
   } as const
+}
+
+function parseTimeline(text: string | undefined): number | undefined {
+  if (text === undefined || /^[1-9]\d{0,9}$/.test(text))
+    return text === undefined ? undefined : Number(text)
+  throw wrongUsage(`--timeline cannot be '${text}'`, undefined, 'it is a number from 1')
 }
 
 const TARGET =
@@ -364,11 +385,11 @@ function addRecoveryCommands(program: Command, run: RunAction): void {
     .command('window')
     .summary('the moments that can be recovered')
     .description(
-      'Shows the intervals in which every moment can be recovered, and the gaps between them with the segments that are missing.',
+      'Shows the intervals in which every moment can be recovered and what ends each: holes with the segments that are missing and since when, damage, wal_level=minimal, WAL that no backup leads into. A bar on a terminal.',
     )
     .argument('[cluster]', CLUSTER)
     .option('--repository <name>', REPOSITORY)
-    .option('--check', 'exit status 3 when there is a gap, or nothing can be recovered')
+    .option('--check', 'exit status 3 when something ends it, or nothing can be recovered')
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
         const { runWindow } = await import('./commands/window.ts')

@@ -8,15 +8,26 @@ import type { Environment } from '../config/environment.ts'
 
 export type Colours = ReturnType<typeof pico.createColors>
 
+/** What can be drawn on standard output. */
+export interface Drawing {
+  readonly columns: number
+  /** Else only ASCII. */
+  readonly isUtf8: boolean
+}
+
 export interface Terminal {
   /** A line of the result. */
   print(line?: string): void
   /** The one JSON document of --json. */
   printJson(value: unknown): void
+  /** One of many JSON documents, each on a line of its own. */
+  printJsonLine(value: unknown): void
   /** A remark; silent with --quiet. */
   remark(line: string): void
   /** For the result. */
   readonly colours: Colours
+  /** Undefined: nobody looks at the result. */
+  readonly drawing: Drawing | undefined
   /** Is somebody there who can be asked? */
   readonly isInteractive: boolean
   readonly progressStream: WriteStream
@@ -37,18 +48,31 @@ export function openTerminal(options: TerminalOptions): Terminal {
     printJson(value) {
       stdout.write(`${formatJson(value)}\n`)
     },
+    printJsonLine(value) {
+      stdout.write(`${formatJson(value, 0)}\n`)
+    },
     remark(line) {
       if (!options.quiet) stderr.write(`${line}\n`)
     },
     colours: pico.createColors(stdout.isTTY === true && !plain),
+    drawing: stdout.isTTY === true ? drawingOn(stdout, options.env) : undefined,
     isInteractive: stdin.isTTY === true && stderr.isTTY === true && stdout.isTTY === true,
     progressStream: stderr,
   }
 }
 
+const USUAL_COLUMNS = 80
+
+/** The first of these that is set says which characters the terminal shows (locale(7)). */
+function drawingOn(stdout: WriteStream, env: Environment): Drawing {
+  const locale = env['LC_ALL'] || env['LC_CTYPE'] || env['LANG'] || ''
+  const isUtf8 = /utf-?8/i.test(locale) && env['TERM'] !== 'dumb'
+  return { columns: stdout.columns || USUAL_COLUMNS, isUtf8 }
+}
+
 /** Big integers as decimal texts; dates as ISO 8601 UTC by their own toJSON. */
-function formatJson(value: unknown): string {
+function formatJson(value: unknown, indent = 2): string {
   const replace = (_key: string, item: unknown): unknown =>
     typeof item === 'bigint' ? item.toString() : item
-  return JSON.stringify(value, replace, 2)
+  return JSON.stringify(value, replace, indent)
 }

@@ -1,18 +1,30 @@
 /**
  * The window: the intervals in which every moment can be recovered, and the gaps between
  * them. planWindow() is pure and knows names only; readWindow() adds the moments by reading
- * the last segments of each interval. Neither proves that the segments are whole: that is
- * archive/check-wal.ts, and every restore for its own range.
+ * the last segments of each interval, and the first behind a gap. Neither proves that the
+ * segments are whole: that is archive/check-wal.ts, and every restore for its own range.
  */
 import { type ExpiredWalMark, isLetGo } from '../archive/expired-wal.ts'
-import { findRange, type SegmentRange, timelineOfSegment } from '../archive/find-gaps.ts'
-import { listWal, rangesAlong, type WalListing } from '../archive/list-wal.ts'
+import {
+  findRange,
+  type SegmentRange,
+  timelineOfSegment,
+  timelinesOfSegment,
+} from '../archive/find-gaps.ts'
+import {
+  findListedTail,
+  holdsWal,
+  listWal,
+  rangesAlong,
+  type WalListing,
+} from '../archive/list-wal.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
 import { pathOf, type TimelineHistory, timelineStart } from '../postgres/history-file.ts'
 import {
   formatLsn,
   formatSegmentName,
   type Lsn,
+  parseSegmentName,
   previousSegmentNumber,
   segmentNumber,
   segmentStart,
@@ -21,12 +33,14 @@ import {
 import type { WalEvent } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
+import { listSystemIdentities } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { backupsOnPath, stoppedAt } from './choose-backup.ts'
 import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
 import type { RecordPlace } from './judge-target.ts'
 import { formatTime } from './parse-target.ts'
 import { scanToTarget } from './scan-to-target.ts'
+import { findWalWithoutBackup, type WalWithoutBackup } from './wal-without-backup.ts'
 
 export interface SegmentGap {
   readonly timeline: Timeline
@@ -44,6 +58,8 @@ export interface PlannedInterval {
   readonly backups: readonly BackupRecord[]
   readonly lastSegment: bigint
   readonly lastSegmentName: string
+  /** The name of the segment behind it of which what was flushed is there. */
+  readonly tail: string | undefined
   /** What ends it: a gap, or the end of what is archived. */
   readonly gap: SegmentGap | undefined
 }
@@ -68,7 +84,7 @@ export function planWindow(backups: readonly BackupRecord[], archive: WalListing
         }
         continue
       }
-      addTo(intervals, path, backup, reach)
+      addTo(intervals, archive, path, backup, reach)
       covered.add(backup.id)
       unusable.delete(backup.id)
     }
@@ -79,7 +95,7 @@ export function planWindow(backups: readonly BackupRecord[], archive: WalListing
 /** Newest leaf first: its intervals hold what older branches share with it. */
 function leafPaths(archive: WalListing, backups: readonly BackupRecord[]): TimelineHistory[] {
   const known = new Set<Timeline>([
-    ...archive.timelines.filter(({ segments }) => segments > 0).map(({ timeline }) => timeline),
+    ...archive.timelines.filter((one) => holdsWal(archive, one)).map(({ timeline }) => timeline),
     ...backups.map(({ timeline }) => timeline),
   ])
   return [...known]
@@ -126,6 +142,7 @@ function reachOf(
 
 function addTo(
   intervals: PlannedInterval[],
+  archive: WalListing,
   path: TimelineHistory,
   backup: BackupRecord,
   reach: Reach,
@@ -143,7 +160,10 @@ function addTo(
   const timeline = timelineOfSegment(path, lastSegment, size)
   const lastSegmentName = formatSegmentName(timeline, lastSegment, size)
   const { timeline: leaf } = path
-  intervals.push({ timeline: leaf, path, backups: [backup], lastSegment, lastSegmentName, gap })
+  const next = lastSegment + 1n
+  const tail = findListedTail(archive, timelinesOfSegment(path, next, size), next)
+  const last = { lastSegment, lastSegmentName, tail }
+  intervals.push({ timeline: leaf, path, backups: [backup], ...last, gap })
 }
 
 /** An older branch is only shown where it holds what no newer one does. */
@@ -175,6 +195,17 @@ export interface WindowPoint {
   readonly lsn: string
 }
 
+/** A gap with its moments: what was done between them is lost unless the segments turn up. */
+export interface DatedGap extends SegmentGap {
+  /** The last moment before it; undefined where nothing in the WAL tells. */
+  readonly since: string | undefined
+  /** The first moment behind it. */
+  readonly until: string | undefined
+}
+
+/** What an interval ends with (docs/design/recovery.md, section 9). */
+export type WindowEnd = 'archive' | 'gap' | 'damage' | 'minimal'
+
 /** A segment of the interval that does not hold: no moment behind it can be recovered. */
 export interface SegmentDamage {
   readonly segment: string
@@ -187,7 +218,10 @@ export interface WindowInterval {
   readonly from: { readonly time: string; readonly lsn: string }
   readonly to: WindowPoint
   readonly lastSegment: string
-  readonly gap: SegmentGap | undefined
+  /** The segment behind it, of which what was flushed is there: the interval reaches into it. */
+  readonly tail: string | undefined
+  readonly end: WindowEnd
+  readonly gap: DatedGap | undefined
   /** Only of the last segments, those that are read for the moment of the end. */
   readonly damage: SegmentDamage | undefined
 }
@@ -197,6 +231,8 @@ export interface RecoveryWindow {
   /** By timeline (newest first), then by time. */
   readonly intervals: readonly WindowInterval[]
   readonly unusable: readonly { readonly backup: string; readonly missing: string }[]
+  /** By timeline: archived WAL from which nothing can be recovered. */
+  readonly withoutBackup: readonly WalWithoutBackup[]
   /** Records of backups that cannot be read. */
   readonly damaged: readonly { readonly backup: string; readonly because: string }[]
 }
@@ -208,17 +244,24 @@ export async function readWindow(
   progress: Progress = SILENT,
 ): Promise<RecoveryWindow> {
   const listed = await listBackups(storage, cluster)
-  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const systemIdentifier =
+    listed.backups.at(-1)?.systemIdentifier ?? (await findOnlySystem(storage, cluster))
   const archive =
     systemIdentifier === undefined ? undefined : await listWal(storage, cluster, systemIdentifier)
   return await describeWindow({ storage, cluster, listed, archive, progress })
+}
+
+/** Before the first backup: the server that archives, where there is only one. */
+async function findOnlySystem(storage: Storage, cluster: string): Promise<string | undefined> {
+  const [only, other] = await listSystemIdentities(storage, cluster)
+  return other === undefined ? only?.systemIdentifier : undefined
 }
 
 export interface ListedCluster {
   readonly storage: Storage
   readonly cluster: string
   readonly listed: BackupList
-  /** Of the server of the newest backup; undefined when there is no backup. */
+  /** Of the server of the newest backup, or of the only one; undefined when there is none. */
   readonly archive: WalListing | undefined
   readonly progress?: Progress
 }
@@ -230,10 +273,10 @@ export async function describeWindow(input: ListedCluster): Promise<RecoveryWind
     backup: backupId,
     because: failure.message,
   }))
-  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier
+  const systemIdentifier = listed.backups.at(-1)?.systemIdentifier ?? archive?.systemIdentifier
   const backups = listed.backups.filter((one) => one.systemIdentifier === systemIdentifier)
   if (systemIdentifier === undefined || archive === undefined) {
-    return { systemIdentifier, intervals: [], unusable: [], damaged }
+    return { systemIdentifier, intervals: [], unusable: [], withoutBackup: [], damaged }
   }
   const plan = planWindow(backups, archive)
   const intervals: WindowInterval[] = []
@@ -241,7 +284,8 @@ export async function describeWindow(input: ListedCluster): Promise<RecoveryWind
     intervals.push(await describeInterval(interval, { storage, cluster, archive, progress }))
   }
   const unusable = plan.unusable.map(({ backup, missing }) => ({ backup: backup.id, missing }))
-  return { systemIdentifier, intervals, unusable, damaged }
+  const withoutBackup = findWalWithoutBackup(plan.intervals, archive)
+  return { systemIdentifier, intervals, unusable, withoutBackup, damaged }
 }
 
 interface WindowSource {
@@ -257,15 +301,27 @@ async function describeInterval(
 ): Promise<WindowInterval> {
   const first = interval.backups[0] as BackupRecord
   const end = await findEnd(interval, source)
+  const to = endPoint(interval.backups, end)
+  const { gap } = interval
+  const until = gap === undefined ? undefined : await findMomentBehind(gap, interval, source)
   return {
     timeline: interval.timeline,
     backups: interval.backups.map(({ id }) => id),
     from: { time: first.stoppedAt, lsn: formatLsn(consistencyLsn(first)) },
-    to: endPoint(interval.backups, end),
+    to,
     lastSegment: interval.lastSegmentName,
-    gap: interval.gap,
+    tail: interval.tail,
+    end: kindOfEnd(end, gap),
+    gap: gap === undefined ? undefined : { ...gap, since: to.time, until },
     damage: end.damage,
   }
+}
+
+/** The first of them in the WAL: a gap is behind the segments that were read. */
+function kindOfEnd(end: IntervalEnd, gap: SegmentGap | undefined): WindowEnd {
+  if (end.isMinimal) return 'minimal'
+  if (end.damage !== undefined) return 'damage'
+  return gap === undefined ? 'archive' : 'gap'
 }
 
 /**
@@ -294,6 +350,8 @@ interface IntervalEnd {
   readonly lsn: Lsn
   readonly time: bigint | undefined
   readonly damage: SegmentDamage | undefined
+  /** The server went on with wal_level=minimal. */
+  readonly isMinimal: boolean
 }
 
 /** So many segments are read in search of a moment before the backup's end has to do. */
@@ -306,26 +364,63 @@ async function findEnd(interval: PlannedInterval, source: WindowSource): Promise
   const first = segmentNumber(recordLsn((interval.backups[0] as BackupRecord).startLsn), size)
   let lsn: Lsn | undefined
   let damage: SegmentDamage | undefined
+  let isMinimal = false
   for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
     const segment = interval.lastSegment - back
     if (segment < first) break
-    const search = new LastMoment(segmentStart(interval.lastSegment + 1n, size))
+    const end = interval.lastSegment + (interval.tail === undefined ? 1n : 2n)
+    const search = new LastMoment(segmentStart(end, size))
     const walSource = { storages: [storage], cluster, archive, path, progress }
-    const { end } = await scanToTarget(walSource, { from: segmentStart(segment, size) }, search)
-    if (end.kind === 'damage') damage = { segment: end.segment, because: end.because }
+    const scan = await scanToTarget(walSource, { from: segmentStart(segment, size) }, search)
+    if (scan.end.kind === 'damage') {
+      damage = { segment: scan.end.segment, because: scan.end.because }
+    }
+    if (search.minimal !== undefined) {
+      isMinimal = true
+      lsn = search.minimal
+    }
     lsn ??= search.lastLsn
     if (search.time !== undefined) {
-      return { lsn: lsn ?? segmentStart(segment, size), time: search.time, damage }
+      return { lsn: lsn ?? segmentStart(segment, size), time: search.time, damage, isMinimal }
     }
   }
-  return { lsn: lsn ?? segmentStart(interval.lastSegment, size), time: undefined, damage }
+  const begin = segmentStart(interval.lastSegment, size)
+  return { lsn: lsn ?? begin, time: undefined, damage, isMinimal }
 }
 
-/** Keeps the last end of a transaction, restore point or checkpoint, up to `limit`. */
+/** Of the first segment behind a gap, where it has a record with a time. */
+async function findMomentBehind(
+  gap: SegmentGap,
+  interval: PlannedInterval,
+  source: WindowSource,
+): Promise<string | undefined> {
+  const { archive, storage, cluster, progress } = source
+  const size = archive.walSegmentSizeBytes
+  const last = parseSegmentName(gap.last, size)?.segment
+  if (last === undefined) return undefined
+  const walSource = { storages: [storage], cluster, archive, path: interval.path, progress }
+  const start = { from: segmentStart(last + 1n, size) }
+  const end = segmentStart(last + 2n, size)
+  let time: bigint | undefined
+  await scanToTarget(walSource, start, {
+    visit(record, event) {
+      if (event !== undefined && 'time' in event) time = event.time
+      return time !== undefined || record.lsn >= end
+    },
+  })
+  return time === undefined ? undefined : formatTime(time)
+}
+
+/**
+ * Keeps the last end of a transaction, restore point or checkpoint, up to `limit` or to
+ * wal_level=minimal, which PostgreSQL does not replay (CheckRequiredParameterValues).
+ */
 class LastMoment {
   readonly #limit: Lsn
   time: bigint | undefined
   lastLsn: Lsn | undefined
+  /** Where the server said so. */
+  minimal: Lsn | undefined
 
   constructor(limit: Lsn) {
     this.#limit = limit
@@ -333,6 +428,10 @@ class LastMoment {
 
   visit(record: RecordPlace, event: WalEvent | undefined): boolean {
     if (record.lsn >= this.#limit) return true
+    if (event?.kind === 'parameter-change' && event.walLevel === 'minimal') {
+      this.minimal = record.lsn
+      return true
+    }
     this.lastLsn = record.endLsn
     if (event !== undefined && 'time' in event) {
       if (this.time === undefined || event.time > this.time) this.time = event.time

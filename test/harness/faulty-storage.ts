@@ -4,11 +4,12 @@
  * simulation can visit every one of them.
  */
 import { Failure } from '../../src/base/failure.ts'
-import type {
-  ObjectWriter,
-  Storage,
-  StoredObject,
-  WriteOptions,
+import {
+  keysOfListing,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
 } from '../../src/storage/storage.ts'
 
 export type StorageOperation =
@@ -105,6 +106,10 @@ class FaultInjector implements FaultyStorage {
 
   list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     return this.#list(prefix, this.#inner.list(prefix, after))
+  }
+
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(prefix: string, found: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {

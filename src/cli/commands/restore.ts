@@ -6,13 +6,11 @@ import {
   chooseCluster,
   chooseRepository,
   nearestFirst,
-  type RepositoryConfiguration,
 } from '../../config/configuration.ts'
-import { unlockStorage } from '../../config/unlock-storage.ts'
 import type { RecoveryAction } from '../../recovery/format-recovery-settings.ts'
 import { findPostgresPrograms } from '../../recovery/find-postgres.ts'
 import { holdInSources } from '../../recovery/hold-restore.ts'
-import { describeLeftOut, describePassedOver } from '../../recovery/open-sources.ts'
+import { describePassedOver } from '../../recovery/open-sources.ts'
 import { formatTarget, parseTarget } from '../../recovery/parse-target.ts'
 import type { RestorePlan } from '../../recovery/plan-restore.ts'
 import { parseTablespaceMapping } from '../../recovery/plan-tablespaces.ts'
@@ -24,10 +22,10 @@ import {
   type RestoreResult,
 } from '../../recovery/restore.ts'
 import { type StartedRecovery, startRecovery } from '../../recovery/start-recovery.ts'
-import type { StorageSpecification } from '../../storage/open-storage.ts'
 import { TIDEMARK_PROGRAM, quoteWord } from '../archive-command.ts'
 import type { CommandContext } from '../command-context.ts'
 import { formatBytes, formatCount, formatDuration } from '../format-units.ts'
+import { unlockSources } from '../unlock-sources.ts'
 import { parseWorkers } from './backup.ts'
 
 export interface RestoreCommandOptions {
@@ -107,7 +105,7 @@ async function readOptions(
     throw wrong('--into is missing', 'the directory to restore into: --into /new/data/directory')
   }
   return {
-    ...(await unlockSources(repositories, context)),
+    ...(await unlockSources(repositories, context.env)),
     cluster: cluster.name,
     into: resolve(options.into),
     target: parseTarget(options.to ?? 'latest'),
@@ -123,28 +121,6 @@ async function readOptions(
     preload: options.preload ?? '',
     walGet: (urls) => formatWalGet(configuration.path, cluster, urls),
   }
-}
-
-/** The nearest that can be opened, and those that stand by for it. */
-async function unlockSources(
-  repositories: readonly RepositoryConfiguration[],
-  context: CommandContext,
-): Promise<Pick<RestoreOptions, 'storage' | 'leftOut'>> {
-  const opened: StorageSpecification[] = []
-  const failures: Failure[] = []
-  const leftOut: string[] = []
-  for (const repository of repositories) {
-    try {
-      opened.push(await unlockStorage(repository, context.env))
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error
-      failures.push(error)
-      leftOut.push(describeLeftOut(repository.name, error))
-    }
-  }
-  const [nearest, ...fallbacks] = opened
-  if (nearest === undefined) throw failures[0] as Failure
-  return { storage: fallbacks.length === 0 ? nearest : { ...nearest, fallbacks }, leftOut }
 }
 
 /** It names repositories only where it is not to ask all of the cluster. */
@@ -202,6 +178,7 @@ function resultJson(
     socketDirectory: restored.socketDirectory,
     port: restored.port,
     passedOver: restored.passedOver,
+    reservedTimeline: restored.reservedTimeline ?? null,
     started,
   }
 }
@@ -275,7 +252,12 @@ function printResult(
         `psql -h ${quoteWord(restored.socketDirectory)} -p ${restored.port}`,
     )
   } else {
-    terminal.print('  it takes over: configuration and archiving are those of the original')
+    const { reservedTimeline } = restored
+    const number =
+      reservedTimeline === undefined ? '' : `; timeline ${reservedTimeline} is reserved for it`
+    terminal.print(
+      `  it takes over: configuration and archiving are those of the original${number}`,
+    )
   }
   if (plan.takeOver && plan.configuration.length > 0) {
     terminal.print('  its configuration lay outside the data directory; to put it back in place:')

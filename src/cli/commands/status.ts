@@ -15,7 +15,7 @@ import { judgeBehind } from './status/judge-behind.ts'
 import { type Exposure, judgeExposure } from './status/judge-exposure.ts'
 import { type RepositoryStatus, readRepositoryStatus } from './status/read-repository.ts'
 import { readServerStatus, type ServerStatus } from './status/read-server.ts'
-import { formatWindow, windowJson } from './window.ts'
+import { printWindow, windowJson } from './window.ts'
 
 const EXIT_PROBLEM = 3
 
@@ -144,5 +144,5 @@ function printRepository(terminal: Terminal, cluster: string, repository: Reposi
     pairs.push(['newest WAL', `${newestWal.segment}, up to ${newestWal.lsn}`])
   for (const line of formatPairs(pairs)) terminal.print(line)
   if (window === undefined) return
-  for (const line of formatWindow(cluster, window, terminal.colours)) terminal.print(line)
+  printWindow(terminal, cluster, window)
 }

@@ -22,7 +22,7 @@ export async function runWalList(
   const identities = await listSystemIdentities(storage, cluster.name)
   const listings: WalListing[] = []
   for (const { systemIdentifier } of identities) {
-    listings.push(await listWal(storage, cluster.name, systemIdentifier))
+    listings.push(await listWal(storage, cluster.name, systemIdentifier, { sizes: true }))
   }
   const { terminal } = context
   if (context.json) {
@@ -110,7 +110,7 @@ const COLUMNS: readonly Column[] = [
 
 function formatListing(listing: WalListing, colours: Colours): string[] {
   const rows = listing.timelines.flatMap((timeline) => timelineRows(timeline, listing, colours))
-  const title = `server ${listing.systemIdentifier}: ${formatBytes(listing.bytes)} of WAL`
+  const title = `server ${listing.systemIdentifier}: ${formatBytes(listing.bytes ?? 0)} of WAL`
   const [head, ...body] = formatTable(COLUMNS, rows)
   const table = rows.length === 0 ? ['nothing is archived yet'] : [colours.dim(head ?? ''), ...body]
   return [colours.bold(title), ...table, ...formatOthers(listing, colours)]
@@ -145,7 +145,7 @@ function timelineRows(timeline: WalTimeline, listing: WalListing, colours: Colou
 function formatOthers(listing: WalListing, colours: Colours): string[] {
   const { partials, quarantine, strangers } = listing
   const named = (files: WalListing['partials']): string[] =>
-    files.map(({ name, sizeBytes }) => `  ${name}  ${formatBytes(sizeBytes)}`)
+    files.map(({ name, sizeBytes }) => `  ${name}  ${formatBytes(sizeBytes ?? 0)}`)
   const lines: string[] = []
   if (partials.length > 0)
     lines.push(formatCount(partials.length, 'partial segment'), ...named(partials))

@@ -1,8 +1,15 @@
 /** `window`: the intervals in which every moment can be recovered, and what interrupts them. */
-import { type RecoveryWindow, readWindow } from '../../recovery/window.ts'
+import { now } from '../../base/clock.ts'
+import {
+  type DatedGap,
+  type RecoveryWindow,
+  readWindow,
+  type WindowInterval,
+} from '../../recovery/window.ts'
 import { type CommandContext, openCluster } from '../command-context.ts'
 import { formatCount } from '../format-units.ts'
-import type { Colours } from '../terminal.ts'
+import type { Colours, Terminal } from '../terminal.ts'
+import { drawWindow } from './window/draw-window.ts'
 
 export interface WindowOptions {
   readonly repository?: string
@@ -33,61 +40,61 @@ export async function runWindow(
       ...windowJson(window),
     })
   } else {
-    for (const line of formatWindow(cluster.name, window, terminal.colours)) terminal.print(line)
+    printWindow(terminal, cluster.name, window)
   }
   return options.check === true && !whole ? EXIT_PROBLEM : 0
 }
 
-/** Something can be recovered, and nothing is missing or damaged. */
-export function isWhole({ intervals, unusable, damaged }: RecoveryWindow): boolean {
-  const broken = intervals.filter(({ gap, damage }) => gap !== undefined || damage !== undefined)
+/** With a bar where somebody looks at it. */
+export function printWindow(terminal: Terminal, cluster: string, window: RecoveryWindow): void {
+  const { colours, drawing } = terminal
+  for (const line of formatWindow(cluster, window, colours)) terminal.print(line)
+  if (drawing === undefined) return
+  for (const line of drawWindow(window, now(), drawing, colours)) terminal.print(line)
+}
+
+/** Something can be recovered, nothing is missing or damaged, and what comes in has a backup. */
+export function isWhole(window: RecoveryWindow): boolean {
+  const { intervals, unusable, damaged } = window
+  const isBroken = intervals.some(({ end }) => end !== 'archive')
+  const isBlind = isUnprotected(window)
   return (
-    intervals.length > 0 && broken.length === 0 && unusable.length === 0 && damaged.length === 0
+    intervals.length > 0 && !isBroken && !isBlind && unusable.length === 0 && damaged.length === 0
   )
+}
+
+/** No backup leads into the WAL of the newest timeline. An old branch may have been left. */
+function isUnprotected({ withoutBackup, intervals }: RecoveryWindow): boolean {
+  const newest = withoutBackup.findLast(({ isBeforeBackup }) => !isBeforeBackup)
+  return newest !== undefined && intervals.every(({ timeline }) => timeline <= newest.timeline)
 }
 
 export function windowJson(window: RecoveryWindow): Record<string, unknown> {
   return {
     systemIdentifier: window.systemIdentifier ?? null,
-    intervals: window.intervals.map(({ gap, damage, to, ...interval }) => ({
+    intervals: window.intervals.map(({ gap, damage, tail, to, ...interval }) => ({
       ...interval,
       to: { time: to.time ?? null, lsn: to.lsn },
-      gap: gap ?? null,
+      tail: tail ?? null,
+      gap:
+        gap === undefined ? null : { ...gap, since: gap.since ?? null, until: gap.until ?? null },
       damage: damage ?? null,
     })),
     unusable: window.unusable,
+    withoutBackup: window.withoutBackup,
     damaged: window.damaged,
   }
 }
 
-export function formatWindow(
-  cluster: string,
-  { intervals, unusable, damaged }: RecoveryWindow,
-  colours: Colours,
-): string[] {
+export function formatWindow(cluster: string, window: RecoveryWindow, colours: Colours): string[] {
+  const { intervals, unusable, damaged } = window
   const lines: string[] = []
   if (intervals.length === 0) {
     const nothing = unusable.length + damaged.length > 0
     lines.push(`${cluster}: nothing can be recovered${nothing ? '' : ': there is no backup yet'}`)
   }
-  for (const { timeline, from, to, backups, lastSegment, gap, damage } of intervals) {
-    lines.push(`${cluster}: ${colours.bold(describeMoments(from.time, to.time))}`)
-    const last = `the WAL up to ${lastSegment}`
-    lines.push(
-      `  ${from.lsn} to ${to.lsn}, timeline ${timeline}, ${formatCount(backups.length, 'backup')} and ${last}`,
-    )
-    if (damage !== undefined) {
-      lines.push(colours.red(`  then damage in ${damage.segment}: ${damage.because}`))
-      lines.push('  mend it with the segment from a pg_wal (tidemark wal push FILE)')
-    }
-    if (gap !== undefined) {
-      const names = gap.first === gap.last ? gap.first : `${gap.first} to ${gap.last}`
-      lines.push(colours.red(`  then a hole of ${formatCount(gap.segments, 'segment')}: ${names}`))
-      lines.push(
-        '  mend it with the segment from a pg_wal (tidemark wal push FILE), or take a new backup',
-      )
-    }
-  }
+  for (const interval of intervals) lines.push(...formatInterval(cluster, interval, colours))
+  lines.push(...formatWithoutBackup(window, colours))
   for (const { backup, missing } of unusable) {
     lines.push(
       colours.red(`backup ${backup} cannot be restored: WAL segment ${missing} is missing`),
@@ -97,6 +104,50 @@ export function formatWindow(
     lines.push(colours.red(`backup ${backup} cannot be read: ${because}`))
   }
   return lines
+}
+
+function formatInterval(cluster: string, interval: WindowInterval, colours: Colours): string[] {
+  const { timeline, from, to, backups, lastSegment, gap, damage, end } = interval
+  const held = `${formatCount(backups.length, 'backup')} and the WAL up to ${lastSegment}`
+  const lines = [
+    `${cluster}: ${colours.bold(describeMoments(from.time, to.time))}`,
+    `  ${from.lsn} to ${to.lsn}, timeline ${timeline}, ${held}`,
+  ]
+  if (end === 'minimal') {
+    lines.push(colours.red(`  then wal_level=minimal at ${to.lsn}: nothing replays that`))
+    lines.push('  set wal_level = replica, and take a new backup')
+  }
+  if (damage !== undefined) {
+    lines.push(colours.red(`  then damage in ${damage.segment}: ${damage.because}`))
+    lines.push('  mend it with the segment from a pg_wal (tidemark wal push FILE)')
+  }
+  if (gap !== undefined) lines.push(...formatGap(gap, colours))
+  return lines
+}
+
+function formatGap(gap: DatedGap, colours: Colours): string[] {
+  const { first, last, segments, since, until } = gap
+  const names = first === last ? first : `${first} to ${last}`
+  const lines = [colours.red(`  then a hole of ${formatCount(segments, 'segment')}: ${names}`)]
+  if (since !== undefined) {
+    const end = until === undefined ? '' : ` until ${until}`
+    lines.push(colours.red(`  what was done from ${since}${end} cannot be recovered`))
+  }
+  lines.push(
+    '  mend it with the segment from a pg_wal (tidemark wal push FILE), or take a new backup',
+  )
+  return lines
+}
+
+/** What is merely older than the first backup is one dim line; the rest is an alarm. */
+function formatWithoutBackup(window: RecoveryWindow, colours: Colours): string[] {
+  return window.withoutBackup.map(({ timeline, first, last, segments, isBeforeBackup }) => {
+    const names = first === last ? first : `${first} to ${last}`
+    const what = `no backup leads into ${formatCount(segments, 'segment')} of timeline ${timeline}`
+    const text = `${what}: ${names}`
+    if (isBeforeBackup) return colours.dim(`${text} (before a backup)`)
+    return colours.red(`${text}; take a backup`)
+  })
 }
 
 /** Without a transaction after the backup's end there is that one moment only. */

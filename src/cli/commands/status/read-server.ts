@@ -39,7 +39,7 @@ export async function readServerStatus(
       connection: connectionUrl(context, cluster),
       applicationName: 'tidemark status',
     })
-    return await readFrom(session)
+    return await readReachedServer(session)
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const detail = `${error.code}: ${error.message}`
@@ -50,7 +50,7 @@ export async function readServerStatus(
   }
 }
 
-async function readFrom(session: ServerSession): Promise<ServerStatus> {
+export async function readReachedServer(session: ServerSession): Promise<ServerStatus> {
   const { facts } = session
   const archiver = await readArchiverState(session, await findLocalDirectory(session))
   const settings = await session.readSettings()

@@ -1,0 +1,153 @@
+/**
+ * `wal status`: how WAL gets from the server into each repository: how far, how fast, what is
+ * missing, what keeps it. Works without the server, from what the repositories hold.
+ */
+import { now } from '../../base/clock.ts'
+import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
+import { parseLsn } from '../../postgres/lsn.ts'
+import type { CommandContext } from '../command-context.ts'
+import type { Check } from './doctor/check.ts'
+import { printCheck } from './doctor/check.ts'
+import {
+  archivedPerSecond,
+  describeTimelines,
+  formatArchive,
+  formatServer,
+  type MeasuredArchive,
+} from './wal-status/format-wal-status.ts'
+import { judgeSlots } from './wal-status/judge-wal.ts'
+import { measureLag, measureRate, type WalPoint, type WalRate } from './wal-status/measure-wal.ts'
+import { type ArchiveStatus, readArchiveStatus } from './wal-status/read-archive.ts'
+import {
+  type ReachedWalServer,
+  readWalServer,
+  type WalServer,
+} from './wal-status/read-wal-server.ts'
+
+const EXIT_PROBLEM = 3
+
+export interface WalStatusOptions {
+  readonly repository?: string
+  readonly check?: boolean
+}
+
+interface WalStatus {
+  readonly cluster: string
+  readonly server: WalServer
+  readonly rate: WalRate | undefined
+  readonly archives: readonly MeasuredArchive[]
+  readonly findings: readonly Check[]
+}
+
+export async function runWalStatus(
+  context: CommandContext,
+  clusterName: string | undefined,
+  options: WalStatusOptions,
+): Promise<number> {
+  const cluster = chooseCluster(context.configuration(), clusterName)
+  const repositories =
+    options.repository === undefined
+      ? cluster.repositories
+      : [chooseRepository(cluster, options.repository)]
+  const server = await readWalServer(context, cluster)
+  const archives: MeasuredArchive[] = []
+  for (const repository of repositories) {
+    const read = await readArchiveStatus(cluster.name, repository, server.reached, context.env)
+    archives.push(measure(read, server.reached))
+  }
+  const status: WalStatus = {
+    cluster: cluster.name,
+    server,
+    rate: archives.find(({ rate }) => rate !== undefined)?.rate,
+    archives,
+    findings: [
+      ...server.findings,
+      ...judgeSlots(server.reached?.slots ?? [], undefined),
+      ...archives.flatMap(({ findings }) => findings),
+    ],
+  }
+  if (context.json) context.terminal.printJson(statusJson(status))
+  else printStatus(context, status)
+  return options.check === true && !isHealthy(status) ? EXIT_PROBLEM : 0
+}
+
+function isHealthy({ findings }: WalStatus): boolean {
+  return findings.every(({ result }) => result !== 'problem')
+}
+
+function measure(archive: ArchiveStatus, reached: ReachedWalServer | undefined): MeasuredArchive {
+  const { position, lastMoment, earlier } = archive
+  const lsn = parseLsn(position?.lsn ?? '')
+  const archived = lsn === undefined ? undefined : { lsn, atMs: archivedAt(archive, reached) }
+  const server = serverPoint(reached)
+  const atMs = server?.atMs ?? now().getTime()
+  const lag = measureLag(archived, { lsn: server?.lsn, atMs })
+  return { ...archive, lag, rate: measureRate([earlier, lastMoment, server]) }
+}
+
+/** What the archiver handed over last was complete then: nothing older is lacking. */
+function archivedAt(
+  { position, lastMoment }: ArchiveStatus,
+  reached: ReachedWalServer | undefined,
+): number | undefined {
+  const isLast = reached?.lastArchivedWal === position?.segment
+  if (isLast && reached?.lastArchivedAt != null) return Date.parse(reached.lastArchivedAt)
+  return lastMoment?.atMs
+}
+
+function serverPoint(reached: ReachedWalServer | undefined): WalPoint | undefined {
+  const lsn = parseLsn(reached?.currentLsn ?? '')
+  return reached === undefined || lsn === undefined
+    ? undefined
+    : { lsn, atMs: Date.parse(reached.at) }
+}
+
+function printStatus(context: CommandContext, status: WalStatus): void {
+  const { terminal } = context
+  const { cluster, server, rate, archives, findings } = status
+  for (const line of formatServer(cluster, server.reached, rate, terminal.colours)) {
+    terminal.print(line)
+  }
+  for (const archive of archives) {
+    terminal.print()
+    for (const line of formatArchive(archive, terminal.colours)) terminal.print(line)
+  }
+  const shown = findings.filter(({ result }) => result !== 'ok')
+  if (shown.length > 0) terminal.print()
+  for (const check of shown) printCheck(terminal, check)
+}
+
+function statusJson(status: WalStatus): Record<string, unknown> {
+  const { cluster, server, rate, archives, findings } = status
+  return {
+    cluster,
+    healthy: isHealthy(status),
+    server: serverJson(server),
+    rate: rate ?? null,
+    repositories: archives.map(archiveJson),
+    findings,
+  }
+}
+
+function serverJson({ reached, failure }: WalServer): Record<string, unknown> {
+  if (reached !== undefined) {
+    return { reachable: true, ...reached, archivedPerSecond: archivedPerSecond(reached) ?? null }
+  }
+  const told = failure && { code: failure.code, message: failure.message }
+  return { reachable: false, failure: told ?? null }
+}
+
+function archiveJson(archive: MeasuredArchive): Record<string, unknown> {
+  const { lag, lastMoment, position } = archive
+  return {
+    name: archive.name,
+    url: archive.url,
+    systemIdentifier: archive.archive?.systemIdentifier ?? null,
+    position: position ?? null,
+    lastMoment: lastMoment === undefined ? null : new Date(lastMoment.atMs).toISOString(),
+    lag: { bytes: lag.bytes ?? null, seconds: lag.seconds ?? null },
+    rate: archive.rate ?? null,
+    timelines: archive.archive === undefined ? null : describeTimelines(archive.archive),
+    quarantine: archive.archive?.quarantine.length ?? null,
+  }
+}
