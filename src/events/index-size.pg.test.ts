@@ -80,7 +80,7 @@ async function pgbench(...args: string[]): Promise<void> {
 }
 
 test('pgbench with default settings: at most 2 %', async () => {
-  await server.tool('pgbench', ['-i', '-q', '-s', '5', 'postgres'])
+  await server.tool('pgbench', ['-i', '-q', '-s', '3', 'postgres'])
   const measured = await measure(async () => {
     await server.sql('CHECKPOINT')
     await pgbench('-c', '4', '-t', '6000')
