@@ -1,7 +1,15 @@
-/** Failure codes 148x: what the WAL says to people. */
+/** Failure codes 147x: the event index; 148x: what the WAL says to people. */
 import { entry } from './entry.ts'
 
 export const EVENTS_CODES = entry({
+  TM1470: {
+    title: 'the event index of a WAL segment was not written',
+    manual:
+      'The segment is archived, and nothing that a recovery needs is missing: its index only ' +
+      'makes events quick, and is computed while reading where it is not there. tidemark wal ' +
+      'index computes what is missing.',
+    exitStatus: 1,
+  },
   TM1480: {
     title: 'check: the archive follows the server',
     manual:
