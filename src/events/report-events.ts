@@ -26,8 +26,8 @@ export async function* reportEvents(
 ): AsyncGenerator<ReportedEvent> {
   const reporter = new EventReporter(names)
   for await (const event of events) {
-    for (const report of reporter.report(event)) yield await beginAtMark(report, findMark)
     names.learn(event)
+    for (const report of reporter.report(event)) yield await beginAtMark(report, findMark)
   }
   for (const report of reporter.finish()) yield await beginAtMark(report, findMark)
 }
