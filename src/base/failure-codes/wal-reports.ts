@@ -1,7 +1,7 @@
 /** Failure codes 148x: what the WAL says to people. */
 import { entry } from './entry.ts'
 
-export const EVENTS_CODES = entry({
+export const WAL_REPORT_CODES = entry({
   TM1480: {
     title: 'check: the archive follows the server',
     manual:
