@@ -11,6 +11,7 @@ import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
+import { EVENTS_CODES } from './failure-codes/events.ts'
 import { RECOVERY_CODES } from './failure-codes/recovery.ts'
 import { REPACKING_CODES } from './failure-codes/repacking.ts'
 import { RETENTION_CODES } from './failure-codes/retention.ts'
@@ -29,6 +30,7 @@ export const FAILURE_CODES = {
   ...BACKUP_CODES,
   ...WAL_ARCHIVE_CODES,
   ...WAL_REPORT_CODES,
+  ...EVENTS_CODES,
   ...STORAGE_CODES,
   ...DAMAGE_CODES,
   ...CHECKS_CODES,

@@ -76,7 +76,23 @@ async function pushInto(
   })
   offers?.concludeOffers(result, asked.away, reportWarning)
   if (options.json) process.stdout.write(`${JSON.stringify(printable(result))}\n`)
+  await index(result, storages, cluster.name, options)
   return 0
+}
+
+/** Everything is durable: what follows can neither fail the push nor hold it up for long. */
+async function index(
+  { kind, systemIdentifier }: PushWalResult,
+  storages: readonly Storage[],
+  cluster: string,
+  { words }: WalArguments,
+): Promise<void> {
+  if (kind !== 'segment') return
+  const { indexAfterPush } = await import('./index-after-push.ts')
+  const path = resolve(words[0] as string)
+  const indexed = await indexAfterPush({ storages, cluster, systemIdentifier, path })
+  // A storage that hangs must not keep PostgreSQL waiting for what is archived already.
+  if (indexed === 'late') process.exit(0)
 }
 
 function printable({ offers, ...result }: PushWalResult) {

@@ -1,11 +1,11 @@
 /**
  * Which new file of a transaction took the place of which old one. Pure; needs no names.
  *
- * TRUNCATE, REINDEX and ALTER TABLE … SET TABLESPACE give a relation a new file with one update of
  * TRUNCATE, REINDEX and ALTER TABLE … SET TABLESPACE give a relation a new file with one update
  * of pg_class, and nothing else changes there (RelationSetNewRelfilenumber). Files are made in the
  * order in which old ones are put down for removal, and the commit lists those in the reverse
- * order (PendingRelDelete is a stack), so they pair. VACUUM FULL, CLUSTER and rewrites make and drop
+ * order (PendingRelDelete is a stack), so they pair. VACUUM FULL, CLUSTER and rewrites make and
+ * drop a passing relation, which inserts into pg_class and deletes from it: no pairs are told then.
  */
 import type { FoldedTransaction, RelationNode } from './folded-event.ts'
 

@@ -22,6 +22,7 @@ import {
 import type { RetentionPolicy } from '../retention/retention-policy.ts'
 import type { Storage } from '../storage/storage.ts'
 import { bringBackup, bringPacks, type SettledPack } from './bring-backup.ts'
+import { bringDerived } from './bring-derived.ts'
 import { bringIdentities, listIdentityKeys } from './bring-identities.ts'
 import { bringWal } from './bring-wal.ts'
 import { chooseByRetention } from './choose-by-retention.ts'
@@ -300,6 +301,7 @@ async function bring(
   const lostPacks = intent.lostPacks.filter((id) => named.has(id))
   await bringPacks(state, lostPacks, { packs, settled, ownPacks })
   await bringWal(state, listDueWal(options, choice), segmentBytes)
+  if (options.objects === undefined) await bringDerived(state)
 }
 
 /** As the listings tell of it, so that nothing of a long archive is kept. */
