@@ -26,6 +26,18 @@ function tell(text: string): void {
 
 async function main(): Promise<void> {
   const args = process.argv.slice(2)
+  if (args.includes('wal-push')) {
+    const { measurePush } = await import('./wal/measure-push.ts')
+    const section = await measurePush(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
+  if (args.includes('wal-get')) {
+    const { measureGet } = await import('./wal/measure-get.ts')
+    const section = await measureGet(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
   // With a number it is the scale of pgbench.
   const scaleAt = args.indexOf('--scale')
   if (scaleAt >= 0 && !/^\d/.test(args[scaleAt + 1] ?? '')) {

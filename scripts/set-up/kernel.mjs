@@ -1,4 +1,4 @@
-/** The WASM page kernel: AssemblyScript in src/postgres/kernel/assembly to build/. */
+/** The WASM kernels: AssemblyScript in src/postgres/kernel/assembly to build/. */
 import {
   existsSync,
   mkdirSync,
@@ -11,10 +11,10 @@ import { join } from 'node:path'
 import { ROOT, SetUpError, hashOf, lastLines, readText, run, runtimeProgram } from './step.mjs'
 
 const SOURCES = join(ROOT, 'src/postgres/kernel/assembly')
-const MAIN = 'src/postgres/kernel/assembly/page-kernel.ts'
-const OUTPUT = join(ROOT, 'build/page-kernel.wasm')
-const STAMP = join(ROOT, 'build/page-kernel.stamp')
-const FLAGS = ['--runtime', 'stub', '--enable', 'simd', '-O3', '--noAssert', '--importMemory']
+const NAMES = ['page-kernel', 'record-kernel']
+const STAMP = join(ROOT, 'build/kernels.stamp')
+const FEATURES = ['--enable', 'simd', '--enable', 'relaxed-simd']
+const FLAGS = ['--runtime', 'stub', ...FEATURES, '-O3', '--noAssert', '--importMemory']
 
 /** Hash of everything that decides the output. */
 function inputs() {
@@ -27,20 +27,30 @@ function inputs() {
   return hashOf(compiler, FLAGS.join(' '), ...texts)
 }
 
+/** @param {string} name */
+const outputOf = (name) => join(ROOT, 'build', `${name}.wasm`)
+
+/** @param {string} name */
+async function compile(name) {
+  const source = `src/postgres/kernel/assembly/${name}.ts`
+  const compiler = join(ROOT, 'node_modules/assemblyscript/bin/asc.js')
+  const incoming = `build/${name}.new.wasm`
+  const args = [compiler, source, '-o', incoming, ...FLAGS]
+  const { status, output } = await run(runtimeProgram(), args)
+  if (status !== 0) {
+    throw new SetUpError(`${source} does not compile`, lastLines(output), `mend ${source}`)
+  }
+  renameSync(join(ROOT, incoming), outputOf(name))
+}
+
 /** @type {import('./step.mjs').Step} */
 export const kernel = {
-  title: 'WASM page kernel',
-  isReady: () => existsSync(OUTPUT) && readText(STAMP) === inputs(),
+  title: 'WASM kernels',
+  isReady: () => NAMES.every((name) => existsSync(outputOf(name))) && readText(STAMP) === inputs(),
   async install() {
     const wanted = inputs()
     mkdirSync(join(ROOT, 'build'), { recursive: true })
-    const compiler = join(ROOT, 'node_modules/assemblyscript/bin/asc.js')
-    const args = [compiler, MAIN, '-o', 'build/page-kernel.new.wasm', ...FLAGS]
-    const { status, output } = await run(runtimeProgram(), args)
-    if (status !== 0) {
-      throw new SetUpError('the page kernel does not compile', lastLines(output), `mend ${MAIN}`)
-    }
-    renameSync(join(ROOT, 'build/page-kernel.new.wasm'), OUTPUT)
+    for (const name of NAMES) await compile(name)
     writeFileSync(STAMP, wanted)
   },
 }

@@ -51,6 +51,23 @@ export function timelineOfSegment(
   return pathOf(path).findLast((timeline) => begins(timeline) <= segment) as Timeline
 }
 
+/** That timeline first, then those that the path leaves in the segment: files begin alike. */
+export function timelinesOfSegment(
+  path: TimelineHistory,
+  segment: bigint,
+  walSegmentSizeBytes: number,
+): Timeline[] {
+  const newest = timelineOfSegment(path, segment, walSegmentSizeBytes)
+  const timelines = pathOf(path)
+  const found: Timeline[] = [newest]
+  for (let index = timelines.indexOf(newest); index > 0; index--) {
+    const start = timelineStart(path, timelines[index] as Timeline) as Lsn
+    if (start <= segment * BigInt(walSegmentSizeBytes)) break
+    found.push(timelines[index - 1] as Timeline)
+  }
+  return found
+}
+
 /** The range that holds a segment, and the first one behind it. Ranges ascend. */
 export function findRange(
   ranges: readonly SegmentRange[],

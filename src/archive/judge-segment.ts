@@ -48,6 +48,16 @@ export function judgeSegment(
   identity: SystemIdentity,
   history: TimelineHistory | undefined,
 ): string | undefined {
+  return judgeFirstPage(name, page, identity, history) ?? judgePages(name, content, page)
+}
+
+/** The same without the pages behind the first one, which judgePages() looks at. */
+export function judgeFirstPage(
+  name: string,
+  page: FirstPage,
+  identity: SystemIdentity,
+  history: TimelineHistory | undefined,
+): string | undefined {
   const size = page.long.walSegmentSizeBytes
   if (size !== identity.walSegmentSizeBytes) {
     return `its segments have ${size} bytes, those of the archive ${identity.walSegmentSizeBytes}`
@@ -64,7 +74,7 @@ export function judgeSegment(
   if (page.address !== start) {
     return `its header says address ${formatLsn(page.address)}, its name ${formatLsn(start)}`
   }
-  return judgeTimeline(named, page, history) ?? judgePages(named.timeline, content, page)
+  return judgeTimeline(named, page, history)
 }
 
 function judgeTimeline(
@@ -89,7 +99,12 @@ function judgeTimeline(
  * Timelines never decrease from page to page nor exceed the name's. The walk ends at the
  * first page that does not belong here: what follows is the past of a recycled file.
  */
-function judgePages(timeline: Timeline, content: Uint8Array, first: FirstPage): string | undefined {
+export function judgePages(
+  name: string,
+  content: Uint8Array,
+  first: FirstPage,
+): string | undefined {
+  const timeline: Timeline = Number.parseInt(name.slice(0, 8), 16)
   let latest = first.timeline
   for (let offset = WAL_PAGE_BYTES; offset < content.length; offset += WAL_PAGE_BYTES) {
     const page = parseWalPageHeader(content, offset)

@@ -4,13 +4,14 @@
  */
 import { Failure } from '../base/failure.ts'
 import { parseHistoryFileName, type TimelineHistory } from '../postgres/history-file.ts'
-import { parseSegmentName, type Timeline } from '../postgres/lsn.ts'
+import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/lsn.ts'
 import { readSystemIdentity } from '../repository/system-identity.ts'
-import type { Storage, StoredObject } from '../storage/storage.ts'
+import type { Storage } from '../storage/storage.ts'
 import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
 import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
 import { parseSegmentKey } from './list-segments.ts'
+import { groupTails, type ListedTail, parseTailKey, type TailPart } from './tail-keys.ts'
 import { walPrefix } from './wal-file-name.ts'
 
 export interface WalListing {
@@ -21,12 +22,18 @@ export interface WalListing {
   readonly labels: readonly KeptWalFile[]
   readonly partials: readonly KeptWalFile[]
   readonly quarantine: readonly KeptWalFile[]
+  /** What was flushed of segments that are not complete (or were not when it was written). */
+  readonly tails: readonly ListedTail[]
+  /** Who writes each timeline. */
+  readonly writers?: readonly KeptWalFile[]
+  /** Numbers that restores have reserved. */
+  readonly reserved?: readonly KeptWalFile[]
   /** How far WAL expired, where it has: holes before are none. */
   readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
   readonly strangers: readonly string[]
-  /** Stored bytes of everything. */
-  readonly bytes: number
+  /** Stored bytes of everything; undefined, as all sizes here, unless they were asked for. */
+  readonly bytes: number | undefined
 }
 
 export interface WalTimeline {
@@ -38,27 +45,30 @@ export interface WalTimeline {
   readonly ranges: readonly SegmentRange[]
   readonly gaps: readonly SegmentRange[]
   readonly segments: number
-  readonly bytes: number
+  readonly bytes: number | undefined
 }
 
 export interface KeptWalFile {
   /** The last part of the key: file name, for partials and quarantine with the hash. */
   readonly name: string
   readonly key: string
-  readonly sizeBytes: number
+  readonly sizeBytes: number | undefined
 }
 
-/** TM1407 when the repository does not know the server. */
+/** TM1407 when the repository does not know the server. Sizes cost a directory a call each. */
 export async function listWal(
   storage: Storage,
   cluster: string,
   systemIdentifier: string,
+  { sizes = false } = {},
 ): Promise<WalListing> {
   const identity = await readSystemIdentity(storage, cluster, systemIdentifier)
   const collected = newCollection()
   const prefix = walPrefix(cluster, systemIdentifier)
-  for await (const object of storage.list(prefix)) {
-    collect(collected, object, object.key.slice(prefix.length), identity.walSegmentSizeBytes)
+  for await (const objects of listObjects(storage, prefix, sizes)) {
+    for (const object of objects) {
+      collect(collected, object, object.key.slice(prefix.length), identity.walSegmentSizeBytes)
+    }
   }
   const timelines: WalTimeline[] = []
   for (const timeline of [...collected.timelines.keys()].sort((a, b) => a - b)) {
@@ -68,13 +78,52 @@ export async function listWal(
       : { history: undefined, historyFailure: undefined }
     timelines.push({ timeline, ...history, ...summarize(found) })
   }
-  const { labels, partials, quarantine, strangers, bytes } = collected
+  const { labels, partials, quarantine, writers, reserved, strangers, bytes } = collected
   const { walSegmentSizeBytes } = identity
   const expired = collected.hasMark
     ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
     : {}
-  const kept = { labels, partials, quarantine, strangers, bytes, ...expired }
+  const tails = groupTails(collected.tailParts)
+  const asides = { labels, partials, quarantine, writers, reserved, tails, strangers }
+  const kept = { ...asides, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
+}
+
+type ListedObject = Pick<KeptWalFile, 'key' | 'sizeBytes'>
+
+async function* listObjects(
+  storage: Storage,
+  prefix: string,
+  sizes: boolean,
+): AsyncGenerator<readonly ListedObject[]> {
+  if (sizes) {
+    for await (const object of storage.list(prefix)) yield [object]
+  } else {
+    for await (const keys of storage.listKeys(prefix)) {
+      yield keys.map((key) => ({ key, sizeBytes: undefined }))
+    }
+  }
+}
+
+/** Segments, or what was flushed of one. */
+export function holdsWal(archive: WalListing, { timeline, segments }: WalTimeline): boolean {
+  return segments > 0 || archive.tails.some(({ segment }) => timelineOfName(segment) === timeline)
+}
+
+/** Is there a tail of the segment under one of these timelines? Its name, if so. */
+export function findListedTail(
+  archive: WalListing,
+  timelines: readonly Timeline[],
+  segment: bigint,
+): string | undefined {
+  if (archive.tails.length === 0) return undefined
+  const size = archive.walSegmentSizeBytes
+  const names = timelines.map((timeline) => formatSegmentName(timeline, segment, size))
+  return names.find((name) => archive.tails.some((tail) => tail.segment === name))
+}
+
+function timelineOfName(segment: string): Timeline {
+  return Number.parseInt(segment.slice(0, 8), 16)
 }
 
 export function hasSegment(archive: WalListing, timeline: Timeline, segment: bigint): boolean {
@@ -95,7 +144,7 @@ interface CollectedTimeline {
   hasHistory: boolean
   readonly ranges: { readonly first: bigint; last: bigint }[]
   segments: number
-  bytes: number
+  bytes: number | undefined
 }
 
 interface Collection {
@@ -103,25 +152,33 @@ interface Collection {
   readonly labels: KeptWalFile[]
   readonly partials: KeptWalFile[]
   readonly quarantine: KeptWalFile[]
+  readonly tailParts: TailPart[]
+  readonly writers: KeptWalFile[]
+  readonly reserved: KeptWalFile[]
   readonly strangers: string[]
   hasMark: boolean
-  bytes: number
+  bytes: number | undefined
 }
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  const kept = { labels: [], partials: [], quarantine: [], strangers: [] }
+  const asides = { labels: [], partials: [], quarantine: [], writers: [], reserved: [] }
+  const kept = { ...asides, tailParts: [], strangers: [] }
   return { timelines, ...kept, hasMark: false, bytes: 0 }
+}
+
+function addSize(sum: number | undefined, { sizeBytes }: ListedObject): number | undefined {
+  return sum === undefined || sizeBytes === undefined ? undefined : sum + sizeBytes
 }
 
 /** `path`: the key below the prefix of this server's WAL. */
 function collect(
   into: Collection,
-  object: StoredObject,
+  object: ListedObject,
   path: string,
   walSegmentSizeBytes: number,
 ): void {
-  into.bytes += object.sizeBytes
+  into.bytes = addSize(into.bytes, object)
   const historyTimeline = parseHistoryFileName(path)
   if (historyTimeline !== undefined) {
     timelineOf(into, historyTimeline).hasHistory = true
@@ -137,7 +194,13 @@ function collect(
   if (segment !== undefined) {
     const timeline = timelineOf(into, segment.timeline)
     addSegment(timeline, segment.segment)
-    timeline.bytes += object.sizeBytes
+    timeline.bytes = addSize(timeline.bytes, object)
+    return
+  }
+  const tail = path.startsWith('tails/') ? parseTailKey(object.key) : undefined
+  if (tail !== undefined) {
+    into.tailParts.push({ ...object, piece: tail.piece })
+    timelineOf(into, timelineOfName(tail.segment))
     return
   }
   const folder = folderOf(into, path)
@@ -157,6 +220,8 @@ function folderOf(into: Collection, path: string): KeptWalFile[] | undefined {
   if (path.startsWith('labels/')) return into.labels
   if (path.startsWith('partial/')) return into.partials
   if (path.startsWith('quarantine/')) return into.quarantine
+  if (/^writers\/[0-9A-F]{8}\.writer$/.test(path)) return into.writers
+  if (/^reserved\/[0-9A-F]{8}\.reserved$/.test(path)) return into.reserved
   return undefined
 }
 

@@ -1,12 +1,9 @@
 /**
- * Loads archived segments along a path of timelines, each verified by both hashes.
+ * Loads archived segments along a path of timelines, each verified by both hashes; where none is
+ * archived, what was flushed of it (docs/design/tails.md, section 5).
  */
-import {
-  pathOf,
-  type TimelineHistory,
-  timelineEnd,
-  timelineStart,
-} from '../postgres/history-file.ts'
+import type { Failure } from '../base/failure.ts'
+import { pathOf, type TimelineHistory, timelineEnd } from '../postgres/history-file.ts'
 import {
   formatSegmentName,
   type Lsn,
@@ -17,8 +14,10 @@ import {
 import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { findWalFile } from './fetch-wal.ts'
-import { timelineOfSegment } from './find-gaps.ts'
+import { padSegment } from './find-record-end.ts'
+import { timelineOfSegment, timelinesOfSegment } from './find-gaps.ts'
 import { listSegmentsAfter } from './list-segments.ts'
+import { findTail } from './read-tail.ts'
 
 export interface WalPath {
   /** Asked in this order; the first whole copy of a segment is taken. */
@@ -38,18 +37,62 @@ export interface LoadedSegment {
   readonly bytes: Buffer
   /** Set where only an ancestor's file was there: what counts in it ends here. */
   readonly usableEnd: Lsn | undefined
+  /** Set where only a tail was there: the rest is zeros. */
+  readonly tail: LoadedTail | undefined
+}
+
+export interface LoadedTail {
+  /** First LSN that is not in it. */
+  readonly endLsn: Lsn
+  /** TM1441: more had been durable than is left. */
+  readonly loss: Failure | undefined
 }
 
 /**
  * The segment that the path takes, or, where the fork's segment is archived only under an
- * ancestor, that one. Undefined: every storage has proved that none is there. TM1601 for
- * a damaged object.
+ * ancestor, that one; else what was flushed of it. Undefined: every storage has proved that none
+ * is there. TM1601 for a damaged object, TM1443 for tails that contradict each other.
  */
 export async function findPathSegment(
   from: WalPath,
   segment: bigint,
 ): Promise<LoadedSegment | undefined> {
-  for (const timeline of candidates(from, segment)) {
+  const whole = await findWholeSegment(from, segment)
+  if (whole !== undefined && whole.usableEnd === undefined) return whole
+  const tail = await findPathTail(from, segment)
+  if (tail === undefined) return whole
+  // The path's own tail may end before the fork up to which the parent's file counts.
+  const isLess = whole?.usableEnd !== undefined && reachOf(tail) <= whole.usableEnd
+  return isLess ? whole : tail
+}
+
+function reachOf({ usableEnd, tail }: LoadedSegment): Lsn {
+  const end = (tail as LoadedTail).endLsn
+  return usableEnd !== undefined && usableEnd < end ? usableEnd : end
+}
+
+/** Of the timelines that may hold it the tail that reaches furthest on the path. */
+async function findPathTail(from: WalPath, segment: bigint): Promise<LoadedSegment | undefined> {
+  const { walSegmentSizeBytes } = from
+  let best: LoadedSegment | undefined
+  for (const timeline of timelinesOfSegment(from.path, segment, from.walSegmentSizeBytes)) {
+    const name = formatSegmentName(timeline, segment, walSegmentSizeBytes)
+    const found = await findTail(from.storages, from, name)
+    if (found === undefined) continue
+    const { endLsn, loss } = found
+    const bytes = padSegment(found.bytes, walSegmentSizeBytes)
+    const usableEnd = endWithin(from, timeline, segment)
+    const loaded = { name, timeline, bytes, usableEnd, tail: { endLsn, loss } }
+    if (best === undefined || reachOf(loaded) > reachOf(best)) best = loaded
+  }
+  return best
+}
+
+async function findWholeSegment(
+  from: WalPath,
+  segment: bigint,
+): Promise<LoadedSegment | undefined> {
+  for (const timeline of timelinesOfSegment(from.path, segment, from.walSegmentSizeBytes)) {
     const name = formatSegmentName(timeline, segment, from.walSegmentSizeBytes)
     const { storages, cluster, systemIdentifier, onPassedOver } = from
     const request = { storages, cluster, systemIdentifier, name, holes: 'absent' } as const
@@ -59,22 +102,9 @@ export async function findPathSegment(
     })
     if (object === undefined) continue
     const usableEnd = endWithin(from, timeline, segment)
-    return { name, timeline, bytes: object.content, usableEnd }
+    return { name, timeline, bytes: object.content, usableEnd, tail: undefined }
   }
   return undefined
-}
-
-/** The path's own timeline for this segment first, then those that it forked from in it. */
-function candidates(from: WalPath, segment: bigint): Timeline[] {
-  const newest = timelineOfSegment(from.path, segment, from.walSegmentSizeBytes)
-  const timelines = pathOf(from.path)
-  const found: Timeline[] = [newest]
-  for (let index = timelines.indexOf(newest); index > 0; index--) {
-    const start = timelineStart(from.path, timelines[index] as Timeline) as Lsn
-    if (start <= segmentStart(segment, from.walSegmentSizeBytes)) break
-    found.push(timelines[index - 1] as Timeline)
-  }
-  return found
 }
 
 /** Where the path leaves `timeline` in this segment, if it does. */

@@ -67,7 +67,9 @@ async function offer(
   }
 }
 
+const CONTRADICTIONS = ['TM1402', 'TM1404', 'TM1410', 'TM1460', 'TM1462', 'TM1463']
+
 /** Other content of that name, a segment that does not fit, another past of a timeline. */
 function contradicts(failure: Failure | undefined): boolean {
-  return failure !== undefined && ['TM1402', 'TM1404', 'TM1410'].includes(failure.code)
+  return failure !== undefined && CONTRADICTIONS.includes(failure.code)
 }

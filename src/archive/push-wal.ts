@@ -17,14 +17,25 @@ import {
   unknownSystem,
 } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { EncodedSegment } from './codec/messages.ts'
 import { badHistory, findArchivedHistory, findLocalHistory } from './find-history.ts'
-import { type FirstPage, judgeLength, judgeSegment, parseFirstPage } from './judge-segment.ts'
+import {
+  type FirstPage,
+  judgeFirstPage,
+  judgeLength,
+  judgePages,
+  parseFirstPage,
+} from './judge-segment.ts'
 import { type OfferResult, offerWal } from './offer-wal.ts'
+import { claimTimeline } from './claim-timeline.ts'
+import { explainConflict } from './explain-conflict.ts'
 import { findSystemIdentifier, notWhole, readWalFile } from './read-wal-file.ts'
+import { dropOwnReservation } from './reservations.ts'
 import { refuseRestoredCopy } from './restored-marker.ts'
 import { quarantineWal, type StoreOutcome, storeWal, type WalToStore } from './store-wal.ts'
 import { parseWalFileName, type WalFileKind, type WalFileName } from './wal-file-name.ts'
 import { encodeWalObject, hashContent } from './wal-object.ts'
+import { findLocalWriter, type LocalWriter } from './writer-identity.ts'
 
 export interface PushWalOptions {
   /** All of them must take the file. */
@@ -57,9 +68,25 @@ export interface PushWalResult {
 export async function pushWalFile(options: PushWalOptions): Promise<PushWalResult> {
   const file = requireWalFileName(options.path)
   const dataDirectory = options.dataDirectory ?? resolve(options.path, '..', '..')
-  await refuseRestoredCopy(dataDirectory)
-  const source = await readSource(options, file, dataDirectory)
-  const wal = encodeOnce(options.cluster, source)
+  const origin = await findOrigin(dataDirectory)
+  return await pushSource(options, await readSource(options, file, dataDirectory), origin)
+}
+
+/** TM1405 for a restored copy. */
+export async function findOrigin(dataDirectory: string): Promise<WalOrigin> {
+  const restoreId = await refuseRestoredCopy(dataDirectory)
+  return { restoreId, writer: await findLocalWriter(dataDirectory) }
+}
+
+/** The same of a file that was read already. */
+export async function pushSource(
+  options: PushWalOptions,
+  read: WalSource,
+  origin: WalOrigin,
+): Promise<PushWalResult> {
+  const source = { ...read, ...origin }
+  const { file } = source
+  const wal = toStore(options.cluster, source)
   const push = async (storage: Storage) => await pushToStorage(storage, options, source, wal)
   const offers = offerWal(options.others ?? [], push, options.patienceMs)
   const results = await Promise.allSettled(options.storages.map(push))
@@ -69,7 +96,7 @@ export async function pushWalFile(options: PushWalOptions): Promise<PushWalResul
     name: file.name,
     kind: file.kind,
     systemIdentifier: source.systemIdentifier,
-    bytes: source.content.length,
+    bytes: source.bytes,
     storedBytes: wal.bytes().length,
     outcomes: results.flatMap((result, index) => {
       const url = (options.storages[index] as Storage).url
@@ -79,14 +106,30 @@ export async function pushWalFile(options: PushWalOptions): Promise<PushWalResul
   }
 }
 
-interface Source {
+/** The directory that a file comes from. */
+export interface WalOrigin {
+  readonly writer: LocalWriter | undefined
+  /** Of the restore that made the data directory. */
+  readonly restoreId: string | undefined
+}
+
+type Source = WalSource & WalOrigin
+
+/** A file of a server as it was read once, and what is to be known of it. */
+export interface WalSource {
   readonly file: WalFileName
   readonly path: string
-  readonly content: Buffer
+  readonly bytes: number
   readonly contentHash: string
   readonly systemIdentifier: string
   /** Of segments, and of partials that have one. */
   readonly page: FirstPage | undefined
+  /** Of segments: what judgePages() says. */
+  readonly pagesProblem: string | undefined
+  /** The raw bytes; where a thread has encoded them, they are read again. */
+  readonly content: () => Promise<Buffer>
+  /** The WAL object; encoded when first asked, once for all storages. */
+  readonly object: () => Uint8Array
 }
 
 function requireWalFileName(path: string): WalFileName {
@@ -105,7 +148,7 @@ async function readSource(
   options: PushWalOptions,
   file: WalFileName,
   dataDirectory: string,
-): Promise<Source> {
+): Promise<WalSource> {
   const { path } = options
   const content = await readWalFile(path)
   const page = hasPages(file) ? parseFirstPage(content) : undefined
@@ -117,7 +160,48 @@ async function readSource(
     throw foreignWal(path, written, `the server here is ${stated}`)
   }
   const systemIdentifier = written ?? stated ?? (await onlyIdentity(options))
-  return { file, path, content, contentHash: hashContent(content), systemIdentifier, page }
+  const contentHash = hashContent(content)
+  const headerTimeline: Timeline = page?.timeline ?? 0
+  const raw = { systemIdentifier, name: file.name, headerTimeline, content }
+  return {
+    file,
+    path,
+    bytes: content.length,
+    contentHash,
+    systemIdentifier,
+    page,
+    pagesProblem:
+      file.kind === 'segment' && page !== undefined
+        ? judgePages(file.name, content, page)
+        : undefined,
+    content: async () => content,
+    object: once(() => encodeWalObject(raw, contentHash)),
+  }
+}
+
+/** A segment that a thread has read. TM1403 when it is of another server than `stated`. */
+export function encodedSource(path: string, segment: EncodedSegment, stated: string): WalSource {
+  const file = requireWalFileName(path)
+  const { bytes, contentHash, page, pagesProblem, object } = segment
+  const systemIdentifier = page.long.systemIdentifier.toString()
+  if (systemIdentifier !== stated) {
+    throw foreignWal(path, systemIdentifier, `the server here is ${stated}`)
+  }
+  const content = async (): Promise<Buffer> => {
+    const again = await readWalFile(path)
+    if (hashContent(again) === contentHash) return again
+    throw notWhole(path, 'it changed after it was read')
+  }
+  const known = { file, path, bytes, contentHash, systemIdentifier, page, pagesProblem }
+  return { ...known, content, object: () => object }
+}
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined
+  return () => {
+    made ??= make()
+    return made
+  }
 }
 
 function hasPages(file: WalFileName): boolean {
@@ -154,17 +238,9 @@ function foreignWal(path: string, systemIdentifier: string, because: string): Fa
   })
 }
 
-/** Encodes when first asked, once for all storages. */
-function encodeOnce(cluster: string, source: Source): WalToStore {
-  let encoded: Uint8Array | undefined
-  const { file, contentHash, systemIdentifier } = source
-  const headerTimeline: Timeline = source.page?.timeline ?? 0
-  const bytes = (): Uint8Array => {
-    const object = { systemIdentifier, name: file.name, headerTimeline, content: source.content }
-    encoded ??= encodeWalObject(object, contentHash)
-    return encoded
-  }
-  return { cluster, systemIdentifier, file, contentHash, bytes }
+function toStore(cluster: string, source: WalSource): WalToStore {
+  const { file, contentHash, systemIdentifier, object } = source
+  return { cluster, systemIdentifier, file, contentHash, bytes: object }
 }
 
 async function pushToStorage(
@@ -174,18 +250,42 @@ async function pushToStorage(
   wal: WalToStore,
 ): Promise<StoreOutcome> {
   const identity = await requireIdentity(storage, options.cluster, source)
-  const refusal = await judgeSource(storage, options, source, identity)
+  const refusal =
+    (await judgeSource(storage, options, source, identity)) ??
+    (await claim(storage, options, source, identity))
   if (refusal !== undefined) {
     await quarantineWal(storage, wal)
     throw refusal
   }
-  return await storeWal(storage, wal)
+  try {
+    const outcome = await storeWal(storage, wal)
+    await dropOwnReservation(storage, { ...source, cluster: options.cluster })
+    return outcome
+  } catch (error) {
+    throw await explainConflict(storage, options, source, error)
+  }
+}
+
+async function claim(
+  storage: Storage,
+  { cluster, path }: PushWalOptions,
+  source: Source,
+  { walSegmentSizeBytes }: SystemIdentity,
+): Promise<Failure | undefined> {
+  const { kind } = source.file
+  if (kind !== 'segment' && kind !== 'history') return undefined
+  return await claimTimeline(storage, {
+    ...source,
+    cluster,
+    directory: dirname(path),
+    walSegmentSizeBytes,
+  })
 }
 
 async function requireIdentity(
   storage: Storage,
   cluster: string,
-  source: Source,
+  source: WalSource,
 ): Promise<SystemIdentity> {
   try {
     return await readSystemIdentity(storage, cluster, source.systemIdentifier)
@@ -203,15 +303,15 @@ async function requireIdentity(
 async function judgeSource(
   storage: Storage,
   options: PushWalOptions,
-  source: Source,
+  source: WalSource,
   identity: SystemIdentity,
 ): Promise<Failure | undefined> {
-  const { file, content, page } = source
+  const { file, page, pagesProblem } = source
   if (file.kind === 'history') return await judgeHistory(storage, options, source)
   if (file.kind !== 'segment' || page === undefined) return undefined
   const history =
     page.timeline === file.timeline ? undefined : await findHistory(storage, options, source)
-  const because = judgeSegment(file.name, content, page, identity, history)
+  const because = judgeFirstPage(file.name, page, identity, history) ?? pagesProblem
   if (because === undefined) return undefined
   return new Failure('TM1404', {
     message: `the WAL segment ${file.name} is refused`,
@@ -224,7 +324,7 @@ async function judgeSource(
 async function findHistory(
   storage: Storage,
   options: PushWalOptions,
-  source: Source,
+  source: WalSource,
 ): Promise<TimelineHistory | undefined> {
   const { file, systemIdentifier } = source
   const archived = await findArchivedHistory(
@@ -240,10 +340,10 @@ async function findHistory(
 async function judgeHistory(
   storage: Storage,
   options: PushWalOptions,
-  source: Source,
+  source: WalSource,
 ): Promise<Failure | undefined> {
-  const { file, content, systemIdentifier } = source
-  const parsed = parseHistoryFile(file.timeline, content)
+  const { file, systemIdentifier } = source
+  const parsed = parseHistoryFile(file.timeline, await source.content())
   if (!parsed.ok) return badHistory(file.name, `line ${parsed.error.line}: ${parsed.error.problem}`)
   const parent = parsed.history.ancestors.at(-1)
   if (parent === undefined) return badHistory(file.name, 'it names no ancestor')

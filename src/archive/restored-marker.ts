@@ -10,14 +10,17 @@ import { isAbsence } from './read-wal-file.ts'
 
 export const RESTORED_MARKER = 'tidemark.restored'
 
-/** TM1405 when the marker forbids it, TM1406 when that cannot be known. */
-export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
+/**
+ * TM1405 when the marker forbids it, TM1406 when that cannot be known. Gives the id of the restore
+ * that made the directory, for a server that took over.
+ */
+export async function refuseRestoredCopy(dataDirectory: string): Promise<string | undefined> {
   const marker = join(dataDirectory, RESTORED_MARKER)
   let content: string
   try {
     content = await readFile(marker, 'utf8')
   } catch (error) {
-    if (isAbsence(error)) return
+    if (isAbsence(error)) return undefined
     throw new Failure('TM1406', {
       message: `cannot tell whether ${dataDirectory} is a restored copy`,
       because: `${marker}: ${describeSystemError(error)}`,
@@ -25,7 +28,8 @@ export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
       cause: error,
     })
   }
-  if (hasTakenOver(content)) return
+  const takeOver = parseTakeOver(content)
+  if (takeOver !== undefined) return takeOver.restoreId
   throw new Failure('TM1405', {
     message: `${dataDirectory} is a restored copy and must not archive`,
     because: `it holds the file ${RESTORED_MARKER}, and the original may still be running`,
@@ -36,13 +40,29 @@ export async function refuseRestoredCopy(dataDirectory: string): Promise<void> {
   })
 }
 
-function hasTakenOver(markerContent: string): boolean {
+/** The marker of a restored directory that took over. */
+export interface TakeOver {
+  readonly restoreId: string | undefined
+  /** The target's. */
+  readonly timeline: number | undefined
+  /** The number that was reserved for its own. */
+  readonly reservedTimeline: number | undefined
+}
+
+/** Pure; undefined for a copy, and for anything that is no marker. */
+export function parseTakeOver(markerContent: string): TakeOver | undefined {
+  let value: unknown
   try {
-    const value: unknown = JSON.parse(markerContent)
-    return (
-      typeof value === 'object' && value !== null && 'takeOver' in value && value.takeOver === true
-    )
+    value = JSON.parse(markerContent)
   } catch {
-    return false
+    return undefined
+  }
+  if (typeof value !== 'object' || value === null) return undefined
+  const { takeOver, restoreId, timeline, reservedTimeline } = value as Record<string, unknown>
+  if (takeOver !== true) return undefined
+  return {
+    restoreId: typeof restoreId === 'string' ? restoreId : undefined,
+    timeline: typeof timeline === 'number' ? timeline : undefined,
+    reservedTimeline: typeof reservedTimeline === 'number' ? reservedTimeline : undefined,
   }
 }

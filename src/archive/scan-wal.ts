@@ -13,6 +13,7 @@ import {
   formatSegmentName,
   type Lsn,
   parseSegmentName,
+  segmentStart,
   type Timeline,
 } from '../postgres/lsn.ts'
 import { parseWalEvent, type WalEvent } from '../postgres/wal-event.ts'
@@ -20,10 +21,12 @@ import { createWalReader, type WalReader, type WalReadResult } from '../postgres
 import type { Storage } from '../storage/storage.ts'
 import { hole } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
+import { isCutByTail } from './find-record-end.ts'
 import {
   findLaterSegment,
   findPathSegment,
   type LoadedSegment,
+  type LoadedTail,
   type WalPath,
 } from './load-segment.ts'
 
@@ -43,12 +46,15 @@ export interface ScanWalOptions extends WalPath {
    */
   readonly start: { readonly at: Lsn } | { readonly from: Lsn }
   readonly visit: VisitRecord
-  /** Called for each segment that was read. */
-  readonly onSegment?: (name: string, bytes: number) => void
+  /** Called for each segment that was read; `tail`: only what was flushed of it was there. */
+  readonly onSegment?: (name: string, bytes: number, tail: LoadedTail | undefined) => void
 }
 
 export interface ScanEnd {
-  /** `torn-end`: the last segment was written in part only; also an end of the archive. */
+  /**
+   * `torn-end`: the last segment was written in part only, or only its tail is there; also an
+   * end of the archive.
+   */
   readonly reason: 'stopped' | 'archive-end' | 'torn-end' | 'hole' | 'damage'
   /** The last valid record; undefined: there was none. */
   readonly last: ScannedRecord | undefined
@@ -154,7 +160,7 @@ class Scan {
     this.#segment = loaded
     this.#current = segment
     this.#reader.give(segment, loaded.bytes)
-    this.#options.onSegment?.(loaded.name, loaded.bytes.length)
+    this.#options.onSegment?.(loaded.name, loaded.bytes.length, loaded.tail)
     this.#prefetch(segment + 1n)
   }
 
@@ -164,7 +170,7 @@ class Scan {
       const prefetched = early?.segment === segment ? await early.loading : undefined
       return prefetched ?? (await findPathSegment(this.#options, segment))
     } catch (error) {
-      if (!(error instanceof Failure) || error.code !== 'TM1601') throw error
+      if (!(error instanceof Failure) || !DAMAGE.includes(error.code)) throw error
       return this.#damaged(error, this.#nameOf(segment))
     }
   }
@@ -206,6 +212,7 @@ class Scan {
   }
 
   async #invalid(fault: Extract<WalReadResult, { kind: 'invalid' }>): Promise<void> {
+    if (this.#isCut(fault)) return await this.#tailEnds()
     const segment = fault.faultLsn / BigInt(this.#options.walSegmentSizeBytes)
     const isUnwritten = fault.reason === 'no-record' || fault.reason === 'bad-page'
     if (isUnwritten && !fault.isFollowedByWal) {
@@ -213,6 +220,23 @@ class Scan {
       if (later === undefined) return this.#stop('torn-end')
     }
     this.#damaged(this.#unreadable(fault))
+  }
+
+  /** Does the tail that is read end before the record does? */
+  #isCut(fault: Extract<WalReadResult, { kind: 'invalid' }>): boolean {
+    const loaded = this.#segment
+    if (loaded?.tail === undefined) return false
+    const start = segmentStart(this.#current, this.#options.walSegmentSizeBytes)
+    return isCutByTail(fault, loaded.bytes, start, loaded.tail.endLsn)
+  }
+
+  /** A later segment makes the rest of this one a hole. */
+  async #tailEnds(): Promise<void> {
+    const loss = this.#segment?.tail?.loss
+    if (loss !== undefined) return this.#damaged(loss)
+    const later = await findLaterSegment(this.#options, this.#current)
+    if (later === undefined) return this.#stop('torn-end')
+    this.#stop('hole', this.#hole(this.#current, later))
   }
 
   #unreadable(fault: Extract<WalReadResult, { kind: 'invalid' }>): Failure {
@@ -235,6 +259,9 @@ class Scan {
     })
   }
 }
+
+/** Of a segment's object; of a tail of which nothing is left; of tails that contradict. */
+const DAMAGE: readonly string[] = ['TM1601', 'TM1441', 'TM1443']
 
 const FAULTS = {
   'no-record': 'there is no record',

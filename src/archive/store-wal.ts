@@ -2,16 +2,21 @@
  * Stores one encoded WAL object in one repository, once.
  *
  * Invariant: of two that store one name with different content exactly one creates the
- * object; the bytes of the other are in quarantine before it fails.
+ * object; the bytes of the other are in quarantine before it fails. Segments that differ behind
+ * the end of their records only are no conflict: the longer one stays (docs/design/lineage.md, 5).
  */
 import { Failure } from '../base/failure.ts'
 import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
+import { compareSegments, type SegmentComparison } from './compare-segments.ts'
 import { quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
 import { decodeWalObject, hashContent } from './wal-object.ts'
 
-/** `found`: it was there and is whole. `replaced`: what was there was damaged. */
-export type StoreOutcome = 'stored' | 'found' | 'replaced'
+/**
+ * `found`: it was there and is whole, or longer. `replaced`: what was there was damaged.
+ * `extended`: what was there had the same records up to its end, and ended earlier.
+ */
+export type StoreOutcome = 'stored' | 'found' | 'replaced' | 'extended'
 
 export interface WalToStore {
   readonly cluster: string
@@ -31,8 +36,50 @@ export async function storeWal(storage: Storage, wal: WalToStore): Promise<Store
   const archivedHash = hashIfWhole(key, existing, wal)
   if (archivedHash === undefined) return await replaceDamaged(storage, key, existing.bytes, wal)
   if (archivedHash === wal.contentHash) return 'found'
+  const comparison = compareWith(existing.bytes, key, wal)
+  if (comparison.kind === 'same-records') {
+    if (comparison.longer !== 'second') return 'found'
+    return await extend(storage, key, existing.bytes, archivedHash, wal)
+  }
   await quarantineWal(storage, wal)
   throw conflict(storage, wal, archivedHash)
+}
+
+/** What is archived is the first, what is to be stored the second. */
+function compareWith(archived: Uint8Array, key: string, wal: WalToStore): SegmentComparison {
+  if (wal.file.kind !== 'segment') return { kind: 'different' }
+  const [first, second] = [archived, wal.bytes()].map((bytes) => decodeWalObject(key, bytes))
+  return compareSegments(first?.content as Buffer, second?.content as Buffer)
+}
+
+/**
+ * Both are in quarantine before the longer one takes the place. Of several that do this at once the
+ * last one to write sees the copies of all that wrote before it, so that the longest stays. A
+ * crash leaves the shorter one in its place, or the longer one.
+ */
+async function extend(
+  storage: Storage,
+  key: string,
+  archived: Uint8Array,
+  archivedHash: string,
+  wal: WalToStore,
+): Promise<StoreOutcome> {
+  const { cluster, systemIdentifier, file } = wal
+  await quarantineWal(storage, { ...wal, contentHash: archivedHash, bytes: () => archived })
+  await quarantineWal(storage, wal)
+  await storage.write(key, wal.bytes())
+  const rivals = quarantineKey(cluster, systemIdentifier, file.name, '')
+  for await (const { key: rival } of storage.list(rivals)) {
+    if (rival.endsWith('.damaged')) continue
+    const kept = await readPerhapsDamaged(storage, rival)
+    const contentHash = kept === undefined ? undefined : hashIfWhole(rival, kept, wal)
+    if (kept === undefined || contentHash === undefined) continue
+    const { bytes } = kept
+    const comparison = compareWith(bytes, rival, wal)
+    if (comparison.kind !== 'same-records' || comparison.longer !== 'first') continue
+    return await storeWal(storage, { ...wal, contentHash, bytes: () => bytes })
+  }
+  return 'extended'
 }
 
 /** Keeps refused bytes under name and content hash; durable when fulfilled. */

@@ -78,7 +78,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function cannotWrite(destination: string, error: unknown): Failure {
+export function cannotWrite(destination: string, error: unknown): Failure {
   return new Failure('TM1411', {
     message: `the WAL file cannot be written to ${destination}`,
     because: describeSystemError(error),

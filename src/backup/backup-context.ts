@@ -45,6 +45,8 @@ interface BackupSettings {
   readonly compressionLevel?: number
   /** False: accept that the backup can only be restored to its own end. */
   readonly archiveCheck?: boolean
+  /** Where WAL is streamed: the receiver's slot, which is made where it is missing. */
+  readonly slot?: string
   /** The archive_command that a failure tells the user to set. */
   readonly archiveCommand: string
   readonly waitLimitMs?: number

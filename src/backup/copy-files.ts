@@ -81,7 +81,7 @@ export function startCopy(
     workers,
     expectMuch: () => void startThreads(),
     run: async (batches, setup, hooks, bytes) => {
-      if (threads === undefined && bytes <= INLINE_BYTES) {
+      if (bytes <= INLINE_BYTES) {
         return await copyInThread(group, workers, batches, setup, hooks)
       }
       return await runThreads(startThreads(), batches, setup, hooks, stop)

@@ -19,7 +19,13 @@ export type Inclusion = 'take' | 'directory-only' | 'leave-out'
  * What describes the directory and not the cluster: our own marks, and the signal files,
  * which would make a standby of every copy of a standby. A restore writes its own.
  */
-const MARKS = ['tidemark.restored', 'tidemark.restoring', 'standby.signal', 'recovery.signal']
+const MARKS = [
+  'tidemark.acks',
+  'tidemark.restored',
+  'tidemark.restoring',
+  'standby.signal',
+  'recovery.signal',
+]
 /** Taken by itself, after all other files: global/pg_control. */
 const CONTROL_FILE = 'global/pg_control'
 

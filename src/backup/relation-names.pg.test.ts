@@ -5,6 +5,23 @@ import { openServerSession } from '../postgres/server-session.ts'
 import { findRelationName, parseRelationNames } from '../repository/relation-names.ts'
 import { NameReader } from './relation-names.ts'
 
+test('a role that may have two connections at once gets all names', async () => {
+  await using server = await startPostgres()
+  for (const name of ['a', 'b', 'c']) await server.sql(`CREATE DATABASE ${name}`)
+  await server.sql('CREATE ROLE narrow LOGIN CONNECTION LIMIT 2')
+  const connection = server.url().replace('user=postgres', 'user=narrow')
+  const applicationName = 'tidemark test'
+  const session = await openServerSession({ connection, applicationName, forceVersion: true })
+  try {
+    const { raw, unknown } = await new NameReader(session, connection).read()
+    assert.deepEqual(unknown, [])
+    const names = parseRelationNames(raw).map(({ name }) => name)
+    assert.deepEqual(names.toSorted(), ['a', 'b', 'c', 'postgres', 'template1'])
+  } finally {
+    await session.close()
+  }
+})
+
 test('names of all databases, in whatever portions they are read', async () => {
   await using server = await startPostgres()
   await server.sql('CREATE DATABASE "sh""op"')

@@ -1,6 +1,6 @@
 /**
  * The names of relations as of the backup: (tablespace, database, file node) -> name. The
- * server is asked database by database while files are copied. Names are a help for
+ * databases are asked, a few at once, while files are copied. Names are a help for
  * people and for extraction, never needed to restore: a database that cannot be asked in
  * time is left out, and its relations go by number.
  */
@@ -52,6 +52,12 @@ export class NameReader {
   }
 }
 
+/**
+ * So many databases are asked at once: a session is a dozen short waits, and of a backup in which
+ * little has changed they were a sixth.
+ */
+const ASKED_AT_ONCE = 3
+
 /** Never rejects for what a single database does; `giveUp` ends the asking early. */
 async function readRelationNames(
   session: ServerSession,
@@ -61,17 +67,27 @@ async function readRelationNames(
   const rows = await session.query(
     'SELECT oid::int8::text AS oid, datname AS name FROM pg_database WHERE datallowconn ORDER BY oid',
   )
-  const databases: EncodedDatabase[] = []
-  const unknown: string[] = []
-  for (const row of rows) {
-    const name = String(row['name'])
-    const relations = giveUp.aborted
-      ? undefined
-      : await orGiveUp(readOneDatabase(source, name), giveUp)
-    if (relations === undefined) unknown.push(name)
-    else databases.push({ oid: Number(row['oid']), name, relations })
+  const databases = rows.map((row) => ({ oid: Number(row['oid']), name: String(row['name']) }))
+  const known = new Map<string, readonly Buffer[]>()
+  const refused: string[] = []
+  const ask = async (waiting: Iterable<string>): Promise<void> => {
+    for (const name of waiting) {
+      if (giveUp.aborted) return
+      const relations = await orGiveUp(readOneDatabase(source, name), giveUp)
+      if (relations === 'refused') refused.push(name)
+      else if (relations !== undefined) known.set(name, relations)
+    }
   }
-  return { raw: encodeDatabases(databases), unknown }
+  const all = databases.map(({ name }) => name).values()
+  await Promise.all(Array.from({ length: ASKED_AT_ONCE }, async () => await ask(all)))
+  // The role, or the server, may have room for one more connection only.
+  await ask(refused.splice(0))
+  const unknown = databases.map(({ name }) => name).filter((name) => !known.has(name))
+  const encoded = databases.flatMap(({ oid, name }) => {
+    const relations = known.get(name)
+    return relations === undefined ? [] : [{ oid, name, relations }]
+  })
+  return { raw: encodeDatabases(encoded), unknown }
 }
 
 /** What comes too late is let go: its session ends by its own time limits. */
@@ -114,13 +130,15 @@ interface NameSource {
 async function readOneDatabase(
   { connection, portionRows }: NameSource,
   database: string,
-): Promise<readonly Buffer[] | undefined> {
+): Promise<readonly Buffer[] | 'refused' | undefined> {
+  let isOpen = false
   try {
     const session = await openServerSession({
       connection: withDatabase(connection, database),
       applicationName: 'tidemark names',
       forceVersion: true,
     })
+    isOpen = true
     try {
       if (session.facts.database !== database) return undefined
       await session.query(LIMITS)
@@ -129,7 +147,7 @@ async function readOneDatabase(
       await session.close()
     }
   } catch (error) {
-    if (isFailure(error)) return undefined
+    if (isFailure(error)) return isOpen ? undefined : 'refused'
     throw error
   }
 }
@@ -141,8 +159,10 @@ async function readPortions(session: ServerSession, rowsAtOnce: number): Promise
   const portions: Buffer[] = []
   for (;;) {
     const rows = await session.query(`FETCH ${rowsAtOnce} FROM names`)
-    if (rows.length === 0) return portions
-    portions.push(Buffer.from(rows.map((row) => JSON.stringify(toRelation(row))).join(',')))
+    if (rows.length > 0) {
+      portions.push(Buffer.from(rows.map((row) => JSON.stringify(toRelation(row))).join(',')))
+    }
+    if (rows.length < rowsAtOnce) return portions
   }
 }
 

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { now } from '../base/clock.ts'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import { type ControlFile, readControlFile } from '../postgres/control-file.ts'
+import { type Lsn, parseLsn } from '../postgres/lsn.ts'
 import type { ServerSession } from '../postgres/server-session.ts'
 
 export interface ServerFacts {
@@ -76,6 +77,15 @@ function readKernelText(path: string): string | undefined {
 function readBootTime(): number | undefined {
   const uptime = /^\d+\.\d+/.exec(readKernelText('/proc/uptime') ?? '')?.[0]
   return uptime === undefined ? undefined : now().getTime() - Number(uptime) * 1000
+}
+
+/** Where the WAL of the server ends, on a standby what it has replayed; undefined: not told. */
+export async function readWalPosition(session: ServerSession): Promise<Lsn | undefined> {
+  const [row] = await session.query(
+    `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                 ELSE pg_current_wal_lsn() END::text AS lsn`,
+  )
+  return parseLsn(String(row?.['lsn']))
 }
 
 /** Names of tablespaces by oid; what the role may not see has none. */

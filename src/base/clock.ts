@@ -28,3 +28,8 @@ export function pauseThread(ms: number): void {
 export function readEpochNs(): bigint {
   return BigInt(Date.now()) * 1_000_000n
 }
+
+/** Runs `action` once the event loop has handed out what the kernel had to read. */
+export function afterReads(action: () => void): void {
+  setImmediate(action)
+}

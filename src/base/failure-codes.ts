@@ -11,6 +11,8 @@ import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
+import { LINEAGE_CODES } from './failure-codes/lineage.ts'
+import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
 import { RECOVERY_CODES } from './failure-codes/recovery.ts'
 import { REPACKING_CODES } from './failure-codes/repacking.ts'
@@ -18,8 +20,10 @@ import { RETENTION_CODES } from './failure-codes/retention.ts'
 import { SERVER_CODES } from './failure-codes/server.ts'
 import { STORAGE_CODES } from './failure-codes/storage.ts'
 import { SYNC_CODES } from './failure-codes/sync.ts'
+import { TAILS_CODES } from './failure-codes/tails.ts'
 import { USAGE_CODES } from './failure-codes/usage.ts'
 import { WAL_ARCHIVE_CODES } from './failure-codes/wal-archive.ts'
+import { WAL_DISK_CODES } from './failure-codes/wal-disk.ts'
 
 export type { FailureCodeEntry } from './failure-codes/entry.ts'
 
@@ -30,6 +34,10 @@ export const FAILURE_CODES = {
   ...BACKUP_CODES,
   ...WAL_ARCHIVE_CODES,
   ...WAL_REPORT_CODES,
+  ...WAL_DISK_CODES,
+  ...RECEIVE_CODES,
+  ...TAILS_CODES,
+  ...LINEAGE_CODES,
   ...EVENTS_CODES,
   ...STORAGE_CODES,
   ...DAMAGE_CODES,

@@ -19,11 +19,25 @@ export interface ArchiveCommandOptions {
   readonly cluster: string
 }
 
-/** All paths absolute: the archiver runs in the data directory, with a bare environment. */
+/**
+ * What a call has archived in advance is acknowledged by the shell, without starting the program: a
+ * hard link to postmaster.pid says so (docs/design/wal-archive.md, section 6). All paths are
+ * absolute but those in the data directory, where the archiver runs, with a bare environment.
+ */
 export function formatArchiveCommand(options: ArchiveCommandOptions): string {
+  const isAcknowledged = '[ tidemark.acks/%f -ef postmaster.pid ]'
+  return `${isAcknowledged} || ${formatCall(options, ['--ahead'])} "%p"`
+}
+
+/** One file per call, without acknowledgements. */
+export function formatPlainArchiveCommand(options: ArchiveCommandOptions): string {
+  return `${formatCall(options, [])} "%p"`
+}
+
+function formatCall(options: ArchiveCommandOptions, more: readonly string[]): string {
   const { program, configuration, cluster } = options
-  const words = [program, '--config', configuration, 'wal', 'push', '--cluster', cluster]
-  return `${words.map((word) => quoteWord(word.replaceAll('%', '%%'))).join(' ')} "%p"`
+  const words = [program, '--config', configuration, 'wal', 'push', ...more, '--cluster', cluster]
+  return words.map((word) => quoteWord(word.replaceAll('%', '%%'))).join(' ')
 }
 
 /** For a POSIX shell; PostgreSQL replaces %p, %f and %% before the shell sees them. */

@@ -70,6 +70,7 @@ test('the command survives a shell, PostgreSQL and SQL', () => {
   const options = { program: "/it's/tidemark", configuration: '/a b/100%.yaml', cluster: 'main' }
   assert.equal(
     formatArchiveCommand(options),
-    `'/it'\\''s/tidemark' --config '/a b/100%%.yaml' wal push --cluster main "%p"`,
+    `[ tidemark.acks/%f -ef postmaster.pid ] || ` +
+      `'/it'\\''s/tidemark' --config '/a b/100%%.yaml' wal push --ahead --cluster main "%p"`,
   )
 })

@@ -13,7 +13,11 @@ import {
 import { applyEnvironment } from '../config/apply-environment.ts'
 import { type Environment, environment } from '../config/environment.ts'
 import { loadConfiguration } from '../config/load-configuration.ts'
-import { resolveConnection } from '../config/resolve-connection.ts'
+import {
+  type Connection,
+  resolveConnection,
+  resolveStandbys,
+} from '../config/resolve-connection.ts'
 import { openRepositoryStorage } from '../config/unlock-storage.ts'
 import { type Repository, openRepository } from '../repository/repository.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -112,7 +116,19 @@ export async function openCluster(
 
 /** The URL to connect with, password and all. Not to be printed. */
 export function connectionUrl(context: CommandContext, cluster: ClusterConfiguration): string {
-  const { connection, password } = resolveConnection(cluster, context.env)
+  return urlOf(context, resolveConnection(cluster, context.env))
+}
+
+/** That of the cluster, then those of its standbys. Not to be printed. */
+export function allConnectionUrls(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+): [string, ...string[]] {
+  const standbys = resolveStandbys(cluster, context.env)
+  return [connectionUrl(context, cluster), ...standbys.map((one) => urlOf(context, one))]
+}
+
+function urlOf(context: CommandContext, { connection, password }: Connection): string {
   if (password === undefined) return applyEnvironment(connection.reveal(), context.env)
   const url = connection.reveal()
   const separator = url.includes('?') ? '&' : '?'

@@ -50,6 +50,24 @@ export function concludeOffers(
   }
 }
 
+/** Of files that were archived in advance: one warning for each place that lacks some. */
+export function concludeAhead(
+  ahead: readonly PushWalResult[],
+  others: readonly Storage[],
+  warn: (failure: Failure) => void,
+): void {
+  for (const { url } of others) {
+    const lacking = ahead.filter(
+      ({ offers }) => !offers.some((offer) => offer.url === url && offer.outcome !== undefined),
+    )
+    const last = lacking.at(-1)
+    if (last === undefined) continue
+    const count = lacking.length - 1
+    const name = count === 0 ? last.name : `${last.name} and ${count} before it`
+    warn(notTaken(name, url, 'it did not take an earlier file in time, and was not asked again'))
+  }
+}
+
 function reasonOf(failure: Failure | undefined): string {
   if (failure === undefined) return 'it did not answer in time'
   return `${failure.code}: ${failure.message}: ${failure.because ?? ''}`

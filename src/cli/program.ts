@@ -6,7 +6,9 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addWalAdopt } from './adopt-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
+import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
 import { addEvents, addWalStatus } from './wal-program.ts'
 
@@ -211,9 +213,10 @@ function addBackupCommands(program: Command, run: RunAction): void {
 function addWalCommands(program: Command, run: RunAction): void {
   const wal = program
     .command('wal')
-    .summary('the WAL archive: push, get, status, list')
+    .summary('the WAL archive: receive, push, get, status, list')
     .description('The WAL archive. push and get are what PostgreSQL calls.')
   addPushAndGet(wal, run)
+  addReceive(wal, run)
   addWalStatus(wal, run)
   wal
     .command('list')
@@ -243,6 +246,7 @@ function addWalCommands(program: Command, run: RunAction): void {
         return await runWalIndex(context, cluster, command.opts())
       })
     })
+  addWalAdopt(wal, run)
 }
 
 const SYSTEM = 'system identifier of the server, where the files do not tell'
@@ -255,6 +259,7 @@ function addPushAndGet(wal: Command, run: RunAction): void {
       'Takes one WAL file into every repository of the cluster: archive_command = \'… wal push "%p"\'. Returns when it is durable in all required ones; another one is given five seconds, and left out with a warning. The same file again is fine; other content under the same name goes to quarantine and fails.',
     )
     .argument('<path>', 'the file (%p)')
+    .option('--ahead', 'archive what else is ready, too, and acknowledge it in tidemark.acks')
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
     .action(async (path: string, _options: unknown, command: Command) => {
@@ -274,6 +279,8 @@ function addPushAndGet(wal: Command, run: RunAction): void {
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
     .option('--repository <names>', 'ask only these, separated by commas (default: all)')
+    .option('--ahead', 'leave a process behind that fetches what follows into a spool in pg_wal')
+    .option('--timeline <number>', 'with --ahead: the timeline that recovery goes to')
     .addOption(
       new Option('--holes <answer>', 'a segment that is missing while later ones are there')
         .choices(['fail', 'absent'])
@@ -296,6 +303,8 @@ function walArguments(
     systemIdentifier?: string
     repository?: string
     holes?: 'fail' | 'absent'
+    ahead?: boolean
+    timeline?: string
   },
 ) {
   return {
@@ -306,10 +315,19 @@ function walArguments(
     systemIdentifier: options.systemIdentifier,
     repositories: options.repository?.split(','),
     holes: options.holes ?? 'fail',
+    ahead: options.ahead === true,
+    fill: false,
+    timeline: parseTimeline(options.timeline),
     json: context.json,
     quiet: context.quiet,
     verbose: context.verbose,
   } as const
+}
+
+function parseTimeline(text: string | undefined): number | undefined {
+  if (text === undefined || /^[1-9]\d{0,9}$/.test(text))
+    return text === undefined ? undefined : Number(text)
+  throw wrongUsage(`--timeline cannot be '${text}'`, undefined, 'it is a number from 1')
 }
 
 const TARGET =

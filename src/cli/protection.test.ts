@@ -32,6 +32,7 @@ function listing(
     labels: [],
     partials: [],
     quarantine: [],
+    tails: [],
     strangers: [],
     bytes: 0,
   }

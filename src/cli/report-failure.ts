@@ -32,6 +32,14 @@ export function formatFailure(error: unknown): string {
   return lines.join('\n')
 }
 
+/** All of it in one line, with further remarks behind, for a log that repeats it. */
+export function formatFailureLine(failure: Failure, remarks: readonly string[]): string {
+  const { code, message, because, fix } = failure
+  const why = because === undefined ? '' : ` (${because})`
+  const text = [`error ${code}: ${message}${why}`, fix, ...remarks].join('; ')
+  return text.replaceAll(/\s*\n\s*/g, ' ')
+}
+
 /** Further lines of a text stand below its first word. */
 function indent(label: string, text: string): string {
   const below = `\n${' '.repeat(label.length + 2)}`

@@ -8,11 +8,14 @@ import { resolve } from 'node:path'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
-import type { PushWalResult } from '../archive/push-wal.ts'
+import type { FetchOutcome, FetchWalOptions } from '../archive/fetch-wal.ts'
+import type { PushAheadResult } from '../archive/push-ahead.ts'
+import type { PushWalOptions, PushWalResult } from '../archive/push-wal.ts'
+import { Failure } from '../base/failure.ts'
 import { openRepository } from '../repository/repository.ts'
 import { openStorage } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { reportFailure, reportWarning } from './report-failure.ts'
+import { formatFailureLine, reportFailure, reportWarning } from './report-failure.ts'
 import type { WalArguments } from './wal-arguments.ts'
 
 const EXIT_ABSENT = 44
@@ -23,9 +26,22 @@ export async function runWalCommand(options: WalArguments): Promise<number> {
     const cluster = await findCluster(options)
     return options.command === 'push' ? await push(options, cluster) : await get(options, cluster)
   } catch (error) {
-    const status = reportFailure(error, options)
-    return options.command === 'get' ? EXIT_GET_FAILED : status
+    if (options.command === 'push') return await reportPush(error, options)
+    reportFailure(error, options)
+    return EXIT_GET_FAILED
   }
+}
+
+/** In one line, as it goes to the server's log again and again; with how long the disk lasts. */
+async function reportPush(error: unknown, options: WalArguments): Promise<number> {
+  if (options.json || options.verbose || !(error instanceof Failure)) {
+    return reportFailure(error, options)
+  }
+  const { describeDiskOutlook, readDiskOutlook } = await import('../archive/disk-outlook.ts')
+  const outlook = await readDiskOutlook(resolve(options.words[0] as string, '..', '..'))
+  const lasts = outlook === undefined ? [] : [describeDiskOutlook(outlook)]
+  process.stderr.write(`${formatFailureLine(error, lasts)}\n`)
+  return error.exitStatus
 }
 
 async function findCluster(options: WalArguments): Promise<WalCluster> {
@@ -48,8 +64,8 @@ async function push(options: WalArguments, cluster: WalCluster): Promise<number>
   const others = cluster.repositories.filter((repository) => !isRequired(repository))
   if (others.length === 0) return await pushInto(options, cluster, cluster.repositories, [])
   const required = cluster.repositories.filter(isRequired)
-  const status = await pushInto(options, cluster, required, others).catch((error: unknown) =>
-    reportFailure(error, options),
+  const status = await pushInto(options, cluster, required, others).catch(
+    async (error: unknown) => await reportPush(error, options),
   )
   process.exit(status)
 }
@@ -60,23 +76,24 @@ async function pushInto(
   required: readonly RepositoryConfiguration[],
   others: readonly RepositoryConfiguration[],
 ): Promise<number> {
-  const { pushWalFile } = await import('../archive/push-wal.ts')
   const { systemIdentifier } = options
   const storages = await Promise.all(required.map(open))
   for (const storage of storages) await openRepository(storage)
   const offers = others.length === 0 ? undefined : await import('./offer-to-others.ts')
   const asked = offers?.chooseOthers(others, openChecked) ?? { storages: [], away: [] }
-  const result = await pushWalFile({
+  const request = {
     storages,
     others: asked.storages,
     cluster: cluster.name,
     path: resolve(options.words[0] as string),
     ...(systemIdentifier === undefined ? {} : { systemIdentifier }),
     onWarning: reportWarning,
-  })
-  offers?.concludeOffers(result, asked.away, reportWarning)
-  if (options.json) process.stdout.write(`${JSON.stringify(printable(result))}\n`)
-  await index(result, storages, cluster.name, options)
+  }
+  const pushed = options.ahead ? await pushManyFiles(request) : await pushOneFile(request)
+  offers?.concludeOffers(pushed.asked, asked.away, reportWarning)
+  offers?.concludeAhead(pushed.ahead, asked.storages, reportWarning)
+  if (options.json) process.stdout.write(`${JSON.stringify(describePushed(pushed))}\n`)
+  await index(pushed.asked, storages, cluster.name, options)
   return 0
 }
 
@@ -93,6 +110,23 @@ async function index(
   const indexed = await indexAfterPush({ storages, cluster, systemIdentifier, path })
   // A storage that hangs must not keep PostgreSQL waiting for what is archived already.
   if (indexed === 'late') process.exit(0)
+}
+
+type Pushed = Pick<PushAheadResult, 'asked' | 'ahead'>
+
+async function pushOneFile(request: PushWalOptions): Promise<Pushed> {
+  const { pushWalFile } = await import('../archive/push-wal.ts')
+  return { asked: await pushWalFile(request), ahead: [] }
+}
+
+async function pushManyFiles(request: PushWalOptions): Promise<Pushed> {
+  const { pushAhead } = await import('../archive/push-ahead.ts')
+  return await pushAhead(request)
+}
+
+function describePushed({ asked, ahead }: Pushed) {
+  const names = ahead.map(({ name }) => name)
+  return { ...printable(asked), ...(names.length === 0 ? {} : { ahead: names }) }
 }
 
 function printable({ offers, ...result }: PushWalResult) {
@@ -125,12 +159,18 @@ async function open(repository: RepositoryConfiguration): Promise<Storage> {
 }
 
 async function get(options: WalArguments, cluster: WalCluster): Promise<number> {
-  const { fetchWalFile } = await import('../archive/fetch-wal.ts')
   const [name, destination] = options.words as [string, string]
   const storages = await openInTurn(await chooseRepositories(options, cluster))
   const systemIdentifier =
     options.systemIdentifier ?? (await findSystem(cluster.name, storages, destination))
-  const outcome = await fetchWalFile({
+  const dataDirectory = resolve(destination, '..', '..')
+  if (options.fill) {
+    const { fillSpool } = await import('../archive/fill-spool.ts')
+    const source = { storages, cluster: cluster.name, systemIdentifier }
+    await fillSpool({ ...source, dataDirectory, timeline: options.timeline })
+    return 0
+  }
+  const request = {
     storages,
     cluster: cluster.name,
     systemIdentifier,
@@ -138,9 +178,39 @@ async function get(options: WalArguments, cluster: WalCluster): Promise<number> 
     destination: resolve(destination),
     holes: options.holes,
     onWarning: reportWarning,
-  })
+  }
+  const outcome = options.ahead
+    ? await getAhead(request, dataDirectory)
+    : await (await import('../archive/fetch-wal.ts')).fetchWalFile(request)
   if (options.json) process.stdout.write(`${JSON.stringify({ name, outcome })}\n`)
-  return outcome === 'fetched' ? 0 : EXIT_ABSENT
+  if (outcome === 'fetched') return 0
+  const place = { cluster: cluster.name, systemIdentifier }
+  return (await passesOver(storages, place, name, resolve(destination))) ? 0 : EXIT_ABSENT
+}
+
+/** A server that takes over passes over the numbers that others have reserved. */
+async function passesOver(
+  storages: readonly Storage[],
+  place: { readonly cluster: string; readonly systemIdentifier: string },
+  name: string,
+  destination: string,
+): Promise<boolean> {
+  if (!name.endsWith('.history')) return false
+  const { giveStandIn } = await import('../archive/stand-in-history.ts')
+  const dataDirectories = [resolve(destination, '..', '..'), process.cwd()]
+  return await giveStandIn({ ...place, storages, name, destination, dataDirectories })
+}
+
+async function getAhead(request: FetchWalOptions, dataDirectory: string): Promise<FetchOutcome> {
+  const { fetchAhead } = await import('../archive/fetch-ahead.ts')
+  const { startFiller } = await import('./start-filler.ts')
+  return await fetchAhead({
+    ...request,
+    dataDirectory,
+    startFiller: () => {
+      startFiller(dataDirectory)
+    },
+  })
 }
 
 /** Those that are named, or all; the nearest first. */

@@ -12,6 +12,9 @@ test('the command lines that PostgreSQL runs', () => {
     systemIdentifier: undefined,
     repositories: undefined,
     holes: 'fail',
+    ahead: false,
+    fill: false,
+    timeline: undefined,
     json: false,
     quiet: false,
     verbose: false,
@@ -21,6 +24,9 @@ test('the command lines that PostgreSQL runs', () => {
   assert.deepEqual(get?.words, ['f', 'p'])
   assert.equal(get?.holes, 'absent')
   assert.equal(get?.systemIdentifier, '7')
+  const ahead = parseWalArguments(['wal', 'get', '--ahead', '--timeline', '4', 'f', 'p'])
+  assert.deepEqual([ahead?.ahead, ahead?.timeline], [true, 4])
+  assert.equal(parseWalArguments(['wal', 'push', '--ahead', 'a'])?.ahead, true)
 })
 
 test('everything else is left to the full parser', () => {
@@ -37,6 +43,9 @@ test('everything else is left to the full parser', () => {
     'wal get --config --json a b',
     'wal get --holes maybe a b',
     'wal push --holes absent a',
+    'wal push --timeline 2 a',
+    'wal push --fill a',
+    'wal get --timeline 0 a b',
     'wal get --system-identifier x a b',
     '-v wal get a b',
   ]) {

@@ -16,14 +16,28 @@ export interface WalArguments {
   readonly repositories: readonly string[] | undefined
   /** `wal get`: what a segment is that is missing while later ones are there. */
   readonly holes: 'fail' | 'absent'
+  /** What PostgreSQL will ask for next is done as well. */
+  readonly ahead: boolean
+  /** `wal get`: be the filler that `--ahead` leaves behind; no option for people. */
+  readonly fill: boolean
+  /** `wal get --ahead`: the timeline that recovery goes to. */
+  readonly timeline: number | undefined
   readonly json: boolean
   readonly quiet: boolean
   readonly verbose: boolean
 }
 
 const WORDS = { push: 1, get: 2 } as const
-const FLAGS = ['--json', '--quiet', '--verbose', '--progress']
-const VALUES = ['--config', '--cluster', '--system-identifier', '--holes', '--repository']
+const FLAGS = ['--ahead', '--fill', '--json', '--quiet', '--verbose', '--progress']
+const VALUES = [
+  '--config',
+  '--cluster',
+  '--system-identifier',
+  '--holes',
+  '--repository',
+  '--timeline',
+]
+const OF_GET = ['--holes', '--repository', '--timeline']
 
 export function parseWalArguments(argv: readonly string[]): WalArguments | undefined {
   const split = splitArguments(argv)
@@ -34,10 +48,12 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
   if (rest.length !== WORDS[command]) return undefined
   const holes = values.get('--holes') ?? 'fail'
   if (holes !== 'fail' && holes !== 'absent') return undefined
-  if (command === 'push' && values.has('--holes')) return undefined
-  if (command === 'push' && values.has('--repository')) return undefined
+  if (command === 'push' && OF_GET.some((name) => values.has(name))) return undefined
   const systemIdentifier = values.get('--system-identifier')
   if (systemIdentifier !== undefined && !/^\d{1,20}$/.test(systemIdentifier)) return undefined
+  if (command === 'push' && flags.has('--fill')) return undefined
+  const timeline = values.get('--timeline')
+  if (timeline !== undefined && !/^[1-9]\d{0,9}$/.test(timeline)) return undefined
   return {
     command,
     words: rest,
@@ -46,6 +62,9 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
     systemIdentifier,
     repositories: values.get('--repository')?.split(','),
     holes,
+    ahead: flags.has('--ahead'),
+    fill: flags.has('--fill'),
+    timeline: timeline === undefined ? undefined : Number(timeline),
     json: flags.has('--json'),
     quiet: flags.has('--quiet'),
     verbose: flags.has('--verbose'),

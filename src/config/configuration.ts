@@ -52,12 +52,25 @@ export interface ClusterConfiguration {
   readonly repositories: readonly RepositoryConfiguration[]
   /** Names of those without which nothing counts as stored. */
   readonly required: readonly string[]
-  readonly walSource: 'archive_command'
+  readonly walSource: 'archive_command' | 'stream'
+  readonly walStream: WalStreamConfiguration
   /** `90d`, `off` */
   readonly maxPackAge?: string
   readonly retention?: RetentionConfiguration
   /** By the name of a repository. */
   readonly retentionIn?: ReadonlyMap<string, RetentionConfiguration>
+}
+
+/** Of the receiver, whatever the source is: it can be tried beside an archive_command. */
+export interface WalStreamConfiguration {
+  readonly slot: string
+  /** References not replaced: see resolve-connection.ts. */
+  readonly standbys: readonly {
+    readonly connection: string
+    readonly password: string | undefined
+  }[]
+  readonly flushEveryMs?: number
+  readonly onPressure?: 'keep' | 'invalidateSlot'
 }
 
 export function buildConfiguration(path: string, file: ConfigurationFile): Configuration {
@@ -74,12 +87,32 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
       required: cluster.required ?? names.slice(0, 1),
       walSource: cluster.wal?.source ?? 'archive_command',
+      walStream: buildWalStream(name, cluster.wal),
       ...(cluster.maxPackAge === undefined ? {} : { maxPackAge: cluster.maxPackAge }),
       ...(cluster.retention === undefined ? {} : { retention: cluster.retention }),
       retentionIn: new Map(Object.entries(cluster.retentionIn ?? {})),
     })
   }
   return { path, repositories, clusters }
+}
+
+function buildWalStream(
+  cluster: string,
+  wal: ConfigurationFile['clusters'][string]['wal'],
+): WalStreamConfiguration {
+  const { slot, standbys = [], flushEvery, onPressure } = wal ?? {}
+  return {
+    slot: slot ?? `tidemark_${cluster.replaceAll('-', '_')}`.slice(0, 63),
+    standbys: standbys.map(({ connection, password }) => ({ connection, password })),
+    ...(flushEvery === undefined ? {} : { flushEveryMs: parseShortTime(flushEvery) }),
+    ...(onPressure === undefined ? {} : { onPressure }),
+  }
+}
+
+/** `10s` or `500ms`; the schema has refused everything else. */
+function parseShortTime(text: string): number {
+  const count = Number.parseInt(text, 10)
+  return text.endsWith('ms') ? count : 1000 * count
 }
 
 function buildRepository(

@@ -14,7 +14,7 @@ import {
   type Node,
   parseDocument,
 } from 'yaml'
-import type { z } from 'zod'
+import type * as z from 'zod'
 import { Failure } from '../base/failure.ts'
 import { buildConfiguration, type Configuration } from './configuration.ts'
 import {

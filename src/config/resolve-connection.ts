@@ -10,8 +10,21 @@ export interface Connection {
 }
 
 export function resolveConnection(cluster: ClusterConfiguration, env: Environment): Connection {
-  const where = `clusters.${cluster.name}`
-  const { connection, password } = cluster
+  return resolve(cluster, `clusters.${cluster.name}`, env)
+}
+
+/** Of the standbys that the receiver knows. */
+export function resolveStandbys(cluster: ClusterConfiguration, env: Environment): Connection[] {
+  return cluster.walStream.standbys.map((standby, index) =>
+    resolve(standby, `clusters.${cluster.name}.wal.standbys[${index}]`, env),
+  )
+}
+
+function resolve(
+  { connection, password }: { connection: string; password: string | undefined },
+  where: string,
+  env: Environment,
+): Connection {
   return {
     connection: new Secret(replaceVariables(connection, `${where}.connection`, env)),
     password:

@@ -17,9 +17,8 @@
  * | …                 | 1 per page  | flags of the last scan                   |
  * | next 64 KiB limit | as asked    | `readBuffer`                             |
  */
-import { readFileSync } from 'node:fs'
-import { Failure } from '../base/failure.ts'
 import { advanceRegister, buildFoldTables, FOLD_BLOCK_BYTES } from './crc32c.ts'
+import { startKernel, WASM_PAGE_BYTES } from './load-kernel.ts'
 import { PAGE_BYTES } from './page-reference.ts'
 
 export { PAGE_BYTES }
@@ -92,24 +91,13 @@ interface KernelExports {
   foldCrc32c(state: number, at: number, blocks: number, tables: number): void
 }
 
-/** The little of the WebAssembly API that is used: Node's types do not have it. */
-interface WebAssemblyApi {
-  readonly Memory: new (limits: { initial: number }) => { readonly buffer: ArrayBuffer }
-  readonly Module: new (bytes: Uint8Array) => object
-  readonly Instance: new (module: object, imports: object) => { readonly exports: KernelExports }
-}
-
-const WASM = (globalThis as unknown as { readonly WebAssembly: WebAssemblyApi }).WebAssembly
-const WASM_PAGE_BYTES = 65536
 /** Within the first 64 KiB, well above what the module itself may keep there. */
 const CRC_TABLES = 32768
 const CRC_STATE = CRC_TABLES + 512
 
 export function createPageKernel(options: PageKernelOptions): PageKernel {
   const layout = layOutMemory(options.readBufferBytes)
-  const memory = new WASM.Memory({ initial: layout.end / WASM_PAGE_BYTES })
-  const module = new WASM.Module(readModule())
-  const kernel = new WASM.Instance(module, { env: { memory } }).exports
+  const { kernel, memory } = startKernel<KernelExports>('page-kernel', layout.end)
   const bytes = new Uint8Array(memory.buffer)
   bytes.set(buildFoldTables(), CRC_TABLES)
   return buildKernel(kernel, bytes, layout)
@@ -226,19 +214,4 @@ function foldedCrc32c(
     register = advanceRegister(0, state)
   }
   return ~advanceRegister(register, view(bytes, at + folded, length - folded)) >>> 0
-}
-
-/** Two levels below the root in a checkout (src/postgres/) and in the package (dist/cli/). */
-function readModule(): Buffer<ArrayBuffer> {
-  try {
-    return readFileSync(new URL('../../build/page-kernel.wasm', import.meta.url))
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
-    throw new Failure('TM1803', {
-      message: 'the page kernel (page-kernel.wasm) is missing from this installation',
-      because: 'it is compiled from src/postgres/kernel and was not found in build/',
-      fix: 'run `npm run build` in a checkout, or install the package again',
-      cause,
-    })
-  }
 }

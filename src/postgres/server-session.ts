@@ -6,27 +6,16 @@
  * was lost stays lost (it never reconnects: backup mode would be gone without notice).
  * Passwords appear in no message.
  */
-import { readFileSync } from 'node:fs'
-import { userInfo } from 'node:os'
-import type { ConnectionOptions } from 'node:tls'
-import pg from 'pg'
+import type pg from 'pg'
 import { describeSystemError, Failure } from '../base/failure.ts'
 import {
   type Address,
   describeAddress,
-  isServerError,
-  PASSWORD_FIX,
   sessionLost,
-  translateConnectError,
   translateQueryError,
 } from './connect-failure.ts'
-import {
-  type ConnectionDefaults,
-  type ConnectionTarget,
-  parseConnectionUrl,
-} from './connection-url.ts'
-import { defaultSocketDirectory } from './local-servers.ts'
-import { readPasswordFile } from './password-file.ts'
+import { connectServer } from './connect-server.ts'
+import { type ConnectionDefaults, parseConnectionUrl } from './connection-url.ts'
 import { type DescribedVersion, describeVersion } from './versions.ts'
 
 export type Row = Record<string, unknown>
@@ -95,7 +84,7 @@ export interface ServerSession {
 /** Failures: TM1101 to TM1109, TM1113 to TM1116. */
 export async function openServerSession(options: ServerSessionOptions): Promise<ServerSession> {
   const target = parseConnectionUrl(options.connection, options.defaults)
-  const { client, address } = await connect(target, options.applicationName)
+  const { client, address } = await connectServer(target, options.applicationName)
   const channel = new Channel(client, address)
   try {
     await prepareSession(channel)
@@ -106,124 +95,6 @@ export async function openServerSession(options: ServerSessionOptions): Promise<
     await channel.close()
     throw error
   }
-}
-
-interface Connected {
-  readonly client: pg.Client
-  readonly address: Address
-}
-
-/** Tries what sslmode allows, in libpq's order; the first refusal that is final counts. */
-async function connect(target: ConnectionTarget, applicationName: string): Promise<Connected> {
-  const host = target.host ?? defaultSocketDirectory(target.port)
-  const user = target.user ?? userInfo().username
-  const place = { host, user, port: target.port, database: target.database ?? user }
-  const attempts = listTlsAttempts(target, host)
-  for (const [index, ssl] of attempts.entries()) {
-    const address = { ...place, usesTls: ssl !== false }
-    const asked = { password: false }
-    const client = makeClient(target, address, ssl, applicationName, asked)
-    try {
-      await client.connect()
-      return { client, address }
-    } catch (error) {
-      await client.end().catch(() => {})
-      const isLast = index === attempts.length - 1
-      if (isLast || !isWorthAnotherTry(error)) {
-        throw translateConnectError(error, address, asked.password)
-      }
-    }
-  }
-  throw new Error('no way to connect was tried')
-}
-
-/** libpq goes on to the other mode when TLS failed, or pg_hba.conf refused this one. */
-function isWorthAnotherTry(error: unknown): boolean {
-  if (error instanceof Failure) return false
-  if (isServerError(error)) return error.code === '28000'
-  return (error as NodeJS.ErrnoException).syscall !== 'connect'
-}
-
-type Tls = false | ConnectionOptions
-
-function listTlsAttempts(target: ConnectionTarget, host: string): Tls[] {
-  if (host.startsWith('/')) return [false]
-  if (target.tlsMode === 'disable') return [false]
-  const tls = buildTlsOptions(target)
-  if (target.tlsMode === 'prefer') return [tls, false]
-  if (target.tlsMode === 'allow') return [false, tls]
-  return [tls]
-}
-
-function buildTlsOptions(target: ConnectionTarget): ConnectionOptions {
-  const { tlsMode, tlsRootCertificate: root, tlsCertificate, tlsKey } = target
-  const hasRoot = root !== undefined && root !== 'system'
-  const verifies = /^verify/.test(tlsMode) || (tlsMode === 'require' && root !== undefined)
-  return {
-    rejectUnauthorized: verifies,
-    ...(verifies && hasRoot ? { ca: readTlsFile(root, 'sslrootcert') } : {}),
-    ...(tlsMode === 'verify-full' ? {} : { checkServerIdentity: () => undefined }),
-    ...(tlsCertificate === undefined ? {} : { cert: readTlsFile(tlsCertificate, 'sslcert') }),
-    ...(tlsKey === undefined ? {} : { key: readTlsFile(tlsKey, 'sslkey') }),
-  }
-}
-
-function readTlsFile(path: string, parameter: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    throw new Failure('TM1115', {
-      message: `the file of ${parameter}, ${path}, cannot be read`,
-      because: describeSystemError(error),
-      fix: `correct ${parameter} in the connection`,
-      cause: error,
-    })
-  }
-}
-
-const KEEP_ALIVE_MS = 30_000
-
-function makeClient(
-  target: ConnectionTarget,
-  address: Address,
-  ssl: Tls,
-  applicationName: string,
-  asked: { password: boolean },
-): pg.Client {
-  const client = new pg.Client({
-    host: address.host,
-    port: address.port,
-    user: address.user,
-    database: address.database,
-    ssl,
-    application_name: applicationName,
-    connectionTimeoutMillis: target.connectTimeoutMs,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
-    ...(target.options === undefined ? {} : { options: target.options }),
-    // Called only when the server asks for a password.
-    password: async () => {
-      asked.password = true
-      return target.password ?? (await lookUpPassword(target, address))
-    },
-  })
-  // Without a listener an idle session's end would end the process. Channel adds its own.
-  client.on('error', () => {})
-  return client
-}
-
-async function lookUpPassword(target: ConnectionTarget, address: Address): Promise<string> {
-  const path = target.passwordFile
-  const answer =
-    path === undefined
-      ? { kind: 'not found' as const, because: 'no password file is set' }
-      : await readPasswordFile(path, address)
-  if (answer.kind === 'found') return answer.password
-  throw new Failure('TM1102', {
-    message: `the server asks for the password of role ${address.user}, and there is none`,
-    because: answer.because,
-    fix: PASSWORD_FIX,
-  })
 }
 
 /** Runs statements one after the other and remembers when the session was lost. */

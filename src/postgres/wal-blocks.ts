@@ -153,7 +153,7 @@ export class RecordParts {
         behind += (this.imageLengths[n] as number) + (this.dataLengths[n] as number)
         continue
       }
-      const length = otherHeaderBytes(id)
+      const length = this.#otherHeaderBytes(id)
       if (length === 0 || at + length > end) return -1
       if (id === ID_ORIGIN) this.origin = readU16(bytes, at + 1)
       else if (id === ID_TOP_LEVEL_XID) this.topLevelXid = readU32(bytes, at + 1)
@@ -214,6 +214,14 @@ export class RecordParts {
     return at + (hasHole && isCompressed ? 7 : 5)
   }
 
+  /** Length of the header with its id; 0: there is no such id in this version. */
+  #otherHeaderBytes(id: number): number {
+    if (id === ID_DATA_SHORT) return 2
+    if (id === ID_ORIGIN) return 3
+    if (id === ID_DATA_LONG) return 5
+    return id === ID_TOP_LEVEL_XID && walRecordFormat(this.major).hasTopLevelXid ? 5 : 0
+  }
+
   #placeData(headersEnd: number): boolean {
     let at = headersEnd
     for (let n = 0; n < this.blocks; n++) {
@@ -225,13 +233,6 @@ export class RecordParts {
     this.mainOffset = at
     return true
   }
-}
-
-/** Length of the header with its id; 0: there is no such id. */
-function otherHeaderBytes(id: number): number {
-  if (id === ID_DATA_SHORT) return 2
-  if (id === ID_ORIGIN) return 3
-  return id === ID_DATA_LONG || id === ID_TOP_LEVEL_XID ? 5 : 0
 }
 
 export interface BlockReference {

@@ -3,7 +3,8 @@
  * XLogDecodeNextRecord, XLogReaderValidatePageHeader.
  *
  * The caller gives one segment at a time and asks for records until the reader wants the
- * next one. Does no I/O. A record that lies across pages or segments is put together.
+ * next one. Does no I/O. A record that lies across pages or segments is put together. Where
+ * everything is regular the record kernel walks (wal-walk.ts); what is here says what WAL is.
  *
  * Invariant: a record is handed out only when its page headers, its length, its link to
  * the record before and (unless switched off) its checksum hold.
@@ -18,6 +19,7 @@ import {
   RM_XLOG,
   recordOperation,
 } from './wal-record.ts'
+import { type RecordBatch, walkRecords } from './wal-walk.ts'
 
 export interface WalReaderOptions {
   readonly walSegmentSizeBytes: number
@@ -31,6 +33,8 @@ export interface WalReaderOptions {
   readonly isOnPath?: (timeline: Timeline) => boolean
   /** False: checksums are not computed (the bytes are known to be those of the server). */
   readonly checksums?: boolean
+  /** False: every record is read here, without the kernel; they are compared in tests. */
+  readonly kernel?: boolean
 }
 
 export interface WalRecord {
@@ -45,7 +49,7 @@ export interface WalRecord {
   /** Of the page where the record starts. */
   readonly timeline: Timeline
   readonly major: number
-  /** The whole record; holds until the next call. */
+  /** The whole record; it and `previousLsn` hold until a reader of this thread goes on. */
   readonly bytes: Buffer
 }
 
@@ -75,10 +79,18 @@ export type WalReadResult =
       readonly isFollowedByWal: boolean
     }
 
+export interface WalBatchResult {
+  readonly kind: 'batch'
+  /** At least one record; holds until a reader of this thread goes on. */
+  readonly batch: RecordBatch
+}
+
 export interface WalReader {
   /** Gives the segment that was asked for. Its bytes must stay until the next one is. */
   give(segment: bigint, bytes: Uint8Array): void
   next(): WalReadResult
+  /** As next(), but where many records follow each other they come at once. */
+  nextBatch(): WalReadResult | WalBatchResult
   /** Start of the last record that was handed out. */
   lastLsn(): Lsn | undefined
   /** Where the next record starts. */
@@ -128,6 +140,9 @@ class SegmentWalReader implements WalReader {
   #latestTimeline: Timeline = 0
   /** The record whose continuation the server has overwritten after a crash. */
   #overwritten: Lsn | undefined
+  /** What the kernel walked over, of which #walkedNext is the next to hand out. */
+  #walked: { readonly batch: RecordBatch; readonly generation: number } | undefined
+  #walkedNext = 0
 
   constructor(options: WalReaderOptions) {
     this.#options = options
@@ -161,18 +176,81 @@ class SegmentWalReader implements WalReader {
     try {
       return this.#next()
     } catch (error) {
-      if (!(error instanceof Invalid)) throw error
-      return {
-        kind: 'invalid',
-        reason: error.reason,
-        lsn: this.position(),
-        faultLsn: this.#lsn(this.#offset),
-        isFollowedByWal: this.#isFollowedByWal(),
-      }
+      return this.#describe(error)
+    }
+  }
+
+  #describe(error: unknown): WalReadResult {
+    if (!(error instanceof Invalid)) throw error
+    return {
+      kind: 'invalid',
+      reason: error.reason,
+      lsn: this.position(),
+      faultLsn: this.#lsn(this.#offset),
+      isFollowedByWal: this.#isFollowedByWal(),
+    }
+  }
+
+  nextBatch(): WalReadResult | WalBatchResult {
+    try {
+      const batch = this.#walk()
+      if (batch === undefined) return this.#next()
+      this.#moveBehind(batch, batch.count - 1)
+      return { kind: 'batch', batch }
+    } catch (error) {
+      return this.#describe(error)
     }
   }
 
   #next(): WalReadResult {
+    const walked = this.#nextWalked()
+    return walked === undefined ? this.#readNext() : { kind: 'record', record: walked }
+  }
+
+  /** Only what was handed out moves the reader: a batch that is lost is walked over again. */
+  #nextWalked(): WalRecord | undefined {
+    const { batch, generation } = this.#walked ?? {}
+    let found = batch
+    if (batch?.generation !== generation || this.#walkedNext >= (batch?.count ?? 0)) {
+      found = this.#walk()
+      this.#walked =
+        found === undefined ? undefined : { batch: found, generation: found.generation }
+      this.#walkedNext = 0
+    }
+    if (found === undefined) return undefined
+    const n = this.#walkedNext++
+    this.#moveBehind(found, n)
+    return found.record(n)
+  }
+
+  #moveBehind(batch: RecordBatch, n: number): void {
+    this.#last = batch.lsn(n)
+    this.#offset = Number(batch.base - this.#base) + batch.end(n)
+  }
+
+  /** Records that are regular, as the kernel finds them; undefined: the next one is not. */
+  #walk(): RecordBatch | undefined {
+    const bytes = this.#bytes
+    const isOdd = this.#assembly !== undefined || this.#seek !== undefined
+    if (bytes === undefined || isOdd || this.#overwritten !== undefined) return undefined
+    if (this.#options.kernel === false) return undefined
+    const offset = this.#offset
+    if (this.#last === undefined || offset % WAL_PAGE_BYTES === 0) return undefined
+    if (offset + bytes.readUInt32LE(offset) > this.#size) return undefined
+    const page = this.#pageAt(offset)
+    const batch = walkRecords({
+      segment: bytes,
+      segmentLsn: this.#base,
+      offset,
+      previous: this.#last,
+      timeline: page.timeline,
+      major: page.major,
+      checksums: this.#options.checksums !== false,
+    })
+    return batch.count === 0 ? undefined : batch
+  }
+
+  #readNext(): WalReadResult {
     for (;;) {
       if (this.#offset === this.#size) this.#leaveSegment()
       if (this.#bytes === undefined) return { kind: 'segment-needed', segment: this.#segment }

@@ -53,12 +53,21 @@ async function namesIn(directory: string): Promise<string[]> {
 
 /** What the unfinished restore in the destination had created outside of it. */
 async function tablespaceDirectoriesOf(destination: Destination): Promise<readonly string[]> {
-  if (destination.state !== 'unfinished') return []
+  return (await findMarker(destination))?.tablespaceDirectories ?? []
+}
+
+/** The id of the unfinished restore that the destination is cleared of. */
+export async function findUnfinished(destination: Destination): Promise<string | undefined> {
+  return (await findMarker(destination))?.restoreId
+}
+
+async function findMarker(destination: Destination): Promise<RestoringMarker | undefined> {
+  if (destination.state !== 'unfinished') return undefined
   const path = join(destination.directory, RESTORING_MARKER)
   try {
-    return parseRestoringMarker(await readFile(path, 'utf8'))?.tablespaceDirectories ?? []
+    return parseRestoringMarker(await readFile(path, 'utf8'))
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw cannotBegin(path, error)
   }
 }

@@ -4,7 +4,7 @@
  * Invariant: a path is only followed by its number, and every branch that is not followed
  * is told. `recovery_target_timeline = 'latest'` would follow whatever was archived last.
  */
-import type { WalListing, WalTimeline } from '../archive/list-wal.ts'
+import { holdsWal, type WalListing, type WalTimeline } from '../archive/list-wal.ts'
 import { Failure } from '../base/failure.ts'
 import { includes, NO_ANCESTORS, pathOf, type TimelineHistory } from '../postgres/history-file.ts'
 import { formatLsn, type Lsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
@@ -44,7 +44,7 @@ export function chooseTimeline(
   const path = requested === undefined ? newestPath(archive, anchor) : pathTo(archive, requested)
   const onPath = new Set(pathOf(path))
   const others = archive.timelines
-    .filter(({ timeline, segments }) => segments > 0 && !onPath.has(timeline))
+    .filter((one) => holdsWal(archive, one) && !onPath.has(one.timeline))
     .map((timeline) => historyOf(timeline))
     .filter((history) => history !== undefined)
   return { path, others, notes: others.map((other) => describeOther(other, path)) }
@@ -57,7 +57,7 @@ function newestPath(archive: WalListing, anchor: BackupRecord): TimelineHistory 
   }
   const stop = recordLsn(anchor.stopLsn)
   const paths = archive.timelines
-    .filter(({ segments }) => segments > 0)
+    .filter((one) => holdsWal(archive, one))
     .map(({ timeline }) => findPath(archive, timeline))
     .filter((path) => path !== undefined && includes(path, anchor.timeline, stop))
   return (paths.at(-1) as TimelineHistory | undefined) ?? own

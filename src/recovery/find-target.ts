@@ -41,6 +41,7 @@ import {
 import { formatTarget, type Target } from './parse-target.ts'
 import { refuseTarget } from './refuse-target.ts'
 import { scanToTarget } from './scan-to-target.ts'
+import type { NeededTail } from './write-tails.ts'
 
 export interface FindTargetOptions {
   readonly cluster: string
@@ -73,6 +74,11 @@ export interface FoundTarget {
    */
   readonly mayFaultFollow: boolean
   readonly segments: readonly string[]
+  /**
+   * Of which only what was flushed was there. Also those behind the last replayed record: the one
+   * that replay stops before must be read.
+   */
+  readonly tails: readonly NeededTail[]
   readonly facts: ReplayFacts
   readonly notes: readonly string[]
 }
@@ -84,6 +90,7 @@ export interface Attempt {
   readonly end: WalEnd
   readonly search: TargetSearch
   readonly segments: readonly string[]
+  readonly tails: readonly NeededTail[]
 }
 
 /** Failures: TM1202 to TM1209, TM1224. */
@@ -147,7 +154,8 @@ async function search(
   const end: WalEnd = minimal === undefined ? scan.end : { kind: 'minimal', lsn: minimal }
   const covers = (time: Microseconds): boolean => isCovered(options, chosen.path, time)
   const verdict = targetSearch.conclude(end, covers)
-  return { backup, verdict, end, search: targetSearch, segments: scan.segments }
+  const { segments, tails } = scan
+  return { backup, verdict, end, search: targetSearch, segments, tails }
 }
 
 /** A backup of this path that stopped at `time` or later needed all WAL up to its stop. */
@@ -183,6 +191,7 @@ function found(
     atArchiveEnd,
     mayFaultFollow: attempt.end.kind !== 'archive-end',
     segments: neededSegments(attempt, replayEnd),
+    tails: attempt.tails,
     facts: attempt.search.facts(),
     notes: [...chosen.notes, ...notesOn(options.target, attempt, verdict)],
   }

@@ -28,6 +28,7 @@ function recovery(changes: Partial<RecoverySettings> = {}): string {
     timeline: 3,
     action: 'promote',
     walGet: '/opt/tidemark wal get',
+    inWalDirectory: [],
     maxima: MAXIMA,
     original: { ...ORIGINAL, max_connections: '40' },
     mayFaultFollow: false,

@@ -27,6 +27,8 @@ export interface RestoredMarker {
   readonly timeline: number
   readonly targetLsn: string
   readonly takeOver: boolean
+  /** The number of the timeline that it will have when it takes over. */
+  readonly reservedTimeline?: number
   readonly restoredAt: string
 }
 

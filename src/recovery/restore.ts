@@ -26,7 +26,7 @@ import { listPacks } from '../repository/write-backup.ts'
 import type { PassedOver } from '../storage/fallback-storage.ts'
 import { findLocalRoot, type StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { beginRestore, checkTablespaces, giveTo } from './begin-restore.ts'
+import { beginRestore, checkTablespaces, findUnfinished, giveTo } from './begin-restore.ts'
 import {
   checkDestination,
   checkSpace,
@@ -69,11 +69,13 @@ import {
   planTablespaces,
   type TablespaceMapping,
 } from './plan-tablespaces.ts'
+import { type ReservedNumber, reserveNumber } from './reserve-number.ts'
 import { resolveOwner } from './resolve-owner.ts'
 import { restoreFiles } from './restore-files.ts'
 import { provePacks } from './prove-packs.ts'
 import { RestoredManifest } from './write-manifest.ts'
 import { writeRecoverySettings } from './write-recovery-settings.ts'
+import { writeTails } from './write-tails.ts'
 
 export interface RestoreOptions {
   /** The nearest repository; its fallbacks are asked for what it has not whole. */
@@ -255,6 +257,8 @@ export interface RestoreResult {
   readonly port: number
   /** Objects that had to be taken from another repository, each once. */
   readonly passedOver: readonly PassedOver[]
+  /** The number of the timeline that a server which takes over will have. */
+  readonly reservedTimeline: Timeline | undefined
 }
 
 /** Writes what was prepared; at the end the directory can be started. */
@@ -263,9 +267,44 @@ export async function executeRestore(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<RestoreResult> {
-  const { options, record, destination, owner, tablespaces, version } = prepared
-  const { directory } = destination
   const restoreId = randomHex(8)
+  const reserved = prepared.options.takeOver ? await reserve(prepared, restoreId) : undefined
+  for (const note of reserved?.notes ?? []) progress.note(note)
+  try {
+    const reservedTimeline = reserved?.timeline
+    return await execute({ ...prepared, restoreId, reservedTimeline }, progress, signal)
+  } catch (error) {
+    await reserved?.giveBack()
+    throw error
+  }
+}
+
+async function reserve(prepared: PreparedRestore, restoreId: string): Promise<ReservedNumber> {
+  const { options, record, destination, sources, found } = prepared
+  return await reserveNumber({
+    storage: sources.specification,
+    cluster: options.cluster,
+    systemIdentifier: record.systemIdentifier,
+    restoreId,
+    backup: record.id,
+    dataDirectory: destination.directory,
+    timeline: found.timeline,
+    unfinished: await findUnfinished(destination),
+  })
+}
+
+interface NumberedRestore extends PreparedRestore {
+  readonly restoreId: string
+  readonly reservedTimeline: Timeline | undefined
+}
+
+async function execute(
+  prepared: NumberedRestore,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<RestoreResult> {
+  const { options, record, destination, owner, tablespaces, version, restoreId } = prepared
+  const { directory } = destination
   await beginRestore({
     destination,
     marker: { restoreId, cluster: options.cluster, backup: record.id },
@@ -286,7 +325,15 @@ export async function executeRestore(
   try {
     bytes = await restoreInto(prepared, manifest, progress, signal)
     progress.phase('writing recovery settings')
-    socketDirectory = await writeSettings(prepared, restoreId, manifest)
+    await writeTails({
+      storage: prepared.sources.specification,
+      record,
+      path: prepared.found.path,
+      tails: prepared.found.tails,
+      dataDirectory: directory,
+      owner,
+    })
+    socketDirectory = await writeSettings(prepared, manifest)
     const { timeline, startLsn, stopLsn } = record
     manifest.finish({
       timeline,
@@ -304,7 +351,9 @@ export async function executeRestore(
   const outside = [...tablespaces.map(({ location }) => location), ...prepared.replayedLocations]
   await finishRestore(directory, [directory, ...outside])
   const passedOver = withoutRepeats(prepared.sources.passedOver)
-  return { plan: prepared.plan, restoreId, bytes, socketDirectory, port: options.port, passedOver }
+  const { plan, reservedTimeline } = prepared
+  const { port } = options
+  return { plan, restoreId, bytes, socketDirectory, port, passedOver, reservedTimeline }
 }
 
 async function restoreInto(
@@ -343,11 +392,10 @@ function asideOf({ takeOver }: RestoreOptions, record: BackupRecord): Aside {
 
 /** Returns the socket directory of a copy. */
 async function writeSettings(
-  prepared: PreparedRestore,
-  restoreId: string,
+  prepared: NumberedRestore,
   manifest: RestoredManifest,
 ): Promise<string | undefined> {
-  const { options, record, found, owner, version, tablespaces } = prepared
+  const { options, record, found, owner, version, tablespaces, restoreId } = prepared
   const { directory } = prepared.destination
   const control = parseControlFile(await readFile(join(directory, UNFINISHED_CONTROL_FILE)))
   if (!control.isCrcCorrect) throw new Error('the restored pg_control does not hold')
@@ -362,6 +410,7 @@ async function writeSettings(
     maxima,
     original: record.settings,
     mayFaultFollow: found.mayFaultFollow,
+    inWalDirectory: found.tails.map(({ name }) => name),
     takeOver: options.takeOver,
   }
   const socketDirectory = options.takeOver
@@ -380,7 +429,7 @@ async function writeSettings(
           hasInPlaceTablespaces: record.tablespaces.some(({ kind }) => kind === 'in-place'),
           preload: options.preload,
         }
-  const marker = describeRestore(prepared, restoreId)
+  const marker = describeRestore(prepared)
   const dataDirectory = directory
   const written = await writeRecoverySettings({
     dataDirectory,
@@ -397,8 +446,8 @@ async function writeSettings(
   return socketDirectory
 }
 
-function describeRestore(prepared: PreparedRestore, restoreId: string): RestoredMarker {
-  const { options, record, plan } = prepared
+function describeRestore(prepared: NumberedRestore): RestoredMarker {
+  const { options, record, plan, restoreId, reservedTimeline } = prepared
   return {
     restoreId,
     cluster: options.cluster,
@@ -408,6 +457,7 @@ function describeRestore(prepared: PreparedRestore, restoreId: string): Restored
     timeline: plan.timeline,
     targetLsn: plan.stop.lsn,
     takeOver: options.takeOver,
+    ...(reservedTimeline === undefined ? {} : { reservedTimeline }),
     restoredAt: now().toISOString(),
   }
 }

@@ -6,6 +6,7 @@ import type { WalListing } from '../archive/list-wal.ts'
 import { type ScanEnd, type ScanWalOptions, scanWal } from '../archive/scan-wal.ts'
 import type { Progress } from '../base/progress.ts'
 import type { TimelineHistory } from '../postgres/history-file.ts'
+import type { Lsn } from '../postgres/lsn.ts'
 import type { WalEvent } from '../postgres/wal-event.ts'
 import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -29,6 +30,8 @@ export interface WalScan {
   readonly end: WalEnd
   /** Names of the segments that were read, in order. */
   readonly segments: readonly string[]
+  /** Those of them of which only what was flushed was there. */
+  readonly tails: readonly { readonly name: string; readonly endLsn: Lsn }[]
 }
 
 export async function scanToTarget(
@@ -39,6 +42,7 @@ export async function scanToTarget(
   const { storages, cluster, archive, path, progress } = source
   const { systemIdentifier, walSegmentSizeBytes } = archive
   const segments: string[] = []
+  const tails: { name: string; endLsn: Lsn }[] = []
   const end = await scanWal({
     storages,
     onPassedOver: source.onPassedOver,
@@ -48,12 +52,13 @@ export async function scanToTarget(
     path,
     start,
     visit: (record, event) => visitor.visit(record, event),
-    onSegment(name) {
+    onSegment(name, _bytes, tail) {
       segments.push(name)
+      if (tail !== undefined) tails.push({ name, endLsn: tail.endLsn })
       progress.advance(1)
     },
   })
-  return { end: walEndOf(end), segments }
+  return { end: walEndOf(end), segments, tails }
 }
 
 function walEndOf({ reason, fault }: ScanEnd): WalEnd {

@@ -24,7 +24,8 @@ function timeline(number: number, segments: number[], history?: TimelineHistory)
 }
 
 function archiveOf(...timelines: WalTimeline[]): WalListing {
-  const kept = { labels: [], partials: [], quarantine: [], strangers: [], bytes: 0 }
+  const asides = { labels: [], partials: [], quarantine: [], tails: [], strangers: [] }
+  const kept = { ...asides, bytes: 0 }
   return { systemIdentifier: '1', walSegmentSizeBytes: SEGMENT, timelines, ...kept }
 }
 

@@ -23,7 +23,7 @@ function timeline(number: number, segments: number[], history?: TimelineHistory)
 }
 
 function archiveOf(...timelines: WalTimeline[]): WalListing {
-  const kept = { labels: [], partials: [], quarantine: [], strangers: [], bytes: 0 }
+  const kept = { labels: [], partials: [], quarantine: [], tails: [], strangers: [], bytes: 0 }
   return { systemIdentifier: '1', walSegmentSizeBytes: SEGMENT, timelines, ...kept }
 }
 

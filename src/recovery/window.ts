@@ -5,8 +5,19 @@
  * segments are whole: that is archive/check-wal.ts, and every restore for its own range.
  */
 import { type ExpiredWalMark, isLetGo } from '../archive/expired-wal.ts'
-import { findRange, type SegmentRange, timelineOfSegment } from '../archive/find-gaps.ts'
-import { listWal, rangesAlong, type WalListing } from '../archive/list-wal.ts'
+import {
+  findRange,
+  type SegmentRange,
+  timelineOfSegment,
+  timelinesOfSegment,
+} from '../archive/find-gaps.ts'
+import {
+  findListedTail,
+  holdsWal,
+  listWal,
+  rangesAlong,
+  type WalListing,
+} from '../archive/list-wal.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
 import { pathOf, type TimelineHistory, timelineStart } from '../postgres/history-file.ts'
 import {
@@ -47,6 +58,8 @@ export interface PlannedInterval {
   readonly backups: readonly BackupRecord[]
   readonly lastSegment: bigint
   readonly lastSegmentName: string
+  /** The name of the segment behind it of which what was flushed is there. */
+  readonly tail: string | undefined
   /** What ends it: a gap, or the end of what is archived. */
   readonly gap: SegmentGap | undefined
 }
@@ -71,7 +84,7 @@ export function planWindow(backups: readonly BackupRecord[], archive: WalListing
         }
         continue
       }
-      addTo(intervals, path, backup, reach)
+      addTo(intervals, archive, path, backup, reach)
       covered.add(backup.id)
       unusable.delete(backup.id)
     }
@@ -82,7 +95,7 @@ export function planWindow(backups: readonly BackupRecord[], archive: WalListing
 /** Newest leaf first: its intervals hold what older branches share with it. */
 function leafPaths(archive: WalListing, backups: readonly BackupRecord[]): TimelineHistory[] {
   const known = new Set<Timeline>([
-    ...archive.timelines.filter(({ segments }) => segments > 0).map(({ timeline }) => timeline),
+    ...archive.timelines.filter((one) => holdsWal(archive, one)).map(({ timeline }) => timeline),
     ...backups.map(({ timeline }) => timeline),
   ])
   return [...known]
@@ -129,6 +142,7 @@ function reachOf(
 
 function addTo(
   intervals: PlannedInterval[],
+  archive: WalListing,
   path: TimelineHistory,
   backup: BackupRecord,
   reach: Reach,
@@ -146,7 +160,10 @@ function addTo(
   const timeline = timelineOfSegment(path, lastSegment, size)
   const lastSegmentName = formatSegmentName(timeline, lastSegment, size)
   const { timeline: leaf } = path
-  intervals.push({ timeline: leaf, path, backups: [backup], lastSegment, lastSegmentName, gap })
+  const next = lastSegment + 1n
+  const tail = findListedTail(archive, timelinesOfSegment(path, next, size), next)
+  const last = { lastSegment, lastSegmentName, tail }
+  intervals.push({ timeline: leaf, path, backups: [backup], ...last, gap })
 }
 
 /** An older branch is only shown where it holds what no newer one does. */
@@ -201,6 +218,8 @@ export interface WindowInterval {
   readonly from: { readonly time: string; readonly lsn: string }
   readonly to: WindowPoint
   readonly lastSegment: string
+  /** The segment behind it, of which what was flushed is there: the interval reaches into it. */
+  readonly tail: string | undefined
   readonly end: WindowEnd
   readonly gap: DatedGap | undefined
   /** Only of the last segments, those that are read for the moment of the end. */
@@ -291,6 +310,7 @@ async function describeInterval(
     from: { time: first.stoppedAt, lsn: formatLsn(consistencyLsn(first)) },
     to,
     lastSegment: interval.lastSegmentName,
+    tail: interval.tail,
     end: kindOfEnd(end, gap),
     gap: gap === undefined ? undefined : { ...gap, since: to.time, until },
     damage: end.damage,
@@ -348,10 +368,13 @@ async function findEnd(interval: PlannedInterval, source: WindowSource): Promise
   for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
     const segment = interval.lastSegment - back
     if (segment < first) break
-    const search = new LastMoment(segmentStart(interval.lastSegment + 1n, size))
+    const end = interval.lastSegment + (interval.tail === undefined ? 1n : 2n)
+    const search = new LastMoment(segmentStart(end, size))
     const walSource = { storages: [storage], cluster, archive, path, progress }
-    const { end } = await scanToTarget(walSource, { from: segmentStart(segment, size) }, search)
-    if (end.kind === 'damage') damage = { segment: end.segment, because: end.because }
+    const scan = await scanToTarget(walSource, { from: segmentStart(segment, size) }, search)
+    if (scan.end.kind === 'damage') {
+      damage = { segment: scan.end.segment, because: scan.end.because }
+    }
     if (search.minimal !== undefined) {
       isMinimal = true
       lsn = search.minimal

@@ -14,7 +14,18 @@ import { hash } from 'node:crypto'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Failure } from '../base/failure.ts'
 
-export type EnvelopeKind = 'RECD' | 'HOLD' | 'SEEN' | 'COND' | 'MARK' | 'GONE' | 'NAMS'
+export type EnvelopeKind =
+  | 'RECD'
+  | 'HOLD'
+  | 'SEEN'
+  | 'COND'
+  | 'MARK'
+  | 'GONE'
+  | 'TAIL'
+  | 'GAPR'
+  | 'WRIT'
+  | 'RSVD'
+  | 'NAMS'
 
 const MAGIC = 'TMOBJ001'
 const HEADER_BYTES = 48

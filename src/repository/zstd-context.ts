@@ -48,6 +48,43 @@ export function makeZstdContext(level: number, maxRawBytes: number): ZstdContext
   return isSound(direct) ? direct : portable
 }
 
+/**
+ * A compressor with parameters of its own that one thread uses again and again; undefined where the
+ * handle is not as expected. There is no reset between frames: a frame that ended leaves
+ * the context ready for the next one, and a reset would forget the parameters.
+ */
+export function openCompressor(
+  params: Readonly<Record<number, number>>,
+  maxRawBytes: number,
+): ((raw: Uint8Array) => Uint8Array) | undefined {
+  const compress = openWriter(() => createZstdCompress({ params }), boundOf(maxRawBytes), false)
+  if (compress === undefined) return undefined
+  const sample = Buffer.from('a page of PostgreSQL has 8192 bytes. '.repeat(50))
+  try {
+    const isSame = (): boolean => zstdDecompressSync(compress(sample)).equals(sample)
+    return isSame() && isSame() ? compress : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The same for frames of at most `maxRawBytes`. */
+export function openDecompressor(
+  maxRawBytes: number,
+): ((stored: Uint8Array) => Uint8Array) | undefined {
+  const decompress = openWriter(() => createZstdDecompress(), maxRawBytes + 1)
+  if (decompress === undefined) return undefined
+  const sample = Buffer.from('a page of PostgreSQL has 8192 bytes. '.repeat(50))
+  const isSame = (): boolean => sample.equals(decompress(zstdCompressSync(sample)))
+  try {
+    if (!isSame()) return undefined
+    decompress(Buffer.from('not zstd at all'))
+    return undefined
+  } catch {
+    return isSame() ? decompress : undefined
+  }
+}
+
 /** ZSTD_COMPRESSBOUND with a margin. */
 function boundOf(rawBytes: number): number {
   return rawBytes + (rawBytes >> 7) + 1024
@@ -96,6 +133,7 @@ function openHandle(stream: object): OpenStream | undefined {
 function openWriter(
   makeStream: () => object,
   outputBytes: number,
+  resets = true,
 ): ((input: Uint8Array) => Uint8Array) | undefined {
   let open = openHandle(makeStream())
   if (open === undefined) return undefined
@@ -104,7 +142,7 @@ function openWriter(
     open ??= openHandle(makeStream())
     if (open === undefined) throw new Error('zstd: no stream')
     const { handle, state } = open
-    handle.reset()
+    if (resets) handle.reset()
     handle.writeSync(constants.ZSTD_e_end, input, 0, input.length, output, 0, output.length)
     const [roomLeft, inputLeft] = state
     const { failed } = open

@@ -52,7 +52,7 @@ export interface SystemFacts {
   readonly createdAtMs: number | undefined
   readonly walSegmentSizeBytes: number
   readonly timelines: readonly TimelineFacts[]
-  /** Histories, labels, partials, quarantine, and keys that the format does not know. */
+  /** All that is no segment: histories, labels, what is aside, and keys of no format. */
   readonly others: readonly OtherWal[]
 }
 
@@ -71,9 +71,19 @@ export interface TimelineFacts {
 export interface OtherWal {
   readonly key: string
   readonly sizeBytes: number
-  readonly kind: 'history' | 'label' | 'partial' | 'quarantine' | 'stranger'
-  /** Of partials and of segments in quarantine. */
+  readonly kind:
+    | 'history'
+    | 'label'
+    | 'partial'
+    | 'quarantine'
+    | 'tail'
+    | 'writer'
+    | 'reservation'
+    | 'stranger'
+  /** Of partials, of tails and of segments in quarantine. */
   readonly segment: number | undefined
+  /** Of a reservation: it goes with this backup; undefined: it cannot be read. */
+  readonly backupId?: string | undefined
 }
 
 export interface MarkFacts {

@@ -181,7 +181,8 @@ function planWal(
     const needs = chosen.windowWal.get(id) ?? new WalNeeds()
     for (const backup of own) needs.add(backup.timeline, backup.firstSegment, backup.lastSegment)
     addHeldWal(needs, facts, system)
-    expired.push(planSystem(system, needs, own.length > 0, heldKeys))
+    const backups = new Set(own.map((backup) => backup.id))
+    expired.push(planSystem(system, needs, backups, heldKeys))
   }
   return expired.filter(({ timelines, others }) => timelines.length > 0 || others.length > 0)
 }
@@ -228,7 +229,7 @@ export function numberOfSegment(name: string, walSegmentSizeBytes: number): numb
 function planSystem(
   system: SystemFacts,
   needs: WalNeeds,
-  hasBackups: boolean,
+  backups: ReadonlySet<string>,
   heldKeys: ReadonlySet<string>,
 ): ExpiredWal {
   const { systemIdentifier, walSegmentSizeBytes } = system
@@ -245,16 +246,26 @@ function planSystem(
   }
   const newest = Math.max(...system.timelines.map(({ segments }) => segments.at(-1) ?? -1), -1)
   const others = system.others.filter((other) => {
-    return !heldKeys.has(other.key) && mayGo(other, needs, hasBackups, newest)
+    return !heldKeys.has(other.key) && mayGo(other, needs, backups, newest)
   })
   return { systemIdentifier, walSegmentSizeBytes, timelines, others }
 }
 
 /** The age of what lies beside the WAL is its place in it: it goes with the WAL around it. */
-function mayGo(other: OtherWal, needs: WalNeeds, hasBackups: boolean, newest: number): boolean {
+function mayGo(
+  other: OtherWal,
+  needs: WalNeeds,
+  backups: ReadonlySet<string>,
+  newest: number,
+): boolean {
   if (other.kind === 'stranger') return false
-  if (!hasBackups) return true
-  if (other.kind === 'history' || other.kind === 'label') return false
+  if (backups.size === 0) return true
+  if (['history', 'label', 'writer'].includes(other.kind)) return false
+  if (other.kind === 'reservation') {
+    return other.backupId !== undefined && !backups.has(other.backupId)
+  }
   const { segment } = other
-  return segment !== undefined && segment < newest && !needs.hasAnywhere(segment)
+  if (segment === undefined || segment >= newest || needs.hasAnywhere(segment)) return false
+  // A tail goes on from the segment before it, whose timeline may end there.
+  return other.kind !== 'tail' || !needs.hasAnywhere(segment - 1)
 }

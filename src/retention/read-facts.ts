@@ -5,8 +5,11 @@
  * hold, so one of the two is seen. Condemned sets of others, pins, packs and WAL come after.
  */
 import { parseSegmentKey } from '../archive/list-segments.ts'
+import { parseTailName } from '../archive/tail-keys.ts'
 import { findArchivedHistory } from '../archive/find-history.ts'
+import { findReservation, parseTimelineName } from '../archive/reservations.ts'
 import { walPrefix } from '../archive/wal-file-name.ts'
+import type { WalPlace } from '../archive/writer-record.ts'
 import { isFailure } from '../base/failure.ts'
 import { parseHistoryFileName } from '../postgres/history-file.ts'
 import { type Lsn, parseLsn, previousSegmentNumber, segmentNumber } from '../postgres/lsn.ts'
@@ -236,6 +239,12 @@ function timelineOf(system: CollectedSystem, timeline: number) {
 
 /** `path`: the key below the prefix of the system's WAL. */
 function describeOther(path: string, size: number): Pick<OtherWal, 'kind' | 'segment'> {
+  const tail = path.startsWith('tails/') ? parseTailName(path.slice(6)) : undefined
+  if (tail !== undefined) return { kind: 'tail', segment: numberOfSegment(tail.segment, size) }
+  const numbered = /^(writers|reserved)\/[0-9A-F]{8}\.(?:writer|reserved)$/.exec(path)?.[1]
+  if (numbered !== undefined) {
+    return { kind: numbered === 'writers' ? 'writer' : 'reservation', segment: undefined }
+  }
   const [, folder, name = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(path) ?? []
   const segment = numberOfSegment(name.slice(0, 24), size)
   if (folder === undefined) {
@@ -252,7 +261,8 @@ async function summarize(
   cluster: string,
   system: CollectedSystem,
 ): Promise<SystemFacts> {
-  const { systemIdentifier, createdAtMs, walSegmentSizeBytes, others } = system
+  const { systemIdentifier, createdAtMs, walSegmentSizeBytes } = system
+  const others = await nameBackups(storage, { cluster, systemIdentifier }, system.others)
   const timelines: TimelineFacts[] = []
   for (const [timeline, found] of [...system.timelines].sort(([a], [b]) => a - b)) {
     const { segments, sizes, hasHistory } = found
@@ -262,6 +272,25 @@ async function summarize(
     timelines.push({ timeline, history, segments, sizes, lastMomentMs: undefined })
   }
   return { systemIdentifier, createdAtMs, walSegmentSizeBytes, timelines, others }
+}
+
+/** Reservations are few, and each tells which backup was restored. */
+async function nameBackups(
+  storage: Storage,
+  place: WalPlace,
+  others: readonly OtherWal[],
+): Promise<OtherWal[]> {
+  const named: OtherWal[] = []
+  for (const other of others) {
+    const name = other.key.slice(other.key.lastIndexOf('/') + 1)
+    const timeline = other.kind === 'reservation' ? parseTimelineName(name) : undefined
+    if (timeline === undefined) named.push(other)
+    else {
+      const found = await findReservation(storage, place, timeline)
+      named.push({ ...other, backupId: typeof found === 'object' ? found.backup : undefined })
+    }
+  }
+  return named
 }
 
 async function readHistory(

@@ -12,7 +12,7 @@ import {
   type StorageCounts,
   type StorageMeter,
 } from './storage-meter.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import type { ObjectWriter, OpenJournal, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 export interface CountingStorage extends Storage {
   readonly counts: StorageCounts
@@ -71,6 +71,11 @@ class Counter implements CountingStorage {
     return this.#inner.list(prefix, after)
   }
 
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    this.#count('list')
+    return this.#inner.listKeys(prefix, after)
+  }
+
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     this.#count('write')
     await this.#inner.write(key, bytes, options)
@@ -95,6 +100,24 @@ class Counter implements CountingStorage {
         this.#count('abort')
         await writer.abort()
       },
+    }
+  }
+
+  /** One call for each journal, and the bytes of its chunks. */
+  get openJournal(): OpenJournal | undefined {
+    const open = this.#inner.openJournal?.bind(this.#inner)
+    if (open === undefined) return undefined
+    return async (key, head) => {
+      this.#count('openWriter')
+      const journal = await open(key, head)
+      countBytesWritten(this.#meter, head.length)
+      return {
+        append: (payload) => {
+          journal.append(payload)
+          for (const { length } of payload) countBytesWritten(this.#meter, length)
+        },
+        close: async () => await journal.close(),
+      }
     }
   }
 

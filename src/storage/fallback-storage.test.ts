@@ -13,7 +13,7 @@ import {
 } from './fallback-storage.ts'
 import { ForwardingStorage } from './forwarding-storage.ts'
 import { openMemoryStorage } from './memory-storage.ts'
-import type { Storage, StoredObject } from './storage.ts'
+import { keysOfListing, type Storage, type StoredObject } from './storage.ts'
 
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text))
 
@@ -44,6 +44,10 @@ class Failing extends ForwardingStorage {
   override async *list(prefix: string, after?: string): AsyncGenerator<StoredObject> {
     this.#ask()
     yield* this.inner.list(prefix, after)
+  }
+
+  override listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 }
 

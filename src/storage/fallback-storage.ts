@@ -8,7 +8,7 @@
 import { Failure } from '../base/failure.ts'
 import { ForwardingStorage } from './forwarding-storage.ts'
 import { compareKeys } from './storage-key.ts'
-import type { ObjectWriter, Storage, StoredObject } from './storage.ts'
+import { keysOfListing, type ObjectWriter, type Storage, type StoredObject } from './storage.ts'
 
 /** An object, or a listing, that `url` did not give. Plain data: it crosses threads. */
 export interface PassedOver {
@@ -171,6 +171,10 @@ class FallbackStorage extends ForwardingStorage {
   /** The keys of all, each once, with the size that the nearest states. */
   override list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     return this.#list(prefix, after)
+  }
+
+  override listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.#list(prefix, after))
   }
 
   /** One that is away is not asked while others answer; that it is left out is told. */

@@ -1,5 +1,12 @@
 /** Hands every operation on. A wrapper extends it and says only what it does otherwise. */
-import type { ObjectLocks, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import type {
+  ObjectLocks,
+  ObjectWriter,
+  OpenJournal,
+  Storage,
+  StoredObject,
+  WriteOptions,
+} from './storage.ts'
 
 export class ForwardingStorage implements Storage {
   readonly url: string
@@ -33,12 +40,22 @@ export class ForwardingStorage implements Storage {
     return this.inner.list(prefix, after)
   }
 
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return this.inner.listKeys(prefix, after)
+  }
+
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     await this.inner.write(key, bytes, options)
   }
 
   async openWriter(key: string): Promise<ObjectWriter> {
     return await this.inner.openWriter(key)
+  }
+
+  get openJournal(): OpenJournal | undefined {
+    const { inner } = this
+    if (inner.openJournal === undefined) return undefined
+    return async (key, head) => await (inner.openJournal as OpenJournal)(key, head)
   }
 
   async confirmDurable(keys: readonly string[]): Promise<void> {

@@ -52,6 +52,10 @@ class LazyStorage implements Storage {
     yield* (await this.#storage()).list(prefix, after)
   }
 
+  async *listKeys(prefix: string, after?: string): AsyncGenerator<readonly string[]> {
+    yield* (await this.#storage()).listKeys(prefix, after)
+  }
+
   async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     await (await this.#storage()).write(key, bytes, options)
   }

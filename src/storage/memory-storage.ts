@@ -3,8 +3,17 @@
  * no root that could vanish, so it asks for no marker.
  */
 import { Failure } from '../base/failure.ts'
+import { JournalEncoder } from './journal.ts'
+import { removedJournal } from './journal-failure.ts'
 import { assertListing, assertStorageKey, compareKeys } from './storage-key.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import {
+  type Journal,
+  keysOfListing,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
+} from './storage.ts'
 
 /** Two storages opened over the same map see the same objects, as two processes would. */
 export function openMemoryStorage(objects = new Map<string, Uint8Array>()): Storage {
@@ -38,6 +47,10 @@ class MemoryStorage implements Storage {
   list(prefix: string, after = ''): AsyncIterable<StoredObject> {
     assertListing(prefix, after === '' ? undefined : after)
     return this.#list(prefix, after)
+  }
+
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(prefix: string, after: string): AsyncGenerator<StoredObject> {
@@ -81,6 +94,22 @@ class MemoryStorage implements Storage {
       abort: async () => {
         open = false
       },
+    }
+  }
+
+  async openJournal(key: string, head: Uint8Array): Promise<Journal> {
+    const encoder = new JournalEncoder()
+    const begin = Buffer.concat([encoder.header, ...encoder.encode([head])])
+    await this.write(key, begin, { createOnly: true })
+    let own = this.#objects.get(key)
+    return {
+      append: (payload) => {
+        const before = this.#objects.get(key)
+        if (before === undefined || before !== own) throw removedJournal(key, this.url)
+        own = new Uint8Array(Buffer.concat([before, ...encoder.encode(payload)]))
+        this.#objects.set(key, own)
+      },
+      close: async () => {},
     }
   }
 

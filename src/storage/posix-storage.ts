@@ -3,19 +3,21 @@
  *
  * Invariant: a file under a key's name is whole and durable. Content is written to
  * `.incoming/`, synced, given its name by link(2) or rename(2), and the directory is synced,
- * before anything is acknowledged (docs/design/storage.md has the crash windows).
+ * before anything is acknowledged (docs/design/storage.md has the crash windows). Journals alone
+ * grow under their name, chunk by chunk (posix/journal.ts).
  */
 import { constants } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { closeFile, openFile, readFully, statFile, writeFully } from './posix/files.ts'
 import { createIncomingFile, removeDeadIncoming, removeFile } from './posix/incoming.ts'
-import { listTree } from './posix/list-tree.ts'
+import { openPosixJournal } from './posix/journal.ts'
+import { listTree, listTreeKeys } from './posix/list-tree.ts'
 import { publish } from './posix/publish.ts'
 import { errorCode, translateSystemError } from './posix/system-failure.ts'
 import { isAbsence, type Owner, parentOf, RepositoryTree } from './posix/tree.ts'
 import { discardQuietly, openIncomingWriter, syncAndClose } from './posix/writer.ts'
 import { assertListing, assertStorageKey, MARKER_KEY } from './storage-key.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import type { Journal, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 export interface PosixStorageOptions {
   /** Absolute path. It need not exist before the first object, `tidemark.repository`. */
@@ -76,11 +78,24 @@ class PosixStorage implements Storage {
     return this.#list(prefix, after)
   }
 
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    assertListing(prefix, after)
+    return this.#listKeys(prefix, after)
+  }
+
   async *#list(prefix: string, after: string | undefined): AsyncGenerator<StoredObject> {
     try {
-      yield* listTree(this.#tree, prefix, after)
+      for await (const portion of listTree(this.#tree, prefix, after)) yield* portion
     } catch (error) {
-      throw this.#translate(error, `list ${prefix === '' ? 'objects' : prefix}`, parentOf(prefix))
+      throw this.#translateListing(error, prefix)
+    }
+  }
+
+  async *#listKeys(prefix: string, after: string | undefined): AsyncGenerator<readonly string[]> {
+    try {
+      yield* listTreeKeys(this.#tree, prefix, after)
+    } catch (error) {
+      throw this.#translateListing(error, prefix)
     }
   }
 
@@ -110,6 +125,14 @@ class PosixStorage implements Storage {
     return await this.#translating(`write ${key}`, key, undefined, async () => {
       await this.#prepare(key)
       return await openIncomingWriter(this.#tree, key)
+    })
+  }
+
+  async openJournal(key: string, head: Uint8Array): Promise<Journal> {
+    assertStorageKey(key)
+    return await this.#translating(`write ${key}`, key, head.length, async () => {
+      await this.#prepare(key)
+      return await openPosixJournal(this.#tree, key, head)
     })
   }
 
@@ -258,6 +281,10 @@ class PosixStorage implements Storage {
     } catch (error) {
       throw this.#translate(error, doing, key, neededBytes)
     }
+  }
+
+  #translateListing(error: unknown, prefix: string): unknown {
+    return this.#translate(error, `list ${prefix === '' ? 'objects' : prefix}`, parentOf(prefix))
   }
 
   #translate(error: unknown, doing: string, key: string, neededBytes?: number): unknown {

@@ -15,6 +15,7 @@ export function openRefusingStorage(url: string, failure: Failure): Storage {
     readRange: refuse,
     size: refuse,
     list: () => refuseListing(failure),
+    listKeys: () => refuseListing(failure),
     write: refuse,
     openWriter: refuse,
     confirmDurable: refuse,

@@ -9,7 +9,14 @@
 import { monotonicMs, sleep } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { randomHex, randomUpTo } from '../base/random.ts'
-import type { ObjectLocks, ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import {
+  keysOfListing,
+  type ObjectLocks,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
+} from './storage.ts'
 
 export interface RetryPolicy {
   /** Attempts in all. */
@@ -79,6 +86,11 @@ class RetryingStorage implements Storage {
 
   list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     return this.#list(prefix, after, this.#inner.list(prefix, after))
+  }
+
+  /** Object stores, which are what is asked again, give sizes with every listing. */
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(

@@ -40,7 +40,13 @@ import {
   MARKER_KEY,
 } from './storage-key.ts'
 import type { StorageMeter } from './storage-meter.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import {
+  keysOfListing,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
+} from './storage.ts'
 
 /** The SHA-256 of a whole object, in its metadata, compared by every read of it. */
 const CONTENT_HASH = 'tidemark-sha256'
@@ -153,6 +159,10 @@ class S3Storage implements Storage {
   list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     assertListing(prefix, after)
     return this.#list(prefix, after)
+  }
+
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(prefix: string, after: string | undefined): AsyncGenerator<StoredObject> {

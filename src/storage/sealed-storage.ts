@@ -10,6 +10,7 @@
 import { Failure } from '../base/failure.ts'
 import type { Sealing } from './data-keys.ts'
 import { ForwardingStorage } from './forwarding-storage.ts'
+import { decodeJournal, isJournalKey } from './journal.ts'
 import { HeaderMemory } from './sealed/header-memory.ts'
 import { KeyRing } from './sealed/key-ring.ts'
 import {
@@ -25,9 +26,10 @@ import {
   STORED_BLOCK_BYTES,
   sealWhole,
 } from './sealed/sealed-format.ts'
+import { openSealedJournal, unsealJournal } from './sealed/sealed-journal.ts'
 import { SealedWriter } from './sealed/sealed-writer.ts'
 import { assertStorageKey, MARKER_KEY } from './storage-key.ts'
-import type { ObjectWriter, Storage, StoredObject, WriteOptions } from './storage.ts'
+import type { ObjectWriter, OpenJournal, Storage, StoredObject, WriteOptions } from './storage.ts'
 
 export type { Sealing } from './data-keys.ts'
 
@@ -77,11 +79,18 @@ class Sealer extends ForwardingStorage implements SealedStorage {
   }
 
   async findSeal(key: string): Promise<SealIdentity | undefined> {
-    const header = await this.inner.readRange(key, 0, HEADER_BYTES)
+    const header = await this.#readSealHeader(key)
     if (header === undefined) return undefined
     const parsed = parseHeader(asBuffer(header))
     if ('keyId' in parsed) return parsed
     throw damagedSeal(key, parsed.problem)
+  }
+
+  async #readSealHeader(key: string): Promise<Uint8Array | undefined> {
+    if (!isJournalKey(key)) return await this.inner.readRange(key, 0, HEADER_BYTES)
+    const stored = await this.inner.read(key)
+    if (stored === undefined) return undefined
+    return decodeJournal(stored)?.chunks[0]?.subarray(0, HEADER_BYTES) ?? new Uint8Array(0)
   }
 
   async readStored(key: string): Promise<Uint8Array | undefined> {
@@ -92,6 +101,7 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     if (!isSealedKey(key)) return await this.inner.read(key)
     const stored = await this.inner.read(key)
     if (stored === undefined) return undefined
+    if (isJournalKey(key)) return await this.#readJournal(key, stored)
     const object = asBuffer(stored)
     const seal = await this.#bind(key, object.subarray(0, HEADER_BYTES))
     const plain = Buffer.allocUnsafeSlow(this.#requireSize(key, object.length))
@@ -104,6 +114,16 @@ class Sealer extends ForwardingStorage implements SealedStorage {
       at += block.copy(plain, at)
       if (isLast) return plain
     }
+  }
+
+  /** The journal with its plain chunks. */
+  async #readJournal(key: string, stored: Uint8Array): Promise<Uint8Array> {
+    const reading = decodeJournal(stored)
+    const [first] = reading?.chunks ?? []
+    if (reading === undefined) throw damagedSeal(key, 'it does not begin as a journal does')
+    if (first === undefined) throw damagedSeal(key, 'its first chunk does not hold')
+    const seal = await this.#bind(key, first.subarray(0, HEADER_BYTES))
+    return unsealJournal(seal, stored, reading)
   }
 
   #requireSize(key: string, storedBytes: number): number {
@@ -121,6 +141,7 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     if (!isSealedKey(key)) return await this.inner.readRange(key, offset, length, into)
     assertStorageKey(key)
     if (offset < 0 || length < 0) throw new Error(`not a range: ${offset}, ${length}`)
+    if (isJournalKey(key)) return (await this.read(key))?.subarray(offset, offset + length)
     let before: ObjectSeal | undefined = this.#seals.recall(key)
     for (let reading = 1; ; reading++) {
       const found = await this.#readOnce(key, before, offset, length, into)
@@ -222,7 +243,7 @@ class Sealer extends ForwardingStorage implements SealedStorage {
 
   override async size(key: string): Promise<number | undefined> {
     const stored = await this.inner.size(key)
-    if (stored === undefined || !isSealedKey(key)) return stored
+    if (stored === undefined || !isSealedKey(key) || isJournalKey(key)) return stored
     return plainSizeOf(stored) ?? 0
   }
 
@@ -243,6 +264,20 @@ class Sealer extends ForwardingStorage implements SealedStorage {
     const dataKey = await this.#ring.newest()
     const writer = await this.inner.openWriter(key)
     return new SealedWriter(beginSeal(this.#ring.repositoryId, key, dataKey), writer)
+  }
+
+  override get openJournal(): OpenJournal | undefined {
+    const open = super.openJournal
+    if (open === undefined) return undefined
+    return async (key, head) => {
+      const dataKey = await this.#ring.newest()
+      return await openSealedJournal(
+        open,
+        beginSeal(this.#ring.repositoryId, key, dataKey),
+        key,
+        head,
+      )
+    }
   }
 }
 
@@ -301,7 +336,8 @@ function describeBlock(ordinal: number): string {
 async function* listPlain(stored: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {
   for await (const object of stored) {
     const { key, sizeBytes } = object
-    yield isSealedKey(key) ? { key, sizeBytes: plainSizeOf(sizeBytes) ?? 0 } : object
+    const isSealed = isSealedKey(key) && !isJournalKey(key)
+    yield isSealed ? { key, sizeBytes: plainSizeOf(sizeBytes) ?? 0 } : object
   }
 }
 

@@ -47,6 +47,12 @@ export interface Storage {
   list(prefix: string, after?: string): AsyncIterable<StoredObject>
 
   /**
+   * The keys of list(), in portions: where nobody needs sizes, for which a directory is asked
+   * object by object.
+   */
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]>
+
+  /**
    * Stores one object, durable when the promise is fulfilled. `createOnly`: fails with
    * TM1502 when the key exists (exactly one of several concurrent creators wins).
    */
@@ -54,6 +60,14 @@ export interface Storage {
 
   /** Begins a large object that is written in pieces and appears on commit(). */
   openWriter(key: string): Promise<ObjectWriter>
+
+  /**
+   * Begins a journal (journal.ts): an object that grows under its key, which ends in
+   * `.journal`. `head` is the payload of its first chunk; durable when fulfilled. TM1502 when
+   * the key is there. Only where a storage can append durably; wrappers hand it on. It is read
+   * as any object; of a sealed one come the plain chunks.
+   */
+  readonly openJournal?: OpenJournal | undefined
 
   /**
    * Makes sure that objects seen here, which another process may be writing, would survive
@@ -99,6 +113,13 @@ export interface StoredObject {
   readonly sizeBytes: number
 }
 
+/** For a driver or wrapper that has nothing cheaper than its listings. */
+export async function* keysOfListing(
+  listing: AsyncIterable<StoredObject>,
+): AsyncGenerator<readonly string[]> {
+  for await (const { key } of listing) yield [key]
+}
+
 export interface WriteOptions {
   readonly createOnly?: boolean
   /**
@@ -106,6 +127,19 @@ export interface WriteOptions {
    * recognised by it, so that the winner of a race does not believe that it lost.
    */
   readonly writeId?: string
+}
+
+export type OpenJournal = (key: string, head: Uint8Array) => Promise<Journal>
+
+/**
+ * append() adds one chunk; it blocks the thread, and the chunk is durable when it returns. One that
+ * failed has ended the journal: the next chunk belongs into a new one. TM1440: somebody has
+ * removed the object, and what was appended since is nowhere.
+ */
+export interface Journal {
+  append(payload: readonly Uint8Array[]): void
+  /** Lets go; what was appended stays. */
+  close(): Promise<void>
 }
 
 /**

@@ -4,11 +4,13 @@
  * simulation can visit every one of them.
  */
 import { Failure } from '../../src/base/failure.ts'
-import type {
-  ObjectWriter,
-  Storage,
-  StoredObject,
-  WriteOptions,
+import {
+  keysOfListing,
+  type ObjectWriter,
+  type OpenJournal,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
 } from '../../src/storage/storage.ts'
 
 export type StorageOperation =
@@ -18,6 +20,7 @@ export type StorageOperation =
   | 'list'
   | 'write'
   | 'openWriter'
+  | 'openJournal'
   | 'append'
   | 'commit'
   | 'abort'
@@ -107,6 +110,10 @@ class FaultInjector implements FaultyStorage {
     return this.#list(prefix, this.#inner.list(prefix, after))
   }
 
+  listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
+  }
+
   async *#list(prefix: string, found: AsyncIterable<StoredObject>): AsyncGenerator<StoredObject> {
     const objects = await this.#call('list', prefix, async () => await collect(found))
     for (const object of objects) {
@@ -127,6 +134,18 @@ class FaultInjector implements FaultyStorage {
       append: (pieces) => this.#callNow('append', key, () => writer.append(pieces)),
       commit: async () => await this.#call('commit', key, async () => await writer.commit()),
       abort: async () => await this.#call('abort', key, async () => await writer.abort()),
+    }
+  }
+
+  get openJournal(): OpenJournal | undefined {
+    const open = this.#inner.openJournal?.bind(this.#inner)
+    if (open === undefined) return undefined
+    return async (key, head) => {
+      const journal = await this.#call('openJournal', key, async () => await open(key, head))
+      return {
+        append: (payload) => this.#callNow('append', key, () => journal.append(payload)),
+        close: async () => await journal.close(),
+      }
     }
   }
 

@@ -4,11 +4,12 @@
  * its turn.
  */
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
-import type {
-  ObjectWriter,
-  Storage,
-  StoredObject,
-  WriteOptions,
+import {
+  keysOfListing,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
 } from '../../src/storage/storage.ts'
 import { collect } from './faulty-storage.ts'
 import { randomOf } from './hand-made-backup.ts'
@@ -219,6 +220,10 @@ class GatedStorage extends ForwardingStorage {
 
   override list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     return this.#list(prefix, after)
+  }
+
+  override listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(prefix: string, after?: string): AsyncGenerator<StoredObject> {

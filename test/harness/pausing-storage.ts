@@ -3,11 +3,12 @@
  * was stopped there: everybody else goes on meanwhile.
  */
 import { ForwardingStorage } from '../../src/storage/forwarding-storage.ts'
-import type {
-  ObjectWriter,
-  Storage,
-  StoredObject,
-  WriteOptions,
+import {
+  keysOfListing,
+  type ObjectWriter,
+  type Storage,
+  type StoredObject,
+  type WriteOptions,
 } from '../../src/storage/storage.ts'
 
 export class PausingStorage extends ForwardingStorage {
@@ -54,6 +55,10 @@ export class PausingStorage extends ForwardingStorage {
 
   override list(prefix: string, after?: string): AsyncIterable<StoredObject> {
     return this.#list(prefix, after)
+  }
+
+  override listKeys(prefix: string, after?: string): AsyncIterable<readonly string[]> {
+    return keysOfListing(this.list(prefix, after))
   }
 
   async *#list(prefix: string, after?: string): AsyncGenerator<StoredObject> {

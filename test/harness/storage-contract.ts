@@ -85,6 +85,7 @@ function describeReads(storage: () => Storage): void {
     }
     for (const prefix of ['/', '../', 'a/../', '.incoming/', 'a//']) {
       assert.throws(() => storage().list(prefix), /not a prefix/)
+      assert.throws(() => storage().listKeys(prefix), /not a prefix/)
     }
   })
 }
@@ -226,6 +227,8 @@ function describeListing(storage: () => Storage): void {
             listed,
             expected.filter((key) => key > (behind ?? '')),
           )
+          const keys = (await collect(storage().listKeys(prefix, behind))).flat()
+          assert.deepEqual(keys, listed)
         }
         for (const key of all) await storage().remove(key)
       }),

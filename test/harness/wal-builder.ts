@@ -53,9 +53,13 @@ export interface RecordSpecification {
   readonly info: number
   readonly resourceManager: number
   readonly mainData: Uint8Array
+  /** All that is behind the record's header, in place of what `mainData` makes. */
+  readonly body?: Uint8Array
+  /** A checksum that does not hold. */
+  readonly isDamaged?: boolean
 }
 
-/** The bytes of one WAL record without block references (XLogRecordAssemble). */
+/** The bytes of one WAL record (XLogRecordAssemble). */
 export function buildRecord(specification: RecordSpecification, previous: bigint): Buffer {
   const { mainData } = specification
   const long = mainData.length > 255
@@ -67,14 +71,15 @@ export function buildRecord(specification: RecordSpecification, previous: bigint
     head.writeUInt8(255, 0)
     head.writeUInt8(mainData.length, 1)
   }
-  const body = Buffer.concat([head, mainData])
+  const body = Buffer.from(specification.body ?? Buffer.concat([head, mainData]))
   const header = Buffer.alloc(24)
   header.writeUInt32LE(24 + body.length, 0)
   header.writeUInt32LE(specification.xid ?? 0, 4)
   header.writeBigUInt64LE(previous, 8)
   header.writeUInt8(specification.info, 16)
   header.writeUInt8(specification.resourceManager, 17)
-  header.writeUInt32LE(crc32c(header.subarray(0, 20), crc32c(body)), 20)
+  const wrong = specification.isDamaged === true ? 1 : 0
+  header.writeUInt32LE((crc32c(header.subarray(0, 20), crc32c(body)) ^ wrong) >>> 0, 20)
   return Buffer.concat([header, body])
 }
 
@@ -166,7 +171,10 @@ export class SyntheticWal {
     if (!this.segments.has(number)) this.segments.set(number, Buffer.alloc(this.sizeBytes))
     const bytes = this.segments.get(number) as Buffer
     bytes.writeUInt16LE(MAGIC_15, offset)
-    bytes.writeUInt16LE((remaining > 0 ? 1 : 0) | (offset === 0 ? 2 : 0) | flags, offset + 2)
+    // XLP_BKP_REMOVABLE: set outside of backups.
+    const removable = (offset / PAGE) % 3 === 0 ? 0 : 4
+    const kind = (remaining > 0 ? 1 : 0) | (offset === 0 ? 2 : 0)
+    bytes.writeUInt16LE(kind | removable | flags, offset + 2)
     bytes.writeUInt32LE(this.timeline, offset + 4)
     bytes.writeBigUInt64LE(this.position, offset + 8)
     bytes.writeUInt32LE(remaining, offset + 16)

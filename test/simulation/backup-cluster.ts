@@ -145,6 +145,7 @@ function answer(text: string, moment: Moment): Row[] {
   if (text.includes('FROM pg_settings')) return [{ name: 'data_directory', setting: directory }]
   if (text.includes('pg_file_settings')) return []
   if (text.includes('pg_try_advisory_lock')) return [{ locked: true }]
+  if (text.includes('pg_current_wal_lsn')) return [{ lsn: start }]
   if (text.includes('pg_backup_start')) return [{ lsn: start, at }]
   if (text.includes('pg_backup_stop')) {
     const labelfile = makeLabel(start, segment)

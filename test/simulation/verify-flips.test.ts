@@ -19,9 +19,10 @@ const UNPROVABLE = ['repositoryId', 'createdAt']
 /** Is the change one that no reader can see? */
 function isHarmless(key: string, before: Uint8Array, after: Uint8Array): boolean {
   try {
-    if (key.endsWith('.record')) {
+    if (key.endsWith('.record') || key.endsWith('.writer')) {
       // A few bits of zstd can be written in two ways.
-      const [one, other] = [before, after].map((bytes) => decodeEnvelope(key, 'RECD', bytes))
+      const kind = key.endsWith('.record') ? 'RECD' : 'WRIT'
+      const [one, other] = [before, after].map((bytes) => decodeEnvelope(key, kind, bytes))
       return Buffer.compare(one as Uint8Array, other as Uint8Array) === 0
     }
     if (key !== REPOSITORY_KEY && !key.includes('/systems/')) return false

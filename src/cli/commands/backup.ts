@@ -102,6 +102,7 @@ async function takeInto(
     pinned: options.pin === true,
     workers: parsed.workers,
     archiveCheck: options.archiveCheck !== false,
+    ...(cluster.walSource === 'stream' ? { slot: cluster.walStream.slot } : {}),
     archiveCommand: formatArchiveCommand({
       program: TIDEMARK_PROGRAM,
       configuration: context.configuration().path,

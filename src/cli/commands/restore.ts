@@ -178,6 +178,7 @@ function resultJson(
     socketDirectory: restored.socketDirectory,
     port: restored.port,
     passedOver: restored.passedOver,
+    reservedTimeline: restored.reservedTimeline ?? null,
     started,
   }
 }
@@ -251,7 +252,12 @@ function printResult(
         `psql -h ${quoteWord(restored.socketDirectory)} -p ${restored.port}`,
     )
   } else {
-    terminal.print('  it takes over: configuration and archiving are those of the original')
+    const { reservedTimeline } = restored
+    const number =
+      reservedTimeline === undefined ? '' : `; timeline ${reservedTimeline} is reserved for it`
+    terminal.print(
+      `  it takes over: configuration and archiving are those of the original${number}`,
+    )
   }
   if (plan.takeOver && plan.configuration.length > 0) {
     terminal.print('  its configuration lay outside the data directory; to put it back in place:')

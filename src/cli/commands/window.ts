@@ -72,9 +72,10 @@ function isUnprotected({ withoutBackup, intervals }: RecoveryWindow): boolean {
 export function windowJson(window: RecoveryWindow): Record<string, unknown> {
   return {
     systemIdentifier: window.systemIdentifier ?? null,
-    intervals: window.intervals.map(({ gap, damage, to, ...interval }) => ({
+    intervals: window.intervals.map(({ gap, damage, tail, to, ...interval }) => ({
       ...interval,
       to: { time: to.time ?? null, lsn: to.lsn },
+      tail: tail ?? null,
       gap:
         gap === undefined ? null : { ...gap, since: gap.since ?? null, until: gap.until ?? null },
       damage: damage ?? null,

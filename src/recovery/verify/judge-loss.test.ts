@@ -22,7 +22,8 @@ function backup(id: string, segment: number): BackupRecord {
 function interval(backups: BackupRecord[], last: number, missing = 0): PlannedInterval {
   const gap = missing === 0 ? undefined : { timeline: 1, first: '', last: '', segments: missing }
   const path = { timeline: 1, ancestors: [] }
-  return { timeline: 1, path, backups, lastSegment: BigInt(last), lastSegmentName: '', gap }
+  const end = { lastSegment: BigInt(last), lastSegmentName: '', tail: undefined }
+  return { timeline: 1, path, backups, ...end, gap }
 }
 
 const [A, B, C] = [backup('a', 2), backup('b', 6), backup('c', 9)] as [

@@ -12,35 +12,44 @@ import { compareKeys, isKeySegment } from '../storage-key.ts'
 import type { StoredObject } from '../storage.ts'
 import { isAbsence, parentOf, type RepositoryTree } from './tree.ts'
 
-/** Files whose sizes are asked for at once. */
-const STAT_BATCH = 64
+/** Files that are given, and whose sizes are asked for, at once. */
+const PORTION = 64
 
 /** How often a directory is read again when entries vanish while it is being read. */
 const READ_ATTEMPTS = 5
 
-/** Ends with a proof that the repository is there: a short list would look like absence. */
+/** In portions, for what is yielded one by one waits once on each level of the tree. */
 export async function* listTree(
   tree: RepositoryTree,
   prefix: string,
   after = '',
-): AsyncGenerator<StoredObject> {
+): AsyncGenerator<readonly StoredObject[]> {
+  for await (const keys of listTreeKeys(tree, prefix, after)) yield await readSizes(tree, keys)
+}
+
+/**
+ * Without a call for each file. Ends with a proof that the repository is there: a short list would
+ * look like absence.
+ */
+export async function* listTreeKeys(
+  tree: RepositoryTree,
+  prefix: string,
+  after = '',
+): AsyncGenerator<readonly string[]> {
   const directory = parentOf(prefix)
   if (await tree.findDirectory(directory)) {
     const nameBegins = prefix.slice(directory === '' ? 0 : directory.length + 1)
-    for await (const objects of listDirectory(tree, directory, nameBegins, after)) {
-      for (const object of objects) yield object
-    }
+    yield* listDirectory(tree, directory, nameBegins, after)
   }
   await tree.proveRoot()
 }
 
-/** In portions: what is yielded one by one waits once on each level of the tree. */
 async function* listDirectory(
   tree: RepositoryTree,
   directory: string,
   nameBegins: string,
   after: string,
-): AsyncGenerator<readonly StoredObject[]> {
+): AsyncGenerator<readonly string[]> {
   const names = await readNames(tree, directory, nameBegins)
   const prefix = directory === '' ? '' : `${directory}/`
   let files: string[] = []
@@ -48,13 +57,13 @@ async function* listDirectory(
     if (isPassed(prefix + name, after)) continue
     if (!name.endsWith('/')) {
       files.push(prefix + name)
-      if (files.length < STAT_BATCH) continue
+      if (files.length < PORTION) continue
     }
-    if (files.length > 0) yield await readSizes(tree, files)
+    if (files.length > 0) yield files
     files = []
     if (name.endsWith('/')) yield* listDirectory(tree, prefix + name.slice(0, -1), '', after)
   }
-  if (files.length > 0) yield await readSizes(tree, files)
+  if (files.length > 0) yield files
 }
 
 /** Nothing of this name, in a directory (with its slash) or not, comes behind `after`. */
@@ -107,28 +116,33 @@ function notAnObject(path: string, found: Dirent | Stats): Error {
 
 /** A file system that answers so quickly is asked file by file. */
 const QUICK_MS = 0.2
+/** A single slow answer tells nothing: this thread may just have had to wait for a processor. */
+const SLOW_ANSWERS = 2
 
 /**
  * To hand one question to a thread costs ten times what a local file system takes to answer
- * it. The first one tells: a slow file system (a network, a cold disk) is asked for many at
+ * it. The first ones tell: a slow file system (a network, a cold disk) is asked for many at
  * once, so that neither its delay adds up nor this thread waits for it.
  */
 async function readSizes(tree: RepositoryTree, keys: readonly string[]): Promise<StoredObject[]> {
-  const [first, ...others] = keys
-  if (first === undefined) return []
-  const begin = monotonicMs()
-  const found = [readSizeNow(tree, first)]
-  if (monotonicMs() - begin <= QUICK_MS) {
-    for (const key of others) found.push(readSizeNow(tree, key))
-  } else {
-    found.push(...(await Promise.all(others.map((key) => readSize(tree, key)))))
+  const found: (StoredObject | undefined)[] = []
+  let slow = 0
+  let before = monotonicMs()
+  for (const key of keys) {
+    found.push(readSizeNow(tree, key))
+    const now = monotonicMs()
+    if (now - before > QUICK_MS) slow++
+    if (slow === SLOW_ANSWERS) break
+    before = now
   }
+  const others = keys.slice(found.length)
+  found.push(...(await Promise.all(others.map((key) => readSize(tree, key)))))
   return found.filter((object) => object !== undefined)
 }
 
 function readSizeNow(tree: RepositoryTree, key: string): StoredObject | undefined {
   try {
-    return sizeOf(tree, key, lstatSync(tree.path(key)))
+    return sizeOf(tree, key, lstatSync(pathOf(tree, key)))
   } catch (error) {
     if (isAbsence(error)) return undefined
     throw error
@@ -137,11 +151,16 @@ function readSizeNow(tree: RepositoryTree, key: string): StoredObject | undefine
 
 async function readSize(tree: RepositoryTree, key: string): Promise<StoredObject | undefined> {
   try {
-    return sizeOf(tree, key, await lstat(tree.path(key)))
+    return sizeOf(tree, key, await lstat(pathOf(tree, key)))
   } catch (error) {
     if (isAbsence(error)) return undefined
     throw error
   }
+}
+
+/** Names that were just read need not be normalised, which took a fifth of a listing. */
+function pathOf({ root }: RepositoryTree, key: string): string {
+  return `${root}/${key}`
 }
 
 function sizeOf(tree: RepositoryTree, key: string, stats: Stats): StoredObject {

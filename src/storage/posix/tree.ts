@@ -38,6 +38,12 @@ export class RepositoryTree {
   readonly #sync = new SharedDirectorySync()
   /** Directories that are known to be there, to be durable and to be no links. */
   readonly #settled = new Set<string>()
+  /**
+   * Directories that were found, and are no links: 500 small objects took two thirds of their
+   * time for looking at the same four directories. Nothing is absent because of this: whoever
+   * finds no object there proves the root.
+   */
+  readonly #found = new Set<string>()
   #policy: CreationPolicy | undefined
 
   constructor(root: string, url: string, initialOwner?: Owner) {
@@ -138,18 +144,20 @@ export class RepositoryTree {
   /** After a write met a directory that is gone. */
   forgetDirectories(): void {
     this.#settled.clear()
+    this.#found.clear()
     this.#policy = undefined
   }
 
   /** Whether a directory is there; a link on the way to it is a failure. */
   async findDirectory(relative: string): Promise<boolean> {
     if (relative === '') return (await statOrAbsent(this.root)) !== undefined
-    if (this.#settled.has(relative)) return true
+    if (this.#settled.has(relative) || this.#found.has(relative)) return true
     if (!(await this.findDirectory(parentOf(relative)))) return false
     try {
       const found = await lstat(this.path(relative))
       if (found.isFile()) return false
       assertDirectory(found, this.path(relative))
+      this.#found.add(relative)
       return true
     } catch (error) {
       if (isAbsence(error)) return false

@@ -49,8 +49,9 @@ export function judgeExposure(
 
 /** WAL behind a hole saves nothing. */
 function reachOf({ window, newestWal }: RepositoryStatus): Reach[] {
-  return (window?.intervals ?? []).flatMap(({ to, from, lastSegment, damage }) => {
-    const isNewest = lastSegment === newestWal?.segment && damage === undefined
+  return (window?.intervals ?? []).flatMap(({ to, from, lastSegment, tail, damage }) => {
+    const isWhole = tail === undefined && damage === undefined
+    const isNewest = isWhole && lastSegment === newestWal?.segment
     const lsn = parseLsn(isNewest ? newestWal.lsn : to.lsn)
     if (lsn === undefined) return []
     const time = Math.max(Date.parse(from.time), Date.parse(to.time ?? from.time))

@@ -1,4 +1,5 @@
 /** `wal status` as lines of text. Pure. */
+import { describeDiskOutlook } from '../../../archive/disk-outlook.ts'
 import type { WalListing, WalTimeline } from '../../../archive/list-wal.ts'
 import { isLetGo } from '../../../archive/expired-wal.ts'
 import { countSegments, type SegmentRange } from '../../../archive/find-gaps.ts'
@@ -31,6 +32,7 @@ export function formatServer(
   }
   if (rate !== undefined) pairs.push(['WAL written', describeRate(rate)])
   if (reached !== undefined) pairs.push(['archiver', describeArchiver(reached)])
+  if (reached?.disk) pairs.push(['pg_wal', describeDiskOutlook(reached.disk)])
   for (const slot of reached?.slots ?? []) pairs.push(['slot', describeSlot(slot)])
   return formatPairs(pairs)
 }
@@ -122,7 +124,6 @@ export interface TimelineState {
   /** Where the last segment ends. */
   readonly lsn: string | undefined
   readonly segments: number
-  readonly bytes: number
   /** Segments between the archived ones; expired ones are not missing. */
   readonly missing: number
   readonly gaps: readonly { readonly first: string; readonly last: string }[]
@@ -134,7 +135,7 @@ export function describeTimelines(archive: WalListing): TimelineState[] {
 
 function describeTimeline(archive: WalListing, one: WalTimeline): TimelineState {
   const size = archive.walSegmentSizeBytes
-  const { timeline, ranges, segments, bytes } = one
+  const { timeline, ranges, segments } = one
   const name = (segment: bigint): string => formatSegmentName(timeline, segment, size)
   const last = ranges.at(-1)?.last
   const isLost = ({ first, last: end }: SegmentRange): boolean =>
@@ -145,7 +146,6 @@ function describeTimeline(archive: WalListing, one: WalTimeline): TimelineState 
     last: last === undefined ? undefined : name(last),
     lsn: last === undefined ? undefined : formatLsn(segmentStart(last + 1n, size)),
     segments,
-    bytes,
     missing: gaps.reduce((sum, gap) => sum + countSegments(gap), 0),
     gaps: gaps.map((gap) => ({ first: name(gap.first), last: name(gap.last) })),
   }

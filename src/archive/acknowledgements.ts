@@ -1,0 +1,105 @@
+/**
+ * What was archived before PostgreSQL asked for it, said so that a shell can read it: hard links to
+ * `postmaster.pid` under the names of the files (docs/design/wal-archive.md, section 6).
+ *
+ * Invariant: a link is made from an anchor that was made before any file was looked at, and
+ * after the file is durable. So it says nothing of another start of the server, whoever
+ * runs, stops or is left over.
+ */
+import { link, lstat, mkdir, readdir, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { randomHex } from '../base/random.ts'
+import { isAbsence } from './read-wal-file.ts'
+
+/** In the data directory: pg_wal may be another file system. */
+export const ACKNOWLEDGEMENTS_DIRECTORY = 'tidemark.acks'
+const POSTMASTER_FILE = 'postmaster.pid'
+const ANCHOR = /^\.run-(\d+)-[0-9a-f]{8}$/
+
+export interface Acknowledgements {
+  /** Of this start of the server, when they were read. */
+  readonly names: ReadonlySet<string>
+  /** The file is durable wherever it must be. False: it could not be said. */
+  acknowledge(name: string): Promise<boolean>
+  /** Removes what `isWaiting` does not want, and what other starts of the server left. */
+  tidy(isWaiting: (name: string) => boolean): Promise<void>
+  close(): Promise<void>
+}
+
+/** Undefined: no server runs here, or its file system has no hard links. */
+export async function openAcknowledgements(
+  dataDirectory: string,
+): Promise<Acknowledgements | undefined> {
+  const directory = join(dataDirectory, ACKNOWLEDGEMENTS_DIRECTORY)
+  const anchor = join(directory, `.run-${process.pid}-${randomHex(4)}`)
+  try {
+    await mkdir(directory, { mode: 0o700 }).catch(ignoreExisting)
+    await link(join(dataDirectory, POSTMASTER_FILE), anchor)
+  } catch {
+    // Only speed is lost: every file is asked for by itself.
+    return undefined
+  }
+  const run = await inodeOf(anchor)
+  const isSame = run !== undefined && run === (await inodeOf(join(dataDirectory, POSTMASTER_FILE)))
+  if (isSame) return await open(directory, anchor, run)
+  await unlinkQuietly(anchor)
+  return undefined
+}
+
+async function open(directory: string, anchor: string, run: string): Promise<Acknowledgements> {
+  const names = new Set<string>()
+  const others: string[] = []
+  for (const name of await readdir(directory)) {
+    const own = (await inodeOf(join(directory, name))) === run
+    const [, pid] = ANCHOR.exec(name) ?? []
+    if (pid === undefined && own) names.add(name)
+    else if (pid === undefined || !own || !isAlive(Number(pid))) others.push(name)
+  }
+  return {
+    names,
+    async acknowledge(name) {
+      try {
+        await link(anchor, join(directory, name))
+        return true
+      } catch (error) {
+        // Another call has said it; or the anchor was taken away, and nothing is said.
+        return (error as NodeJS.ErrnoException).code === 'EEXIST'
+      }
+    },
+    async tidy(isWaiting) {
+      const done = [...names].filter((name) => !isWaiting(name))
+      for (const name of [...others, ...done]) await unlinkQuietly(join(directory, name))
+    },
+    close: async () => {
+      await unlinkQuietly(anchor)
+    },
+  }
+}
+
+function ignoreExisting(error: unknown): void {
+  if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+}
+
+/** Device and inode, as `-ef` compares them; undefined: it is not there. */
+async function inodeOf(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await lstat(path, { bigint: true })
+    return `${dev}:${ino}`
+  } catch (error) {
+    if (isAbsence(error)) return undefined
+    throw error
+  }
+}
+
+async function unlinkQuietly(path: string): Promise<void> {
+  await unlink(path).catch(() => undefined)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * Writer records: who writes a timeline in this repository (docs/design/repository-format.md,
+ * section 12; docs/design/lineage.md, section 2).
+ *
+ * Invariant: a record that cannot be read says nothing, and stops nobody.
+ */
+import { now } from '../base/clock.ts'
+import { isFailure } from '../base/failure.ts'
+import { formatTimeline, type Timeline } from '../postgres/lsn.ts'
+import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
+import type { Storage } from '../storage/storage.ts'
+import { walPrefix } from './wal-file-name.ts'
+import { isSameServer, type LocalWriter, type WriterIdentity } from './writer-identity.ts'
+
+export interface WriterRecord {
+  readonly timeline: Timeline
+  readonly writer: WriterIdentity
+  /** ISO 8601. */
+  readonly since: string
+  /** Those that `wal adopt` has decided against, the latest last. */
+  readonly passedOver: readonly WriterIdentity[]
+}
+
+/** Where the WAL of a server lies in a repository. */
+export interface WalPlace {
+  readonly cluster: string
+  /** Decimal. */
+  readonly systemIdentifier: string
+}
+
+export function writersPrefix({ cluster, systemIdentifier }: WalPlace): string {
+  return `${walPrefix(cluster, systemIdentifier)}writers/`
+}
+
+export function writerKey(place: WalPlace, timeline: Timeline): string {
+  return `${writersPrefix(place)}${formatTimeline(timeline)}.writer`
+}
+
+/** `unreadable`: there is one, and it says nothing. */
+export async function findWriterRecord(
+  storage: Storage,
+  place: WalPlace,
+  timeline: Timeline,
+): Promise<WriterRecord | 'unreadable' | undefined> {
+  try {
+    const key = writerKey(place, timeline)
+    const bytes = await storage.read(key)
+    return bytes === undefined ? undefined : decodeWriterRecord(key, timeline, bytes)
+  } catch (error) {
+    if (!isFailure(error, 'TM1601')) throw error
+    return 'unreadable'
+  }
+}
+
+/** Replaces what is there. */
+export async function writeWriterRecord(
+  storage: Storage,
+  place: WalPlace,
+  record: WriterRecord,
+): Promise<void> {
+  await storage.write(writerKey(place, record.timeline), formatWriterRecord(record))
+}
+
+export type Standing = 'first' | 'same' | 'restarted' | 'other' | 'passed-over'
+
+/** What the record says of a server that wants to write. Pure. */
+export function judgeStanding(
+  record: WriterRecord | 'unreadable' | undefined,
+  writer: WriterIdentity,
+): Standing {
+  if (record === undefined || record === 'unreadable') return 'first'
+  if (isSameServer(record.writer, writer)) {
+    return record.writer.startedAt === writer.startedAt ? 'same' : 'restarted'
+  }
+  return record.passedOver.some((one) => isSameServer(one, writer)) ? 'passed-over' : 'other'
+}
+
+/** The record that names `writer` from now on. Pure, but for the time. */
+export function succeed(
+  record: WriterRecord | 'unreadable' | undefined,
+  timeline: Timeline,
+  writer: LocalWriter,
+): WriterRecord {
+  const { isStandby: _, ...identity } = writer
+  const known = record === 'unreadable' ? undefined : record
+  const isNew = known === undefined || !isSameServer(known.writer, writer)
+  const since = isNew ? now().toISOString() : known.since
+  return { timeline, writer: identity, since, passedOver: known?.passedOver ?? [] }
+}
+
+export function formatWriterRecord(record: WriterRecord): Uint8Array {
+  return encodeEnvelope('WRIT', Buffer.from(JSON.stringify({ format: 1, ...record })))
+}
+
+/** TM1601 for anything that is no record of that timeline. */
+export function decodeWriterRecord(
+  key: string,
+  timeline: Timeline,
+  bytes: Uint8Array,
+): WriterRecord {
+  const record = parseWriterRecord(timeline, decodeEnvelope(key, 'WRIT', bytes))
+  if (record !== undefined) return record
+  throw damagedObject(key, 'it does not say who writes this timeline')
+}
+
+function parseWriterRecord(timeline: Timeline, bytes: Uint8Array): WriterRecord | undefined {
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(bytes).toString('utf8'))
+  } catch {
+    return undefined
+  }
+  if (typeof value !== 'object' || value === null) return undefined
+  const { format, timeline: named, writer, since, passedOver } = value as Record<string, unknown>
+  const others: unknown[] = Array.isArray(passedOver) ? passedOver : []
+  if (format !== 1 || named !== timeline || !isWriter(writer) || !others.every(isWriter)) {
+    return undefined
+  }
+  return { timeline, writer, since: String(since ?? ''), passedOver: others }
+}
+
+function isWriter(value: unknown): value is WriterIdentity {
+  if (typeof value !== 'object' || value === null) return false
+  const { host, hostName, dataDirectory, device, inode, startedAt } = value as Record<
+    string,
+    unknown
+  >
+  const texts = [host, hostName, dataDirectory, device, inode]
+  const hasStart = startedAt === null || typeof startedAt === 'number'
+  return hasStart && texts.every((text) => typeof text === 'string')
+}

@@ -1,0 +1,266 @@
+/**
+ * One repository of a sink: its completed segments, the tail of the current one, and what
+ * earlier openings have left.
+ *
+ * Invariant: a tail is removed only when the archive of this repository holds its segment whole
+ * and agrees with it, or a tail of this opening covers it and agrees.
+ */
+import { findArchivedHistory } from '../../archive/find-history.ts'
+import { findWalFile } from '../../archive/fetch-wal.ts'
+import { findRecordEnd } from '../../archive/find-record-end.ts'
+import { judgeSegment, parseFirstPage } from '../../archive/judge-segment.ts'
+import { firstDifference, type ReadTail, readTailsOf } from '../../archive/read-tail.ts'
+import {
+  quarantineWal,
+  type StoreOutcome,
+  storeWal,
+  type WalToStore,
+} from '../../archive/store-wal.ts'
+import type { TailPlace } from '../../archive/tail-keys.ts'
+import { settleTail } from '../../archive/write-tail.ts'
+import { Failure, isFailure } from '../../base/failure.ts'
+import { formatLsn, lsn } from '../../postgres/lsn.ts'
+import type { SystemIdentity } from '../../repository/system-identity.ts'
+import {
+  judgeLiveness,
+  type Liveness,
+  lookUpStartTicks,
+  parseProcessIdentity,
+  readProcessIdentity,
+} from '../../storage/process-identity.ts'
+import type { Storage } from '../../storage/storage.ts'
+import type { SinkEvent } from '../wal-sink.ts'
+import type { SegmentBuffer } from './segment-buffer.ts'
+import { describeTail, openTailWriter, type TailWriter } from './tail-writer.ts'
+
+export interface RepositorySinkOptions extends TailPlace {
+  readonly storage: Storage
+  readonly identity: SystemIdentity
+  readonly onEvent: (event: SinkEvent) => void
+}
+
+export class RepositorySink {
+  readonly storage: Storage
+  readonly #options: RepositorySinkOptions
+  #writer: TailWriter | undefined
+  /** Of earlier openings, of the segment that they end in; compared with what is streamed. */
+  #priors: readonly ReadTail[]
+  /** How many bytes of the current segment have been compared with them. */
+  #compared = 0
+  /** The last segment that the archive here holds whole by our doing. */
+  #finished = ''
+  #busy: Promise<unknown> = Promise.resolve()
+
+  constructor(options: RepositorySinkOptions, priors: readonly ReadTail[]) {
+    this.storage = options.storage
+    this.#options = options
+    this.#priors = priors
+  }
+
+  get canAppend(): boolean {
+    return this.storage.openJournal !== undefined
+  }
+
+  /** One thing at a time: a tail that is begun while its segment is finished would stay. */
+  async #exclusively<T>(act: () => Promise<T>): Promise<T> {
+    const before = this.#busy
+    const turn = before.then(act, act)
+    this.#busy = turn.then(
+      () => undefined,
+      () => undefined,
+    )
+    return await turn
+  }
+
+  /** Durable up to there when fulfilled. TM1442 when an older tail says otherwise. */
+  async writeTail(segment: SegmentBuffer, upTo: number): Promise<void> {
+    await this.#exclusively(async () => await this.#writeTail(segment, upTo))
+  }
+
+  async #writeTail(segment: SegmentBuffer, upTo: number): Promise<void> {
+    if (this.#finished === segment.name) return
+    this.#compare(segment, upTo)
+    const writer = this.#writerOf(segment)
+    try {
+      await writer.write(upTo)
+    } catch (error) {
+      // Nothing was acknowledged since it went: all of the segment is written anew.
+      if (!isFailure(error, 'TM1440')) throw error
+      await writer.write(upTo)
+    }
+    await this.#removeCovered(segment, upTo)
+  }
+
+  #writerOf(segment: SegmentBuffer): TailWriter {
+    const known = this.#writer
+    if (known?.segment === segment) return known
+    this.#compared = 0
+    const writer = openTailWriter(this.#options, segment)
+    this.#writer = writer
+    return writer
+  }
+
+  #compare(segment: SegmentBuffer, upTo: number): void {
+    const from = this.#writer?.segment === segment ? this.#compared : 0
+    for (const prior of this.#priors) {
+      if (prior.segment !== segment.name) continue
+      const until = Math.min(upTo, prior.bytes.length)
+      if (until <= from) continue
+      const stored = prior.bytes.subarray(from, until)
+      if (stored.equals(segment.view(from, until))) continue
+      const differsAt = from + firstDifference(stored, segment.view(from, until))
+      if (differsAt >= findRecordEnd(this.#options, prior.segment, prior.bytes)) continue
+      throw divergent(prior, segment, differsAt)
+    }
+    this.#compared = upTo
+  }
+
+  /** Only of dead processes: a living one would have acknowledged what nobody finds. */
+  async #removeCovered(segment: SegmentBuffer, upTo: number): Promise<void> {
+    const covered = this.#priors.filter((prior) => {
+      const isHere = prior.segment === segment.name && prior.bytes.length <= upTo
+      return isHere && prior.ending !== 'damaged' && judgeWriter(prior) === 'dead'
+    })
+    if (covered.length === 0) return
+    this.#priors = this.#priors.filter((prior) => !covered.includes(prior))
+    await this.storage.removeMany(covered.flatMap(({ keys }) => keys))
+  }
+
+  /** Judged as `wal push` does, stored once, its tails removed. */
+  async archive(segment: SegmentBuffer, wal: WalToStore): Promise<StoreOutcome> {
+    return await this.#exclusively(async () => await this.#archive(segment, wal))
+  }
+
+  async #archive(segment: SegmentBuffer, wal: WalToStore): Promise<StoreOutcome> {
+    const content = segment.view(0, segment.sizeBytes)
+    this.#compare(segment, segment.sizeBytes)
+    const refusal = await this.#judge(segment, content)
+    if (refusal !== undefined) {
+      await quarantineWal(this.storage, wal)
+      throw refusal
+    }
+    const outcome = await storeWal(this.storage, wal)
+    this.#finished = segment.name
+    await this.finishTails(segment.name, content)
+    return outcome
+  }
+
+  async #judge(segment: SegmentBuffer, content: Buffer): Promise<Failure | undefined> {
+    const { cluster, systemIdentifier, identity } = this.#options
+    const page = parseFirstPage(content)
+    let because: string | undefined = 'it does not begin with a WAL page of PostgreSQL 13 to 18'
+    if (page !== undefined) {
+      const isOwn = page.timeline === segment.timeline
+      const history = isOwn
+        ? undefined
+        : await findArchivedHistory(this.storage, cluster, systemIdentifier, segment.timeline)
+      const isOfServer = page.long.systemIdentifier.toString() === systemIdentifier
+      because = isOfServer
+        ? judgeSegment(segment.name, content, page, identity, history)
+        : `it was written by another server (${page.long.systemIdentifier})`
+    }
+    if (because === undefined) return undefined
+    return new Failure('TM1404', {
+      message: `the streamed WAL segment ${segment.name} is refused`,
+      because,
+      fix: `check which server is streamed from; the bytes are in quarantine in ${this.storage.url}`,
+      details: { name: segment.name, url: this.storage.url },
+    })
+  }
+
+  /** The archive holds the segment: its tails are needed no more. */
+  async finishTails(segment: string, content: Buffer): Promise<void> {
+    const own = this.#writer?.segment.name === segment ? this.#writer : undefined
+    if (own !== undefined) {
+      this.#writer = undefined
+      await own.close()
+    }
+    this.#priors = this.#priors.filter((prior) => prior.segment !== segment)
+    const ownKeys = new Set(own?.keys)
+    const tails = await readTailsOf(this.storage, this.#options, segment)
+    const gone = [...ownKeys]
+    for (const tail of tails) {
+      if (tail.keys.every((key) => ownKeys.has(key)) || judgeWriter(tail) === 'alive') continue
+      if (this.#agrees(tail, content)) gone.push(...tail.keys)
+    }
+    if (gone.length > 0) await this.storage.removeMany(gone)
+  }
+
+  #agrees(tail: ReadTail, content: Buffer): boolean {
+    const differsAt = firstDifference(tail.bytes, content)
+    const isPrefix =
+      differsAt === tail.bytes.length ||
+      differsAt >= findRecordEnd(this.#options, tail.segment, tail.bytes)
+    if (isPrefix && tail.ending !== 'damaged') return true
+    const because = isPrefix
+      ? (tail.failure?.because ?? 'it is damaged')
+      : 'it differs from the archived segment within its valid records'
+    this.#options.onEvent({
+      kind: 'tail-kept',
+      url: this.storage.url,
+      key: tail.keys[0] ?? tail.segment,
+      because,
+    })
+    return false
+  }
+
+  /** The segment will not be completed: its tail stays, as pieces that nobody writes to. */
+  async endSegment(segment: SegmentBuffer): Promise<void> {
+    await this.#exclusively(async () => await this.#endSegment(segment))
+  }
+
+  async #endSegment(segment: SegmentBuffer): Promise<void> {
+    const writer = this.#writer?.segment === segment ? this.#writer : undefined
+    if (writer === undefined || segment.length === 0) return
+    if (this.canAppend) {
+      const head = describeTail(this.#options, segment)
+      await settleTail(this.#options, head, segment.view(0, segment.length))
+      await writer.close()
+      await this.storage.removeMany(writer.keys)
+    }
+    this.#writer = undefined
+  }
+
+  async close(): Promise<void> {
+    await this.#exclusively(async () => {
+      await this.#writer?.close()
+      this.#writer = undefined
+    })
+  }
+}
+
+/** This process itself is alive: another sink of it. */
+function judgeWriter({ head }: ReadTail): Liveness {
+  const identity = head === undefined ? undefined : parseProcessIdentity(head.writer)
+  if (identity === undefined) return 'unknown'
+  return judgeLiveness(identity, readProcessIdentity(), lookUpStartTicks)
+}
+
+function divergent(prior: ReadTail, segment: SegmentBuffer, at: number): Failure {
+  const where = formatLsn(lsn(segment.start + BigInt(at)))
+  return new Failure('TM1442', {
+    message: `the server sends other WAL than what is stored of segment ${segment.name}`,
+    because: `it differs from ${prior.keys[0]} in ${prior.url} at ${where}, within valid records`,
+    fix:
+      'find out whether the server lost WAL that it had flushed (fsync = off, a snapshot put ' +
+      'back), or whether another one has its address; take a backup before you go on',
+    details: { segment: segment.name, lsn: where, key: prior.keys[0] ?? '', url: prior.url },
+  })
+}
+
+/**
+ * What a crash between the archiving of a segment and the removal of its tail has left.
+ * `archived`: names of segments that have tails here and are in the archive of this repository.
+ */
+export async function clearLeftTails(
+  options: RepositorySinkOptions,
+  archived: ReadonlySet<string>,
+): Promise<void> {
+  const { storage, cluster, systemIdentifier } = options
+  const sink = new RepositorySink(options, [])
+  for (const name of archived) {
+    const request = { storages: [storage], cluster, systemIdentifier, name }
+    const whole = await findWalFile({ ...request, holes: 'absent' })
+    if (whole !== undefined) await sink.finishTails(name, whole.content)
+  }
+}
