@@ -29,7 +29,7 @@ import { hole } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
 import { isCutByTail } from './find-record-end.ts'
 import {
-  findLaterSegment,
+  findLaterWal,
   findPathSegment,
   type LoadedSegment,
   type LoadedTail,
@@ -180,7 +180,7 @@ class Scan {
    */
   async #isFollowedByOwn(loaded: LoadedSegment, segment: bigint): Promise<boolean> {
     if (loaded.usableEnd === undefined) return false
-    return (await findLaterSegment(this.#options, segment)) !== undefined
+    return (await findLaterWal(this.#options, segment)) !== undefined
   }
 
   #use(segment: bigint, loaded: LoadedSegment): void {
@@ -211,7 +211,7 @@ class Scan {
 
   /** Segments are archived while this runs: seen after a later one, it was no hole. */
   async #missing(segment: bigint): Promise<void> {
-    const later = await findLaterSegment(this.#options, segment)
+    const later = await findLaterWal(this.#options, segment)
     if (later === undefined) return this.#stop('archive-end')
     const again = await this.#load(segment)
     if (this.#ending !== undefined) return
@@ -243,7 +243,7 @@ class Scan {
     const segment = fault.faultLsn / BigInt(this.#options.walSegmentSizeBytes)
     const isUnwritten = fault.reason === 'no-record' || fault.reason === 'bad-page'
     if (isUnwritten && !fault.isFollowedByWal) {
-      const later = await findLaterSegment(this.#options, segment)
+      const later = await findLaterWal(this.#options, segment)
       if (later === undefined) return this.#stop('torn-end')
     }
     this.#damaged(this.#unreadable(fault))
@@ -261,7 +261,7 @@ class Scan {
   async #tailEnds(): Promise<void> {
     const loss = this.#segment?.tail?.loss
     if (loss !== undefined) return this.#damaged(loss)
-    const later = await findLaterSegment(this.#options, this.#current)
+    const later = await findLaterWal(this.#options, this.#current)
     if (later === undefined) return this.#stop('torn-end')
     this.#stop('hole', this.#hole(this.#current, later))
   }
