@@ -201,10 +201,10 @@ for (const where of ['in a tail', 'at the end of a segment']) {
     // It goes on as if it were the primary, on the same timeline: an old disk put back.
     rmSync(`${copy.dataDirectory}/standby.signal`)
     await copy.start()
-    const behind = startReceiver(archive, [copy.url()])
+    const behind = startReceiver(archive, [copy.url()], { until: 'end' })
     await assert.rejects(behind.done, { code: 'TM1426' })
     while ((await endOf(copy)) < end + BigInt(2 * MB)) await write(copy)
-    const beyond = startReceiver(archive, [copy.url()])
+    const beyond = startReceiver(archive, [copy.url()], { until: 'end' })
     await assert.rejects(beyond.done, (error) => {
       return ['TM1402', 'TM1442'].includes((error as { code: string }).code)
     })
