@@ -18,7 +18,7 @@ export interface Inventory {
   readonly identities: readonly string[]
   /** System identifiers with WAL. */
   readonly systems: ReadonlySet<string>
-  /** Keys of histories, labels, partials, quarantine, tails, writers, reservations, gaps, by system. */
+  /** Keys of what lies beside the segments (histories, quarantine, tails, …), by system. */
   readonly walFiles: ReadonlyMap<string, readonly string[]>
   /** Keys that the format does not know. */
   readonly strangers: readonly string[]
