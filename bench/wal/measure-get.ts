@@ -112,7 +112,7 @@ async function replay(one: Contestant, directory: string, set: WalSet): Promise<
 function redoSeconds(log: string): number {
   const at = (pattern: RegExp): number => {
     const line = log.split('\n').find((text) => pattern.test(text)) ?? ''
-    return Date.parse(line.slice(0, 23).replace(' ', 'T') + 'Z')
+    return Date.parse(`${line.slice(0, 23).replace(' ', 'T')}Z`)
   }
   return (at(/redo done at/) - at(/starting PostgreSQL/)) / 1000
 }

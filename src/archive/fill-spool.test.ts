@@ -105,9 +105,8 @@ test('the filler keeps ahead of what is taken, ends where WAL ends, and cleans u
   const storage = await makeStorage(20)
   const recovery = makeRecovery()
   const { held, spool, data, destination } = recovery
-  let filling: Promise<FillOutcome> | undefined
-  assert.equal(await get(storage, recovery, nameOf(1n), () => {}), 'fetched')
-  filling = fill(storage, recovery)
+  assert.equal(await get(storage, recovery, nameOf(1n)), 'fetched')
+  const filling = fill(storage, recovery)
   await waitUntil(() => held().length === 16)
   assert.deepEqual(held(), names(2, 17))
   for (let number = 2n; number <= 20n; number++) {

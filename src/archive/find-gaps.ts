@@ -51,7 +51,7 @@ export function timelineOfSegment(
   return pathOf(path).findLast((timeline) => begins(timeline) <= segment) as Timeline
 }
 
-/** That timeline first, then those that the path leaves within the segment: their files begin alike. */
+/** That timeline first, then those that the path leaves in the segment: files begin alike. */
 export function timelinesOfSegment(
   path: TimelineHistory,
   segment: bigint,

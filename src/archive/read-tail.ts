@@ -19,7 +19,13 @@ import {
   type TailBytes,
   type TailHead,
 } from './tail-format.ts'
-import { type ListedTail, listTails, type TailPart, type TailPlace } from './tail-keys.ts'
+import {
+  type ListedTail,
+  listTails,
+  parseTailKey,
+  type TailPart,
+  type TailPlace,
+} from './tail-keys.ts'
 
 export interface ReadTail {
   readonly url: string
@@ -69,9 +75,11 @@ export async function readTail(
 
 async function readPart(
   storage: Storage,
-  place: TailPlace,
-  { segment, opening }: ListedTail,
-  { key, piece }: TailPart,
+  place: Pick<TailPlace, 'systemIdentifier'> & {
+    readonly walSegmentSizeBytes: number | undefined
+  },
+  { segment, opening }: Pick<ListedTail, 'segment' | 'opening'>,
+  { key, piece }: Pick<TailPart, 'key' | 'piece'>,
 ): Promise<TailBytes | undefined> {
   const stored = await storage.read(key)
   if (stored === undefined) return undefined
@@ -111,6 +119,30 @@ function describe(
   }
 }
 
+/** For verify: one object of a tail. The failure where it does not hold; gone is none. */
+export async function proveTailPart(
+  storage: Storage,
+  key: string,
+  systemIdentifier: string,
+): Promise<Failure | undefined> {
+  const name = parseTailKey(key)
+  if (name === undefined) throw new Error(`not the key of a tail: ${key}`)
+  const { segment, opening, piece } = name
+  const place = { cluster: '', systemIdentifier, walSegmentSizeBytes: undefined }
+  try {
+    const part = await readPart(storage, place, { segment, opening }, { key, piece })
+    if (part === undefined || part.ending !== 'damaged') return undefined
+    return damagedTail(
+      key,
+      storage.url,
+      `behind byte ${part.length} of the segment it has lost bytes`,
+    )
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return damagedTail(key, storage.url, error.because ?? error.message, error)
+  }
+}
+
 /** Pieces are joined and removed while one reads: what vanished is looked for again. */
 const READINGS = 4
 
@@ -144,8 +176,8 @@ export interface FoundTail extends ReadTail {
 
 /**
  * The tail of a segment that reaches furthest; undefined when no storage has one, or none that
- * holds anything. TM1443 when two contradict each other. A storage that cannot say fails it only when
- * no other one has a tail.
+ * holds anything. TM1443 when two contradict each other. A storage that cannot say fails it only
+ * when no other one has a tail.
  */
 export async function findTail(
   storages: readonly Storage[],

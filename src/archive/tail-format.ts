@@ -45,7 +45,7 @@ function decodeHead(key: string, bytes: Uint8Array, expected: ExpectedTail): Sto
     head.systemIdentifier === expected.systemIdentifier &&
     head.segment === expected.segment &&
     head.opening === expected.opening &&
-    head.walSegmentSizeBytes === expected.walSegmentSizeBytes
+    (expected.walSegmentSizeBytes ?? head.walSegmentSizeBytes) === head.walSegmentSizeBytes
   if (!isExpected) throw damagedObject(key, 'its head is that of another tail')
   return head
 }
@@ -62,7 +62,8 @@ export interface ExpectedTail {
   readonly systemIdentifier: string
   readonly segment: string
   readonly opening: string
-  readonly walSegmentSizeBytes: number
+  /** Undefined: whatever its head says. */
+  readonly walSegmentSizeBytes: number | undefined
 }
 
 /** The payload of a chunk, in pieces. */
@@ -94,7 +95,7 @@ export function decodeTailJournal(
   if (reading === undefined) throw damagedObject(key, 'it does not begin as a journal does')
   if (first === undefined) throw damagedObject(key, 'its first chunk does not hold')
   const head = decodeHead(key, first, expected)
-  const { walSegmentSizeBytes: size } = expected
+  const { walSegmentSizeBytes: size } = head
   const named = parseSegmentName(expected.segment, size)
   if (named === undefined) throw damagedObject(key, 'no segment of that size has this name')
   const start = segmentStart(named.segment, size)
@@ -145,7 +146,7 @@ export function decodeTailPiece(
     head.from === range.from &&
     head.to === range.to &&
     bytes.length === range.to - range.from &&
-    range.to <= expected.walSegmentSizeBytes
+    range.to <= head.walSegmentSizeBytes
   if (!agrees) throw damagedObject(key, 'it does not hold the range in its name')
   return {
     head,

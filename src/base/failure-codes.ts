@@ -22,6 +22,7 @@ import { SYNC_CODES } from './failure-codes/sync.ts'
 import { TAILS_CODES } from './failure-codes/tails.ts'
 import { USAGE_CODES } from './failure-codes/usage.ts'
 import { WAL_ARCHIVE_CODES } from './failure-codes/wal-archive.ts'
+import { WAL_DISK_CODES } from './failure-codes/wal-disk.ts'
 
 export type { FailureCodeEntry } from './failure-codes/entry.ts'
 
@@ -31,6 +32,7 @@ export const FAILURE_CODES = {
   ...RECOVERY_CODES,
   ...BACKUP_CODES,
   ...WAL_ARCHIVE_CODES,
+  ...WAL_DISK_CODES,
   ...RECEIVE_CODES,
   ...TAILS_CODES,
   ...LINEAGE_CODES,

@@ -20,10 +20,11 @@ function message(code: string, body: Buffer): Buffer {
   return Buffer.concat([head, body])
 }
 
-function walMessage(start: bigint, data: Buffer): Buffer {
+function walMessage(start: bigint, data: Buffer, walEnd = 0n): Buffer {
   const head = Buffer.alloc(25)
   head.write('w')
   head.writeBigUInt64BE(start, 1)
+  head.writeBigUInt64BE(walEnd, 9)
   return message('d', Buffer.concat([head, data]))
 }
 

@@ -15,8 +15,8 @@ import type { ServerError } from './connect-failure.ts'
 import { type Lsn, lsn } from './lsn.ts'
 
 export interface ReplicationHandler {
-  /** `bytes` are valid only during the call. */
-  wal(start: Lsn, bytes: Uint8Array): void
+  /** `bytes` are valid only during the call. `walEnd`: where WAL ends at the server. */
+  wal(start: Lsn, bytes: Uint8Array, walEnd: Lsn): void
   keepalive(walEnd: Lsn, replyRequested: boolean): void
   /** Any other message; `type` is its code, `body` what follows its length. */
   message(type: number, body: Buffer): void
@@ -45,6 +45,7 @@ export class ReplicationReader {
   /** Data of the present WAL message that is yet to come. */
   #walLeft = 0
   #walAt = 0n
+  #walEnd = lsn(0n)
 
   constructor(handler: ReplicationHandler) {
     this.#handler = handler
@@ -63,7 +64,7 @@ export class ReplicationReader {
     const start = lsn(this.#walAt)
     this.#walAt += BigInt(to - from)
     this.#walLeft -= to - from
-    this.#handler.wal(start, chunk.subarray(from, to))
+    this.#handler.wal(start, chunk.subarray(from, to), this.#walEnd)
     return to
   }
 
@@ -88,6 +89,7 @@ export class ReplicationReader {
       if (whole > HEADER_BYTES) return
     } else if (isWal && whole >= HEADER_BYTES + WAL_HEADER_BYTES) {
       this.#walAt = this.#held.readBigUInt64BE(HEADER_BYTES + 1)
+      this.#walEnd = lsn(this.#held.readBigUInt64BE(HEADER_BYTES + 9))
       this.#walLeft = whole - HEADER_BYTES - WAL_HEADER_BYTES
       this.#reset()
       return

@@ -45,8 +45,8 @@ export interface SystemAnswer {
 
 /** Hears the stream. Whatever it throws ends the connection and is what `ended` rejects with. */
 export interface WalListener {
-  /** `bytes` are valid only during the call. */
-  wal(start: Lsn, bytes: Uint8Array): void
+  /** `bytes` are valid only during the call. `walEnd`: where WAL ends at the server. */
+  wal(start: Lsn, bytes: Uint8Array, walEnd: Lsn): void
   keepalive(walEnd: Lsn, replyRequested: boolean): void
   /** The socket has given all that it had for now. */
   drained(): void
@@ -136,12 +136,11 @@ export class ReplicationSession {
     this.address = describeAddress(connected.address)
     this.#socket = connected.client.connection.stream
     this.#reader = new ReplicationReader({
-      wal: (start, bytes) => this.#requireListener().wal(start, bytes),
+      wal: (start, bytes, end) => this.#requireListener().wal(start, bytes, end),
       keepalive: (end, wantsReply) => this.#requireListener().keepalive(end, wantsReply),
       message: (type, body) => this.#hear(type, body),
     })
-    this.#socket.removeAllListeners('data')
-    this.#socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    connected.takeOver((chunk) => this.#read(chunk))
     connected.client.on('error', (error) => this.#lose(error))
     connected.client.on('end', () => this.#lose(undefined))
   }
@@ -229,7 +228,7 @@ export class ReplicationSession {
     })
   }
 
-  #read(chunk: Buffer): void {
+  #read(chunk: Uint8Array): void {
     this.#heardAtMs = monotonicMs()
     if (this.#lost !== undefined) return
     try {

@@ -124,6 +124,7 @@ async function stream(
       slot,
       synchronous,
       timeline: at.timeline,
+      walSegmentSizeBytes: connection.server.facts.walSegmentSizeBytes,
       start: at.lsn,
       flushed: at.flushed,
       statusEveryMs: Math.min(statusEveryMs, connection.statusEveryMs),

@@ -45,7 +45,7 @@ export interface ReceiveTiming {
 export const DEFAULT_TIMING: ReceiveTiming = {
   silenceMs: 30_000,
   statusEveryMs: 10_000,
-  retryMs: [250, 30_000],
+  retryMs: [250, 5000],
   standbysEveryMs: 60_000,
 }
 

@@ -15,6 +15,7 @@ import { formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
 import { openReplicationSession } from '../postgres/replication-session.ts'
 import { ensureSlot } from '../postgres/replication-slot.ts'
 import type { ServerSession } from '../postgres/server-session.ts'
+import { readSystemIdentity } from '../repository/system-identity.ts'
 import { readServerPath } from './archive-histories.ts'
 import { chooseServer } from './choose-server.ts'
 import { followTimelines, tellArchived } from './follow-timelines.ts'
@@ -106,6 +107,7 @@ async function receiveFrom(state: ReceiverState, connection: Connection): Promis
   const path = await readServerPath(session, timeline)
   const { address } = session
   options.onEvent({ kind: 'connected', address, timeline, serverEnd: flushLsn, isInRecovery })
+  await requireKnown(options, systemIdentifier, server)
   if (options.until === 'end') state.until ??= flushLsn
   const restartLsn = await takeSlot(state, server)
   const availableFrom = startOfSegment(restartLsn, walSegmentSizeBytes)
@@ -155,6 +157,27 @@ function tellLeft(state: ReceiverState, path: TimelineHistory, to: Timeline): vo
 function noteResume(state: ReceiverState, { timeline, flushed }: ResumePoint): void {
   state.timeline = timeline
   state.flushed = flushed
+}
+
+/** Before the slot: a server that is none of ours must not begin to keep WAL for us. */
+async function requireKnown(
+  { required, cluster }: ReceiveOptions,
+  systemIdentifier: string,
+  { facts, address }: ServerSession,
+): Promise<void> {
+  for (const storage of required) {
+    const known = await readSystemIdentity(storage, cluster, systemIdentifier)
+    const isSame = known.walSegmentSizeBytes === facts.walSegmentSizeBytes
+    if (isSame && known.major === facts.version.major) continue
+    throw new Failure('TM1407', {
+      message: `the server at ${address} is not the one that ${storage.url} knows`,
+      because:
+        `it is PostgreSQL ${facts.version.major} with WAL segments of ` +
+        `${facts.walSegmentSizeBytes} bytes, the repository knows PostgreSQL ${known.major} ` +
+        `with ${known.walSegmentSizeBytes}`,
+      fix: 'give it a cluster name of its own: tidemark init --name NAME',
+    })
+  }
 }
 
 async function takeSlot(state: ReceiverState, server: ServerSession): Promise<Lsn> {

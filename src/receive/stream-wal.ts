@@ -26,6 +26,7 @@ export interface StreamOptions {
   readonly statusEveryMs: number
   /** After so much silence a reply is asked for; after as much again the peer is dead. */
   readonly silenceMs: number
+  readonly walSegmentSizeBytes: number
   /** The stream is ended once this is durable. */
   readonly until: Lsn | undefined
   /** Aborted: what came is flushed, then the stream is ended. */
@@ -105,7 +106,7 @@ class Pump {
   async begin(): Promise<void> {
     const { slot, start, timeline } = this.#options
     const listener = {
-      wal: (at: Lsn, bytes: Uint8Array) => this.#take(at, bytes),
+      wal: (at: Lsn, bytes: Uint8Array, walEnd: Lsn) => this.#take(at, bytes, walEnd),
       keepalive: (walEnd: Lsn, wantsReply: boolean) => this.#answer(walEnd, wantsReply),
       drained: () => this.#drained(),
     }
@@ -133,12 +134,26 @@ class Pump {
     return this.#flushed
   }
 
-  #take(at: Lsn, bytes: Uint8Array): void {
+  #take(at: Lsn, bytes: Uint8Array, walEnd: Lsn): void {
     if (at !== this.#received) throw notContiguous(this.#session.address, this.#received, at)
-    this.#sink.append(this.#options.timeline, at, bytes)
-    this.#received = lsn(at + BigInt(bytes.length))
-    if (this.#received > this.#serverEnd) this.#serverEnd = this.#received
+    if (walEnd > this.#serverEnd) this.#serverEnd = walEnd
+    const size = this.#options.walSegmentSizeBytes
+    const toEnd = size - Number(at % BigInt(size))
+    this.#append(bytes.subarray(0, toEnd))
+    if (bytes.length >= toEnd && this.#isFarBehind()) this.#flush()
+    if (bytes.length > toEnd) this.#append(bytes.subarray(toEnd))
     if (this.#sink.wantsFlush) this.#pause()
+  }
+
+  #append(bytes: Uint8Array): void {
+    this.#sink.append(this.#options.timeline, this.#received, bytes)
+    this.#received = lsn(this.#received + BigInt(bytes.length))
+    if (this.#received > this.#serverEnd) this.#serverEnd = this.#received
+  }
+
+  /** What comes next is a whole segment, so its tail is not worth writing. */
+  #isFarBehind(): boolean {
+    return this.#serverEnd - this.#received > BigInt(this.#options.walSegmentSizeBytes)
   }
 
   #answer(walEnd: Lsn, wantsReply: boolean): void {
@@ -150,9 +165,13 @@ class Pump {
   }
 
   #drained(): void {
-    if (this.#flushed >= this.#received) return
-    const isDue = monotonicMs() - this.#flushedAtMs >= FLUSH_EVERY_MS
-    if (this.#options.synchronous || this.#isPaused || isDue) this.#flush()
+    if (this.#flushed < this.#received && this.#isDue()) this.#flush()
+  }
+
+  #isDue(): boolean {
+    if (this.#isPaused) return true
+    if (this.#isFarBehind()) return false
+    return this.#options.synchronous || monotonicMs() - this.#flushedAtMs >= FLUSH_EVERY_MS
   }
 
   #flush(): void {
@@ -166,7 +185,7 @@ class Pump {
       .catch((error: unknown) => this.#session.abandon(error))
       .finally(() => {
         this.#flushing = undefined
-        if (this.#isFlushWanted && this.#flushed < this.#received) this.#flush()
+        if (this.#isFlushWanted) this.#drained()
       })
   }
 

@@ -68,7 +68,7 @@ async function tailOf(storage: Storage, segment: number, timeline = 1): Promise<
 }
 
 for (const kind of ['journal', 'pieces'] as const) {
-  test(`${kind}: whole segments are archived, the rest is the tail, and it resumes there`, async () => {
+  test(`${kind}: whole segments are archived, the rest is the tail; it resumes there`, async () => {
     const storage = await repository(kind)
     const { bytes } = makeWal(2)
     const first = await open([storage])
@@ -195,7 +195,7 @@ test('what follows the last whole record may differ after a crash', async () => 
   assert.equal(await sink.flush(), BigInt(MB + 60_000))
 })
 
-test('the end of a timeline leaves its tail as a piece, and the next one begins at the fork', async () => {
+test('the end of a timeline leaves its tail as a piece; the next begins at the fork', async () => {
   const storage = await repository()
   const { wal, bytes } = makeWal(1)
   const { sink } = await open([storage])

@@ -124,10 +124,13 @@ async function listClusters(storage: SealedStorage): Promise<string[]> {
 
 /**
  * What its writers replace or remove by themselves, without a look at holds: a rewrite could put
- * an older one over it. Nothing is in it that names of objects do not tell.
+ * an older one over it. Nothing is in it that names of objects do not tell, but in journals, which
+ * end with their segment.
  */
-const LEFT_TO_WRITERS =
-  /^clusters\/[^/]+\/(holds\/|condemned\/|pins\/|verified\.seen$|wal\/[^/]+\/expired\.mark$)/
+const LEFT_TO_WRITERS = new RegExp(
+  '^clusters/[^/]+/(holds/|condemned/|pins/|verified\\.seen$|' +
+    'wal/[^/]+/(expired\\.mark$|tails/.*\\.journal$))',
+)
 
 async function collectWork(
   storage: SealedStorage,

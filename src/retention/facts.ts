@@ -76,10 +76,11 @@ export interface OtherWal {
     | 'label'
     | 'partial'
     | 'quarantine'
+    | 'tail'
     | 'writer'
     | 'reservation'
     | 'stranger'
-  /** Of partials and of segments in quarantine. */
+  /** Of partials, of tails and of segments in quarantine. */
   readonly segment: number | undefined
   /** Of a reservation: it goes with this backup; undefined: it cannot be read. */
   readonly backupId?: string | undefined

@@ -265,5 +265,7 @@ function mayGo(
     return other.backupId !== undefined && !backups.has(other.backupId)
   }
   const { segment } = other
-  return segment !== undefined && segment < newest && !needs.hasAnywhere(segment)
+  if (segment === undefined || segment >= newest || needs.hasAnywhere(segment)) return false
+  // A tail goes on from the segment before it, whose timeline may end there.
+  return other.kind !== 'tail' || !needs.hasAnywhere(segment - 1)
 }

@@ -5,6 +5,7 @@
  * hold, so one of the two is seen. Condemned sets of others, pins, packs and WAL come after.
  */
 import { parseSegmentKey } from '../archive/list-segments.ts'
+import { parseTailName } from '../archive/tail-keys.ts'
 import { findArchivedHistory } from '../archive/find-history.ts'
 import { findReservation, parseTimelineName } from '../archive/reservations.ts'
 import { walPrefix } from '../archive/wal-file-name.ts'
@@ -238,6 +239,8 @@ function timelineOf(system: CollectedSystem, timeline: number) {
 
 /** `path`: the key below the prefix of the system's WAL. */
 function describeOther(path: string, size: number): Pick<OtherWal, 'kind' | 'segment'> {
+  const tail = path.startsWith('tails/') ? parseTailName(path.slice(6)) : undefined
+  if (tail !== undefined) return { kind: 'tail', segment: numberOfSegment(tail.segment, size) }
   const numbered = /^(writers|reserved)\/[0-9A-F]{8}\.(?:writer|reserved)$/.exec(path)?.[1]
   if (numbered !== undefined) {
     return { kind: numbered === 'writers' ? 'writer' : 'reservation', segment: undefined }

@@ -24,6 +24,7 @@ import type { Storage } from '../storage/storage.ts'
 import { bringBackup, bringPacks, type SettledPack } from './bring-backup.ts'
 import { bringDerived } from './bring-derived.ts'
 import { bringIdentities, listIdentityKeys } from './bring-identities.ts'
+import { bringTails } from './bring-tails.ts'
 import { bringWal } from './bring-wal.ts'
 import { chooseByRetention } from './choose-by-retention.ts'
 import { type ComparedObject, compareListings } from './compare-listings.ts'
@@ -301,6 +302,7 @@ async function bring(
   const lostPacks = intent.lostPacks.filter((id) => named.has(id))
   await bringPacks(state, lostPacks, { packs, settled, ownPacks })
   await bringWal(state, listDueWal(options, choice), segmentBytes)
+  for (const identity of identities) await bringTails(state, identity, wantsWal)
   if (options.objects === undefined) await bringDerived(state)
 }
 

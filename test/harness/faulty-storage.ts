@@ -7,6 +7,7 @@ import { Failure } from '../../src/base/failure.ts'
 import {
   keysOfListing,
   type ObjectWriter,
+  type OpenJournal,
   type Storage,
   type StoredObject,
   type WriteOptions,
@@ -19,6 +20,7 @@ export type StorageOperation =
   | 'list'
   | 'write'
   | 'openWriter'
+  | 'openJournal'
   | 'append'
   | 'commit'
   | 'abort'
@@ -132,6 +134,18 @@ class FaultInjector implements FaultyStorage {
       append: (pieces) => this.#callNow('append', key, () => writer.append(pieces)),
       commit: async () => await this.#call('commit', key, async () => await writer.commit()),
       abort: async () => await this.#call('abort', key, async () => await writer.abort()),
+    }
+  }
+
+  get openJournal(): OpenJournal | undefined {
+    const open = this.#inner.openJournal?.bind(this.#inner)
+    if (open === undefined) return undefined
+    return async (key, head) => {
+      const journal = await this.#call('openJournal', key, async () => await open(key, head))
+      return {
+        append: (payload) => this.#callNow('append', key, () => journal.append(payload)),
+        close: async () => await journal.close(),
+      }
     }
   }
 

@@ -61,7 +61,7 @@ export interface TestReceiver extends AsyncDisposable {
 }
 
 /** Only to end a test that hangs, with what the receiver did. */
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 60_000
 
 function describe(events: readonly ReceiveEvent[]): string {
   const show = (_key: string, value: unknown): unknown => {

@@ -52,8 +52,8 @@ export const RECEIVE_CODES = entry({
     title: 'the server is behind the archive',
     manual:
       'The server accepts writes, and its WAL ends before what the repositories have of the ' +
-      'same timeline: it lost WAL that was flushed, or it is an older copy of the server. Nothing ' +
-      'is received from it, since it would write other WAL under the same names.',
+      'same timeline: it lost WAL that was flushed, or it is an older copy of the server. ' +
+      'Nothing is received from it, since it would write other WAL under the same names.',
     exitStatus: 1,
   },
   TM1427: {
@@ -77,5 +77,31 @@ export const RECEIVE_CODES = entry({
       'The slot on a standby could not be created or advanced. If that standby is promoted now, ' +
       'WAL that the receiver still lacks may be missing there.',
     exitStatus: 1,
+  },
+  TM1430: {
+    title: 'replication connection',
+    manual:
+      'Check: the role of the connection is let in for replication: attribute REPLICATION, ' +
+      'pg_hba.conf, max_wal_senders.',
+    exitStatus: 3,
+  },
+  TM1431: {
+    title: 'replication slot',
+    manual: 'Check: the slot of the receiver is there, keeps WAL, and is streamed from.',
+    exitStatus: 3,
+  },
+  TM1432: {
+    title: 'synchronous commit',
+    manual:
+      'Check: where the receiver is among synchronous_standby_names, synchronous_commit is not ' +
+      'remote_apply: the receiver stores WAL and applies none, so commits would wait for ever.',
+    exitStatus: 3,
+  },
+  TM1433: {
+    title: 'WAL under pressure',
+    manual:
+      'Check: what the server does with WAL when the receiver is away for long was decided ' +
+      '(wal.onPressure), and max_slot_wal_keep_size says the same.',
+    exitStatus: 3,
   },
 })

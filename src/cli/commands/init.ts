@@ -14,6 +14,7 @@ import { Failure, isFailure } from '../../base/failure.ts'
 import { makeDirectories } from '../../base/make-directories.ts'
 import { applyEnvironment } from '../../config/apply-environment.ts'
 import { findConfigurationPath } from '../../config/find-configuration.ts'
+import { parseConfiguration } from '../../config/parse-configuration.ts'
 import { listStorageFiles, resolveStorage } from '../../config/resolve-storage.ts'
 import {
   planConfiguration,
@@ -21,6 +22,7 @@ import {
   writeConfiguration,
 } from '../../config/write-configuration.ts'
 import type { ControlFile } from '../../postgres/control-file.ts'
+import { ensureSlot } from '../../postgres/replication-slot.ts'
 import { openServerSession, type ServerSession } from '../../postgres/server-session.ts'
 import { isClusterName, REPOSITORY_KEY } from '../../repository/keys.ts'
 import type { KeySecret } from '../../repository/key-slots.ts'
@@ -99,7 +101,8 @@ async function introduce(
     configuration: path,
     cluster: answers.name,
   })
-  const setUp = await setUpArchiving(session, archiveCommand, answers.configure)
+  const slot = findSlotName(path, change.text, answers.name)
+  const setUp = await setUpArchiving(session, archiveCommand, answers.configure, slot)
   return {
     cluster: answers.name,
     systemIdentifier: String(control.systemIdentifier),
@@ -118,6 +121,7 @@ async function introduce(
       encrypted: secret !== undefined,
     },
     archiveCommand,
+    slot: slot ?? null,
     ...setUp,
     warnings: findWarnings(
       facts,
@@ -222,13 +226,24 @@ function requireWritableParent(root: string): void {
   }
 }
 
+/** The receiver's slot, where the configuration says that WAL is streamed. */
+function findSlotName(path: string, text: string, cluster: string): string | undefined {
+  const found = parseConfiguration(path, text).clusters.get(cluster)
+  return found?.walSource === 'stream' ? found.walStream.slot : undefined
+}
+
+/** `slot`: WAL is streamed, and kept from now on; archive_command is left as it is then. */
 async function setUpArchiving(
   session: ServerSession,
   archiveCommand: string,
   configure: boolean,
+  slot: string | undefined,
 ): Promise<Pick<InitReport, 'settings' | 'configured' | 'restartNeeded' | 'overridden'>> {
   const before = await readArchivingSettings(session)
-  const settings = planArchiving(before, archiveCommand)
+  const settings = planArchiving(before, archiveCommand).filter(
+    ({ name }) => slot === undefined || name === 'wal_level',
+  )
+  if (slot !== undefined && settings.length === 0) await ensureSlot(session, slot)
   const pending = listPendingRestarts(before)
   if (!configure) {
     const later = settings.filter(({ needsRestart }) => needsRestart).map(({ name }) => name)

@@ -80,6 +80,13 @@ function listingJson(listing: WalListing): Record<string, unknown> {
     partials: listing.partials,
     labels: listing.labels.map(({ name }) => name),
     quarantine: listing.quarantine,
+    tails: listing.tails.map(({ segment, opening, parts }) => ({
+      segment,
+      opening,
+      parts: parts.length,
+    })),
+    writers: (listing.writers ?? []).map(({ name }) => name),
+    reserved: (listing.reserved ?? []).map(({ name }) => name),
     strangers: listing.strangers,
   }
 }
@@ -143,17 +150,25 @@ function timelineRows(timeline: WalTimeline, listing: WalListing, colours: Colou
 }
 
 function formatOthers(listing: WalListing, colours: Colours): string[] {
-  const { partials, quarantine, strangers } = listing
+  const { partials, quarantine, tails, strangers } = listing
   const named = (files: WalListing['partials']): string[] =>
     files.map(({ name, sizeBytes }) => `  ${name}  ${formatBytes(sizeBytes ?? 0)}`)
   const lines: string[] = []
   if (partials.length > 0)
     lines.push(formatCount(partials.length, 'partial segment'), ...named(partials))
+  for (const { segment, parts } of tails) {
+    const stored = parts.reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0)
+    lines.push(`the beginning of segment ${segment} (${formatBytes(stored)})`)
+  }
   if (quarantine.length > 0) {
     lines.push(
       colours.yellow(`${formatCount(quarantine.length, 'file')} in quarantine (refused, kept)`),
     )
     lines.push(...named(quarantine))
+  }
+  for (const { name } of listing.reserved ?? []) {
+    const timeline = Number.parseInt(name.slice(0, 8), 16)
+    lines.push(`timeline ${timeline} is reserved by a restore that takes over`)
   }
   if (strangers.length > 0) {
     lines.push(

@@ -3,6 +3,7 @@ import { Failure } from '../../base/failure.ts'
 import { type ClusterConfiguration, chooseCluster } from '../../config/configuration.ts'
 import { openRepositoryStorage } from '../../config/unlock-storage.ts'
 import { type Lsn, parseLsn } from '../../postgres/lsn.ts'
+import type { ReceiveResult } from '../../receive/receive-options.ts'
 import { receiveWal } from '../../receive/receive-wal.ts'
 import { openRepository } from '../../repository/repository.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -28,20 +29,29 @@ export async function runWalReceive(
   const { slot, flushEveryMs } = cluster.walStream
   const places = await openPlaces(context, cluster)
   const log = openReceiveLog(context)
-  const { timeline, flushed } = await receiveWal({
-    ...places,
-    cluster: cluster.name,
-    connections: allConnectionUrls(context, cluster),
-    slot: options.slot ?? slot,
-    applicationName: options.applicationName,
-    synchronous: options.synchronous === true,
-    ...(flushEveryMs === undefined ? {} : { flushEveryMs }),
-    ...(until === undefined ? {} : { until }),
-    signal: context.signal,
-    onEvent: log.hear,
-  })
-  log.end(timeline, flushed)
-  return 0
+  const receive = async (): Promise<ReceiveResult> =>
+    await receiveWal({
+      ...places,
+      cluster: cluster.name,
+      connections: allConnectionUrls(context, cluster),
+      slot: options.slot ?? slot,
+      applicationName: options.applicationName,
+      synchronous: options.synchronous === true,
+      ...(flushEveryMs === undefined ? {} : { flushEveryMs }),
+      ...(until === undefined ? {} : { until }),
+      signal: context.signal,
+      onEvent: log.hear,
+    })
+  try {
+    const { timeline, flushed } = await receive()
+    log.end(timeline, flushed)
+    return 0
+  } catch (error) {
+    // One object a line, to the end.
+    if (!context.json || !(error instanceof Failure) || context.signal.aborted) throw error
+    log.fail(error)
+    return error.exitStatus
+  }
 }
 
 function parseUntil({ once, until }: ReceiveCommandOptions): Lsn | 'end' | undefined {

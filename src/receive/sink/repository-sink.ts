@@ -17,6 +17,7 @@ import {
   type WalToStore,
 } from '../../archive/store-wal.ts'
 import type { TailPlace } from '../../archive/tail-keys.ts'
+import { settleTail } from '../../archive/write-tail.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
 import { formatLsn, lsn } from '../../postgres/lsn.ts'
 import type { SystemIdentity } from '../../repository/system-identity.ts'
@@ -30,7 +31,7 @@ import {
 import type { Storage } from '../../storage/storage.ts'
 import type { SinkEvent } from '../wal-sink.ts'
 import type { SegmentBuffer } from './segment-buffer.ts'
-import { describeTail, openTailWriter, settleTail, type TailWriter } from './tail-writer.ts'
+import { describeTail, openTailWriter, type TailWriter } from './tail-writer.ts'
 
 export interface RepositorySinkOptions extends TailPlace {
   readonly storage: Storage

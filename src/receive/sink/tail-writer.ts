@@ -14,22 +14,14 @@ import {
   encodeTailPiece,
   type TailHead,
 } from '../../archive/tail-format.ts'
+import { MOST_PIECE_BYTES, type TailTarget } from '../../archive/write-tail.ts'
 import { lsn } from '../../postgres/lsn.ts'
 import { formatProcessIdentity, readProcessIdentity } from '../../storage/process-identity.ts'
-import type { Journal, OpenJournal, Storage } from '../../storage/storage.ts'
+import type { Journal, OpenJournal } from '../../storage/storage.ts'
 import type { SegmentBuffer } from './segment-buffer.ts'
 
 /** After so many pieces one of them repeats all, so that a restore reads few. */
 const PIECES_BEFORE_WHOLE = 32
-/** An envelope is bounded; so is the memory that a piece takes. */
-const MOST_PIECE_BYTES = 64 * 1024 * 1024
-
-export interface TailTarget {
-  readonly storage: Storage
-  readonly cluster: string
-  readonly systemIdentifier: string
-}
-
 export interface TailWriter {
   readonly segment: SegmentBuffer
   /** Offset up to which the tail is durable. */
@@ -170,21 +162,4 @@ class PieceWriter implements TailWriter {
   }
 
   async close(): Promise<void> {}
-}
-
-/** The whole tail as pieces, for one that nobody writes to any more. */
-export async function settleTail(
-  target: TailTarget,
-  head: TailHead,
-  bytes: Buffer,
-): Promise<readonly string[]> {
-  const { storage, cluster, systemIdentifier } = target
-  const keys: string[] = []
-  for (let from = 0; from < bytes.length; from += MOST_PIECE_BYTES) {
-    const to = Math.min(bytes.length, from + MOST_PIECE_BYTES)
-    const key = pieceKey(cluster, systemIdentifier, head.segment, head.opening, from, to)
-    await storage.write(key, encodeTailPiece(head, from, [bytes.subarray(from, to)]))
-    keys.push(key)
-  }
-  return keys
 }

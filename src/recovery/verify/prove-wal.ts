@@ -3,8 +3,10 @@
  * headers by check-wal.ts, records by scan-wal.ts.
  */
 import { checkWal } from '../../archive/check-wal.ts'
+import { proveTailPart } from '../../archive/read-tail.ts'
 import { decodeReservation } from '../../archive/reservations.ts'
 import { scanWal } from '../../archive/scan-wal.ts'
+import { parseTailKey } from '../../archive/tail-keys.ts'
 import { decodeWalObject, hashContent } from '../../archive/wal-object.ts'
 import { decodeWriterRecord } from '../../archive/writer-record.ts'
 import { toFailureMessage } from '../../base/failure.ts'
@@ -72,6 +74,16 @@ export async function scanRange(
   return { segments, fault: told, lastTime }
 }
 
+/** Gone since the listing is no loss: its segment is whole now, or was let go. */
+async function proveTail(
+  storage: Storage,
+  key: string,
+  systemIdentifier: string,
+): Promise<ObjectAnswer> {
+  const failure = await proveTailPart(storage, key, systemIdentifier)
+  return { failure: failure === undefined ? undefined : toFailureMessage(failure) }
+}
+
 /** Of a writer or a reservation, which may have gone since it was listed. */
 function proveNumbered(
   key: string,
@@ -85,12 +97,14 @@ function proveNumbered(
   return { failure: undefined }
 }
 
-/** History, label, partial, quarantine: the key tells what the bytes must be. */
+/** History, label, partial, quarantine, tail: the key tells what the bytes must be. */
 export async function proveWalObject(
   storage: Storage,
   { key, systemIdentifier }: ObjectTask,
 ): Promise<ObjectAnswer> {
   try {
+    const tail = parseTailKey(key)
+    if (tail !== undefined) return await proveTail(storage, key, systemIdentifier)
     const bytes = await storage.read(key)
     const numbered = /\/(writers|reserved)\/([0-9A-F]{8})\.\w+$/.exec(key)
     if (numbered !== null) return proveNumbered(key, bytes, numbered)

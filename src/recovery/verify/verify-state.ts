@@ -95,6 +95,12 @@ export function countObject(state: VerifyState, key: string, bytes: number): voi
   state.memory.objects.set(key, state.startedAt)
 }
 
+/** Of what may be gone or longer by the next run. */
+export function countUnremembered(state: VerifyState, bytes: number): void {
+  state.proved.objects++
+  state.proved.bytes += bytes
+}
+
 /** A finding of an object of which nothing else is known. */
 export function addFailure(state: VerifyState, key: string, failure: Failure): OpenFinding {
   state.memory.objects.delete(key)

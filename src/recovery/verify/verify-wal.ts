@@ -7,6 +7,7 @@ import { isLetGo } from '../../archive/expired-wal.ts'
 import { type SegmentRange, timelineOfSegment } from '../../archive/find-gaps.ts'
 import { listWal, type WalListing } from '../../archive/list-wal.ts'
 import { parseSegmentKey } from '../../archive/list-segments.ts'
+import { parseTailKey } from '../../archive/tail-keys.ts'
 import { segmentKey, walPrefix } from '../../archive/wal-file-name.ts'
 import { Failure, fromFailureMessage, toFailureMessage } from '../../base/failure.ts'
 import {
@@ -31,7 +32,13 @@ import { judgeHistories } from './judge-histories.ts'
 import type { CheckAnswer, CheckTask, ObjectTask, ScanAnswer, ScanTask } from './messages.ts'
 import { isDamage } from './prove-pack.ts'
 import { runAll } from './verify-pool.ts'
-import { addFailure, countObject, isDue, type VerifyState } from './verify-state.ts'
+import {
+  addFailure,
+  countObject,
+  countUnremembered,
+  isDue,
+  type VerifyState,
+} from './verify-state.ts'
 
 /** Segments of one task. */
 const CHUNK = 16n
@@ -175,7 +182,7 @@ class WalPhase {
     }
   }
 
-  /** Histories, labels, partials and quarantine. */
+  /** Histories, labels, partials, quarantine and tails. */
   async #proveFiles(): Promise<void> {
     const state = this.#state
     const { systemIdentifier } = this.#archive
@@ -187,7 +194,9 @@ class WalPhase {
       state.pool,
       tasks,
       ({ key }, { failure }) => {
-        if (failure === undefined) countObject(state, key, state.inventory.sizes.get(key) ?? 0)
+        const size = state.inventory.sizes.get(key) ?? 0
+        if (failure === undefined && parseTailKey(key) !== undefined) countUnremembered(state, size)
+        else if (failure === undefined) countObject(state, key, size)
         else addFailure(state, key, fromFailureMessage(failure))
       },
       state.signal,
@@ -196,7 +205,9 @@ class WalPhase {
 
   #isWanted(key: string): boolean {
     const isHistory = key.endsWith('.history')
-    if (!this.#state.isOneBackup) return isHistory || isDue(this.#state, key)
+    // What grows is proved every time.
+    const isSmall = isHistory || parseTailKey(key) !== undefined
+    if (!this.#state.isOneBackup) return isSmall || isDue(this.#state, key)
     const timelines = this.#plan.intervals.flatMap(({ path }) => pathOf(path))
     return timelines.some((timeline) => key.endsWith(`/${historyFileName(timeline)}`))
   }

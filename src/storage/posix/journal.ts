@@ -74,8 +74,8 @@ class PosixJournal implements Journal {
   }
 
   /**
-   * The name, which is random and given once, is looked up: fstat() would tell the same, but makes the next
-   * write change the inode (kernels with fine-grained times), 50 µs of 150.
+   * The name, which is random and given once, is looked up. fstat() would tell the same, but makes
+   * the next write change the inode (kernels with fine-grained times): 50 µs of 150.
    */
   #requireName(): void {
     try {

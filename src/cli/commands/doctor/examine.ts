@@ -1,4 +1,5 @@
 /** Runs the checks of doctor, in the order in which they are shown. */
+import { readDiskOutlook } from '../../../archive/disk-outlook.ts'
 import { findLocalDirectory, requireLocalServer } from '../../../backup/server-facts.ts'
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
@@ -36,8 +37,12 @@ import {
   checkClock,
   checkDurability,
   checkPendingRestart,
+  checkWalDisk,
   checkWalLevel,
+  failsNow,
+  type Settings,
 } from './check-server.ts'
+import { checkStreaming } from './check-streaming.ts'
 import { proveArchiving } from './prove-archiving.ts'
 import { compareClocks, measureCluster, measureWal, readArchiverState } from './read-server.ts'
 
@@ -121,8 +126,10 @@ export async function examine(
   const state = await readArchiverState(session, examination.dataDirectory)
   const { at } = (await session.query('SELECT clock_timestamp() AS at'))[0] ?? {}
   const serverNow = at instanceof Date ? at : now()
-  const archiver = checkArchiver(state, serverNow)
-  add(archiver)
+  if (examination.cluster.walSource === 'archive_command') add(checkArchiver(state, serverNow))
+  const { dataDirectory } = examination
+  const disk = dataDirectory === undefined ? undefined : await readDiskOutlook(dataDirectory)
+  if (disk !== undefined) add(checkWalDisk(disk, failsNow(state)))
   add(proof)
   return checks
 }
@@ -146,15 +153,46 @@ async function compareRepositories({ cluster, storages }: Examination): Promise<
   return [ok('TM1320', 'repositories', 'none lacks what another one has')]
 }
 
-const ARCHIVING_CODES: ReadonlySet<string> = new Set(['TM1703', 'TM1704', 'TM1705'])
+const ARCHIVING_CODES: ReadonlySet<string> = new Set([
+  'TM1703',
+  'TM1704',
+  'TM1705',
+  'TM1430',
+  'TM1431',
+])
 
 async function checkServer(examination: Examination): Promise<Check[]> {
-  const { session, serverFailure, context, cluster, dataDirectory } = examination
+  const { session, serverFailure, dataDirectory } = examination
   if (session === undefined) {
     return serverFailure === undefined ? [] : [failed('TM1701', 'server', serverFailure)]
   }
   const { facts } = session
   const settings = await session.readSettings()
+  const clocks = await compareClocks(session)
+  const role = facts.isInRecovery ? ', a standby' : ''
+  return [
+    ok('TM1701', 'server', `PostgreSQL ${facts.versionText} at ${session.address}${role}`),
+    await checkFiles(session, dataDirectory),
+    checkWalLevel(settings),
+    ...(await checkWalSource(examination, settings)),
+    checkDurability(settings),
+    checkChecksums(settings),
+    checkPendingRestart(settings),
+    checkClock(clocks.offsetMs, clocks.roundTripMs),
+    checkPermissions(examination),
+  ]
+}
+
+/** Whether WAL comes into the archive, by the way that the configuration names. */
+async function checkWalSource(
+  { session, context, cluster }: Examination,
+  settings: Settings,
+): Promise<Check[]> {
+  if (session === undefined) return []
+  if (cluster.walSource === 'stream') {
+    const connection = connectionUrl(context, cluster)
+    return await checkStreaming({ session, connection, stream: cluster.walStream, settings })
+  }
   const plan = planArchiving(
     await readArchivingSettings(session),
     formatArchiveCommand({
@@ -163,22 +201,12 @@ async function checkServer(examination: Examination): Promise<Check[]> {
       cluster: cluster.name,
     }),
   )
-  const clocks = await compareClocks(session)
-  const role = facts.isInRecovery ? ', a standby' : ''
   return [
-    ok('TM1701', 'server', `PostgreSQL ${facts.versionText} at ${session.address}${role}`),
-    await checkFiles(session, dataDirectory),
-    checkWalLevel(settings),
-    checkArchiveMode(settings, facts.isInRecovery),
+    checkArchiveMode(settings, session.facts.isInRecovery),
     checkArchiveCommand(
       settings,
       plan.find(({ name }) => name === 'archive_command'),
     ),
-    checkDurability(settings),
-    checkChecksums(settings),
-    checkPendingRestart(settings),
-    checkClock(clocks.offsetMs, clocks.roundTripMs),
-    checkPermissions(examination),
   ]
 }
 
@@ -295,6 +323,7 @@ async function prove(examination: Examination, wanted: boolean, possible: boolea
     storages,
     cluster: cluster.name,
     systemIdentifier: String(session.facts.systemIdentifier),
+    walSource: cluster.walSource,
     signal: context.signal,
   })
   context.progress.end()

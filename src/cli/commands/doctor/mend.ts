@@ -8,6 +8,8 @@ import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import type { RepositoryConfiguration } from '../../../config/configuration.ts'
 import { resolveStorage } from '../../../config/resolve-storage.ts'
+import { ensureSlot, findSlot } from '../../../postgres/replication-slot.ts'
+import type { ServerSession } from '../../../postgres/server-session.ts'
 import { createRepository, openRepository } from '../../../repository/repository.ts'
 import { ensureSystemIdentity, listSystemIdentities } from '../../../repository/system-identity.ts'
 import { findLocalRoot, openStorage } from '../../../storage/open-storage.ts'
@@ -33,6 +35,7 @@ export async function mend(examination: Examination): Promise<string[]> {
 
 async function mendSettings({ session, context, cluster }: Examination): Promise<string[]> {
   if (session === undefined) return []
+  if (cluster.walSource === 'stream') return await mendSlot(session, cluster.walStream.slot)
   const archiveCommand = formatArchiveCommand({
     program: TIDEMARK_PROGRAM,
     configuration: context.configuration().path,
@@ -48,6 +51,13 @@ async function mendSettings({ session, context, cluster }: Examination): Promise
     obstacle === undefined ? [] : [`not set: ${name}, because ${obstacle}`],
   )
   return [...applied.map(({ statement }) => `${statement};`), ...left, ...restart]
+}
+
+/** The receiver makes a lost one anew, with a gap record: that is not ours to hide. */
+async function mendSlot(session: ServerSession, slot: string): Promise<string[]> {
+  if ((await findSlot(session, slot)) !== undefined) return []
+  await ensureSlot(session, slot)
+  return [`created the replication slot ${slot}`]
 }
 
 async function mendRepository(

@@ -17,6 +17,7 @@ export interface ProofOptions {
   readonly storages: readonly Storage[]
   readonly cluster: string
   readonly systemIdentifier: string
+  readonly walSource: 'archive_command' | 'stream'
   readonly signal: AbortSignal
 }
 
@@ -43,7 +44,7 @@ export async function proveArchiving(options: ProofOptions): Promise<Check> {
       const failures = state.failedCount - before.failedCount
       const elapsedMs = monotonicMs() - started
       if (failures >= FAILURES_IN_A_ROW || elapsedMs > LIMIT_MS) {
-        return notArrived(segment, failures, elapsedMs, state.lastFailedWal)
+        return notArrived(segment, failures, elapsedMs, state.lastFailedWal, options.walSource)
       }
       await sleep(POLL_MS, options.signal)
     }
@@ -88,11 +89,15 @@ function notArrived(
   failures: number,
   elapsedMs: number,
   lastFailed: string | undefined,
+  walSource: ProofOptions['walSource'],
 ): Check {
   const detail =
     failures > 0
       ? `the server failed ${failures} times to archive ${lastFailed ?? segment}`
       : `${segment} did not arrive within ${formatDuration(elapsedMs)}`
-  const fix = 'the server log has what archive_command printed'
+  const fix =
+    walSource === 'stream'
+      ? 'see what the receiver says (tidemark wal receive)'
+      : 'the server log has what archive_command printed'
   return found('problem', 'TM1719', NAME, detail, fix)
 }

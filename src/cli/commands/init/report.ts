@@ -21,6 +21,8 @@ export interface InitReport {
     readonly encrypted: boolean
   }
   readonly archiveCommand: string
+  /** Where WAL is streamed: the slot that keeps it for the receiver. */
+  readonly slot: string | null
   readonly settings: readonly PlannedSetting[]
   /** Were the statements executed? */
   readonly configured: boolean
@@ -55,9 +57,11 @@ export function printReport(terminal: Terminal, report: InitReport): void {
 }
 
 function printSettings(terminal: Terminal, report: InitReport): void {
-  const { settings, configured, restartNeeded, overridden } = report
+  const { settings, configured, restartNeeded, overridden, slot } = report
   const doable = settings.filter(({ obstacle }) => obstacle === undefined)
-  if (settings.length === 0) terminal.print('The settings for archiving are in place.')
+  if (settings.length === 0 && slot !== null) {
+    terminal.print(`The replication slot ${slot} keeps WAL for the receiver from now on.`)
+  } else if (settings.length === 0) terminal.print('The settings for archiving are in place.')
   else if (configured && doable.length > 0) terminal.print('Set and reloaded:')
   else if (doable.length > 0) terminal.print('Run these statements as a superuser:')
   for (const setting of doable) terminal.print(`  ${statementLine(setting)}`)
@@ -80,8 +84,10 @@ function statementLine({ statement, needsRestart, present }: PlannedSetting): st
   return `${statement};  -- ${effect}; now '${present}'`
 }
 
-function nextStep({ settings, configured, restartNeeded, cluster }: InitReport): string {
+function nextStep(report: InitReport): string {
+  const { settings, configured, restartNeeded, cluster, slot } = report
   const isOpen = restartNeeded.length > 0 || (settings.length > 0 && !configured)
-  const steps = `tidemark doctor ${cluster}, and the first backup: tidemark backup ${cluster}`
+  const receiver = slot === null ? '' : `tidemark wal receive ${cluster}, `
+  const steps = `${receiver}tidemark doctor ${cluster}, and the first backup: tidemark backup ${cluster}`
   return `${isOpen ? 'Then' : 'Next'}: ${steps}`
 }

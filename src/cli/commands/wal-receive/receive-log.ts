@@ -14,6 +14,8 @@ import { formatFailure } from '../../report-failure.ts'
 export interface ReceiveLog {
   readonly hear: (event: ReceiveEvent) => void
   end(timeline: Timeline | undefined, flushed: Lsn | undefined): void
+  /** With --json only. */
+  fail(failure: Failure): void
 }
 
 /** Positions are told so often at most. */
@@ -43,6 +45,9 @@ export function openReceiveLog({ json, terminal }: CommandContext): ReceiveLog {
       const end = flushed === undefined ? null : formatLsn(flushed)
       if (json) printJson({ event: 'ended', timeline: timeline ?? null, flushed: end })
       else say(end === null ? 'ended' : `ended: durable up to ${end} of timeline ${timeline}`)
+    },
+    fail(failure) {
+      printJson({ event: 'failed', error: toFailureMessage(failure) })
     },
   }
 }
