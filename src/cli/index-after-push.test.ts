@@ -48,7 +48,7 @@ test('something else is ready: it comes first', async () => {
   await rm(other)
 })
 
-test('a file that has gone, and a storage that fails or hangs, are no failure of the push', async () => {
+test('a file that has gone, a storage that fails or hangs: no failure of the push', async () => {
   const storage = openMemoryStorage()
   assert.equal(await run(storage, ['000000010000000000000008']), 'left')
   const failing: Storage = Object.assign(openMemoryStorage(), {
