@@ -8,6 +8,7 @@ import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { SYSTEM } from '../../test/harness/wal-builder.ts'
 import {
   archived,
+  assertArchived,
   newArchive,
   PLACE,
   quarantined,
@@ -215,9 +216,9 @@ test('the longer one of two segments with the same records stays', async () => {
   await server.push(storage, 1n)
   assert.equal(await open.push(storage, 2n), 'stored')
   assert.equal(await server.push(storage, 2n), 'extended')
-  assert.deepEqual(await archived(storage, server.name(2n)), server.content(2n))
+  await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal(await open.push(storage, 2n), 'found')
-  assert.deepEqual(await archived(storage, server.name(2n)), server.content(2n))
+  await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal((await quarantined(storage)).length, 2)
 })
 
@@ -241,7 +242,7 @@ test('a crash while a segment is extended leaves one, and a retry the longer', a
       const there = await archived(storage, server.name(2n))
       assert.ok(either.some((one) => there?.equals(one)))
       await server.push(storage, 2n)
-      assert.deepEqual(await archived(storage, server.name(2n)), server.content(2n))
+      await assertArchived(storage, server.name(2n), server.content(2n))
     },
   })
   assert.ok(crashes >= 16, String(crashes))

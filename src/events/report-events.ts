@@ -26,6 +26,7 @@ export async function* reportEvents(
 ): AsyncGenerator<ReportedEvent> {
   const reporter = new EventReporter(names)
   for await (const event of events) {
+    // First: a transaction tells the names of the files that it made.
     names.learn(event)
     for (const report of reporter.report(event)) yield await beginAtMark(report, findMark)
   }

@@ -1,5 +1,5 @@
 /**
- * The record kernel (kernel/assembly/record-kernel.ts): many records of a segment at once, proved and
+ * The record kernel (kernel/assembly/record-kernel.ts): many records of a segment, proved and
  * taken to where they can be read. It does what is regular; the reader does the rest.
  *
  * There is one kernel for each thread, and it holds one batch: what a batch points to is

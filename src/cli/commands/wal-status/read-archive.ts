@@ -22,6 +22,7 @@ import { listSystemIdentities } from '../../../repository/system-identity.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { judgeServer, type ServerProtection } from '../../protection.ts'
 import { type Check, failed, found } from '../doctor/check.ts'
+import { checkRecordedGaps } from '../doctor/check-recorded-gaps.ts'
 import { checkGaps, checkLastArchived, checkQuarantine } from '../doctor/check-repository.ts'
 import type { WalPoint } from './measure-wal.ts'
 import type { ReachedWalServer } from './read-wal-server.ts'
@@ -98,6 +99,7 @@ async function read(
   const findings = [
     checkLastArchived(server, reached?.lastArchivedWal ?? undefined, newestBackup),
     checkGaps(server),
+    checkRecordedGaps(server, own),
     checkQuarantine(server),
   ]
   const ownList: BackupList = { ...listed, backups: own }
