@@ -3,7 +3,10 @@ import { formatBytes } from '../../format-units.ts'
 import { type Check, found } from '../doctor/check.ts'
 import type { SlotState } from './read-wal-server.ts'
 
-/** `own`: of the receiver, where WAL is streamed. Slots whose WAL is gone, or will be soon, or that keep WAL for nobody. */
+/**
+ * Slots whose WAL is gone, or will be soon, or that keep WAL for nobody. `own`: the receiver's,
+ * where WAL is streamed.
+ */
 export function judgeSlots(slots: readonly SlotState[], own: string | undefined): Check[] {
   if (own !== undefined && slots.every(({ name }) => name !== own)) {
     const detail = `there is no slot ${own}: the server keeps no WAL for the receiver`
