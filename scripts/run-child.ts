@@ -14,7 +14,11 @@ export interface ChildResult {
  * Runs a Node.js program under this runtime. Ctrl-C reaches the child as well as us: we
  * wait for what it has to clean up.
  */
-export function runNode(args: readonly string[], output: 'show' | 'collect'): Promise<ChildResult> {
+export function runNode(
+  args: readonly string[],
+  output: 'show' | 'collect',
+  environment: Readonly<Record<string, string>> = {},
+): Promise<ChildResult> {
   const ignore = (): void => {}
   process.on('SIGINT', ignore)
   return new Promise((resolve, reject) => {
@@ -22,6 +26,7 @@ export function runNode(args: readonly string[], output: 'show' | 'collect'): Pr
     const child = spawn(process.execPath, [...args], {
       cwd: ROOT,
       stdio: ['ignore', stdout, stdout],
+      env: { ...process.env, ...environment },
     })
     let text = ''
     const take = (chunk: Buffer): void => {

@@ -3,15 +3,15 @@
  * one call of archive_command after the other, each `.ready` renamed to `.done`. Tidemark
  * beside pgbackrest's asynchronous archive-push, both with two threads or processes, in pairs.
  */
-import { chownSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { formatArchiveCommand } from '../../src/cli/archive-command.ts'
 import { runChecked, runProgram } from '../../test/harness/run-program.ts'
 import { serverUser } from '../../test/harness/server-user.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { installPackage } from '../install-package.ts'
 import { type Measurement, measure, median } from '../measure.ts'
 import { describeRun, parseWalOptions, type WalBenchOptions } from './options.ts'
+import { archivers, type WalArchiver } from './tools.ts'
 import { copyTree, makeWalSet, type WalSet } from './wal-set.ts'
 
 /** As pgarch.c does it, in the data directory: sh for each file, and its status renamed. */
@@ -25,14 +25,6 @@ for my $name (@names) {
   rename("pg_wal/archive_status/$name.ready", "pg_wal/archive_status/$name.done") or die $!;
 }
 `
-
-interface Tool {
-  readonly name: string
-  /** Empty repository; gives archive_command. */
-  prepare(data: string): Promise<string>
-  readonly repository: string
-  readonly env: Readonly<Record<string, string>>
-}
 
 interface Sample {
   readonly tool: string
@@ -48,12 +40,12 @@ export async function measurePush(
   const directory = temporaryDirectory(serverUser(), 'tidemark-bench-', options.directory)
   const set = await makeWalSet({ ...options, directory, tell })
   const program = await installPackage(join(directory, 'package'))
-  const tools = [tidemark(directory, set, program), pgbackrest(directory, set)]
+  const tools = archivers(directory, set, program)
   const samples: Sample[] = []
   for (let round = 0; round < options.pairs; round++) {
     const order = round % 2 === 0 ? tools : [...tools].reverse()
     for (const tool of order) {
-      const sample = await measureTool(tool, directory, set)
+      const sample = await runArchiver(tool, directory, set)
       samples.push(sample)
       const { wallSeconds, cpuSeconds } = sample.measured
       tell(
@@ -68,7 +60,12 @@ export async function measurePush(
   return options.dryRun ? undefined : section
 }
 
-async function measureTool(tool: Tool, directory: string, set: WalSet): Promise<Sample> {
+/** Archives the whole set, and measures it. */
+export async function runArchiver(
+  tool: WalArchiver,
+  directory: string,
+  set: WalSet,
+): Promise<Sample> {
   const data = join(directory, 'push')
   rmSync(data, { recursive: true, force: true })
   await copyTree(set.base, data)
@@ -98,73 +95,6 @@ async function measureTool(tool: Tool, directory: string, set: WalSet): Promise<
 
 function ownerOf({ runAs }: WalSet): string {
   return runAs === undefined ? String(process.getuid?.()) : `${runAs.uid}:${runAs.gid}`
-}
-
-function makeHome(home: string, set: WalSet, names: readonly string[]): void {
-  rmSync(home, { recursive: true, force: true })
-  for (const name of ['', ...names]) {
-    const path = join(home, name)
-    mkdirSync(path, { recursive: true })
-    if (set.runAs !== undefined) chownSync(path, set.runAs.uid, set.runAs.gid)
-  }
-}
-
-function tidemark(directory: string, set: WalSet, program: string): Tool {
-  const home = join(directory, 'tidemark')
-  const configuration = join(home, 'tidemark.yaml')
-  const repository = join(home, 'repository')
-  const script = join(import.meta.dirname, 'make-repository.ts')
-  return {
-    name: 'tidemark',
-    repository,
-    env: { HOME: home },
-    async prepare() {
-      makeHome(home, set, [])
-      const url = `file://${repository}`
-      writeFileSync(
-        configuration,
-        `repositories:\n  local:\n    url: ${url}\nclusters:\n  main:\n    connection: postgresql:///x\n    repositories: [local]\n`,
-      )
-      const options = { runAs: set.runAs }
-      await runChecked(process.execPath, [script, url, set.systemIdentifier, '15'], options)
-      return formatArchiveCommand({ program, configuration, cluster: 'main' })
-    },
-  }
-}
-
-function pgbackrest(directory: string, set: WalSet): Tool {
-  const home = join(directory, 'pgbackrest')
-  const repository = join(home, 'repository')
-  const configuration = join(home, 'pgbackrest.conf')
-  return {
-    name: 'pgbackrest',
-    repository,
-    env: { HOME: home },
-    async prepare(data) {
-      makeHome(home, set, ['repository', 'lock', 'log', 'spool'])
-      writeFileSync(
-        configuration,
-        `[global]
-repo1-path=${repository}
-lock-path=${join(home, 'lock')}
-log-path=${join(home, 'log')}
-spool-path=${join(home, 'spool')}
-log-level-console=warn
-log-level-file=off
-process-max=2
-compress-type=zst
-compress-level=3
-archive-async=y
-[main]
-pg1-path=${data}
-`,
-      )
-      const global = [`--config=${configuration}`, '--stanza=main']
-      const options = { runAs: set.runAs }
-      await runChecked('pgbackrest', [...global, '--no-online', 'stanza-create'], options)
-      return `pgbackrest --config=${configuration} --stanza=main archive-push "%p"`
-    },
-  }
 }
 
 async function format(

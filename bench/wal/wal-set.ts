@@ -18,8 +18,6 @@ export interface WalSet {
   readonly segments: readonly string[]
   readonly runAs: Owner | undefined
   readonly version: string
-  /** Row that was written last. */
-  readonly mark: string
   readonly systemIdentifier: string
 }
 
@@ -63,7 +61,8 @@ export async function makeWalSet(options: WalSetOptions): Promise<WalSet> {
     `SELECT current_setting('server_version') AS version,
        (SELECT system_identifier::text FROM pg_control_system()) AS id`,
   )
-  const segments = all.slice(before.length)
+  // The last one of before is that of the backup.
+  const segments = all.slice(before.length - 1)
   for (const name of before.slice(0, -1)) rmSync(join(wal, name))
   tell(`${segments.length} segments`)
   return {
@@ -72,7 +71,6 @@ export async function makeWalSet(options: WalSetOptions): Promise<WalSet> {
     segments,
     runAs: server.runAs,
     version: row?.version ?? '',
-    mark: '1',
     systemIdentifier: row?.id ?? '',
   }
 }
@@ -83,12 +81,14 @@ async function load(
   wal: string,
   before: number,
 ): Promise<void> {
-  const wanted = segments - 1
+  const wanted = segments - 2
   for (;;) {
     const made = listSegments(wal).length - before
     if (made >= wanted) return
     tell(`load: ${made} of ${wanted} segments`)
-    const transactions = String(Math.min(20_000, Math.max(1000, (wanted - made) * 300)))
+    // A checkpoint every now and then, so that pages are logged whole as on a living server.
+    await server.sql('CHECKPOINT')
+    const transactions = String(Math.min(10_000, Math.max(2000, (wanted - made) * 150)))
     await server.tool('pgbench', ['-n', '-c', '4', '-j', '2', '-t', transactions, 'bench'])
   }
 }

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { ROOT, SetUpError, hashOf, lastLines, readText, run, runtimeProgram } from './step.mjs'
 
 const SOURCES = join(ROOT, 'src/postgres/kernel/assembly')
-const NAMES = ['page-kernel', 'wal-kernel']
+const NAMES = ['page-kernel', 'record-kernel']
 const STAMP = join(ROOT, 'build/kernels.stamp')
 const FEATURES = ['--enable', 'simd', '--enable', 'relaxed-simd']
 const FLAGS = ['--runtime', 'stub', ...FEATURES, '-O3', '--noAssert', '--importMemory']
@@ -46,8 +46,7 @@ async function compile(name) {
 /** @type {import('./step.mjs').Step} */
 export const kernel = {
   title: 'WASM kernels',
-  isReady: () =>
-    NAMES.every((name) => existsSync(outputOf(name))) && readText(STAMP) === inputs(),
+  isReady: () => NAMES.every((name) => existsSync(outputOf(name))) && readText(STAMP) === inputs(),
   async install() {
     const wanted = inputs()
     mkdirSync(join(ROOT, 'build'), { recursive: true })

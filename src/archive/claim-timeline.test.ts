@@ -1,110 +1,30 @@
 /** Who may continue the archive of a timeline: pushes from several data directories. */
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { MB, SYSTEM, SyntheticWal } from '../../test/harness/wal-builder.ts'
 import { forEachCrashPoint } from '../../test/harness/faulty-storage.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
+import { SYSTEM } from '../../test/harness/wal-builder.ts'
+import {
+  archived,
+  assertArchived,
+  newArchive,
+  PLACE,
+  quarantined,
+  WritingServer,
+} from '../../test/harness/writing-server.ts'
 import { isFailure } from '../base/failure.ts'
-import { formatLsn, formatSegmentName, lsn } from '../postgres/lsn.ts'
-import { ensureSystemIdentity } from '../repository/system-identity.ts'
-import { openMemoryStorage } from '../storage/memory-storage.ts'
+import { formatLsn, lsn } from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
-import { findWalFile } from './fetch-wal.ts'
-import { listWal } from './list-wal.ts'
-import { pushWalFile } from './push-wal.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
 import { findWriterRecord, writeWriterRecord } from './writer-record.ts'
 
-const ID = String(SYSTEM)
 const NOOP = { info: 0x20, resourceManager: 0, mainData: Buffer.alloc(0) }
-const PLACE = { cluster: 'main', systemIdentifier: ID }
-
-async function newArchive(): Promise<Storage> {
-  const storage = openMemoryStorage()
-  const identity = { systemIdentifier: ID, major: 15, walSegmentSizeBytes: MB, createdAt: '' }
-  await ensureSystemIdentity(storage, 'main', identity)
-  return storage
-}
-
-/** A directory that looks like a server's. */
-class Server {
-  readonly data: string
-  readonly wal: SyntheticWal
-
-  constructor(wal = new SyntheticWal()) {
-    this.wal = wal
-    this.data = join(temporaryDirectory(), 'data')
-    mkdirSync(join(this.data, 'global'), { recursive: true })
-    mkdirSync(join(this.data, 'pg_wal'))
-    const control = Buffer.alloc(8192)
-    control.writeBigUInt64LE(SYSTEM)
-    writeFileSync(join(this.data, 'global/pg_control'), control)
-    this.start(1000)
-  }
-
-  start(at: number): void {
-    writeFileSync(join(this.data, 'postmaster.pid'), `1\n${this.data}\n${at}\n`)
-  }
-
-  /** Fills segments with what only `mark` decides. */
-  write(segments: number, mark: number): void {
-    const { wal } = this
-    const end = (wal.position / BigInt(MB) + BigInt(segments)) * BigInt(MB)
-    const mainData = Buffer.alloc(3000, mark)
-    while (wal.position <= end) wal.append({ info: 0, resourceManager: 21, mainData })
-  }
-
-  /** A clone: the same WAL up to here, in a directory of its own. */
-  clone(timeline = this.wal.timeline): Server {
-    return new Server(this.wal.fork(timeline))
-  }
-
-  name(segment: bigint): string {
-    return formatSegmentName(this.wal.timeline, segment, MB)
-  }
-
-  content(segment: bigint): Buffer {
-    return this.wal.segments.get(segment) as Buffer
-  }
-
-  put(segment: bigint): string {
-    const path = join(this.data, 'pg_wal', this.name(segment))
-    writeFileSync(path, this.content(segment))
-    return path
-  }
-
-  recycle(segment: bigint): void {
-    rmSync(join(this.data, 'pg_wal', this.name(segment)))
-  }
-
-  async push(storage: Storage, segment: bigint, path = this.put(segment)): Promise<string> {
-    const { outcomes } = await pushWalFile({ storages: [storage], cluster: 'main', path })
-    return outcomes[0]?.outcome ?? ''
-  }
-
-  async pushHistory(storage: Storage, text: string): Promise<void> {
-    const name = `0000000${this.wal.timeline}.history`
-    const path = join(this.data, 'pg_wal', name)
-    writeFileSync(path, text)
-    await pushWalFile({ storages: [storage], cluster: 'main', path })
-  }
-}
 
 async function writerOf(storage: Storage, timeline = 1): Promise<string | undefined> {
   const record = await findWriterRecord(storage, PLACE, timeline)
   return typeof record === 'object' ? record.writer.dataDirectory : record
-}
-
-async function archived(storage: Storage, name: string): Promise<Buffer | undefined> {
-  const request = { storages: [storage], ...PLACE, name, holes: 'absent' } as const
-  return (await findWalFile(request))?.content
-}
-
-async function quarantined(storage: Storage): Promise<string[]> {
-  const { quarantine } = await listWal(storage, 'main', ID)
-  return quarantine.map(({ name }) => name.slice(0, 24))
 }
 
 const refused = (code: Parameters<typeof isFailure>[1], text?: RegExp) => (error: unknown) => {
@@ -115,7 +35,7 @@ const refused = (code: Parameters<typeof isFailure>[1], text?: RegExp) => (error
 
 test('the first push names the writer, and it goes on without more reads', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(4, 1)
   assert.equal(await server.push(storage, 1n), 'stored')
   assert.equal(await writerOf(storage), server.data)
@@ -128,7 +48,7 @@ test('the first push names the writer, and it goes on without more reads', async
 
 test('a server that was moved goes on, by its copy or by its records', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(5, 1)
   await server.push(storage, 1n)
   const moved = server.clone()
@@ -142,7 +62,7 @@ test('a server that was moved goes on, by its copy or by its records', async () 
 
 test('a clone that went its own way before the end of the archive is refused', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(1, 1)
   const clone = server.clone()
   server.write(3, 1)
@@ -159,7 +79,7 @@ test('a clone that went its own way before the end of the archive is refused', a
 
 test('a clone that archives first fits; the original is told, and nothing is lost', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(1, 1)
   const clone = server.clone()
   server.write(3, 1)
@@ -176,14 +96,14 @@ test('a clone that archives first fits; the original is told, and nothing is los
 
 test('over a gap a new server must hold the last archived segment', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(6, 1)
   await server.push(storage, 1n)
   const moved = server.clone()
   await assert.rejects(moved.push(storage, 4n), refused('TM1461', /last archived segment is 0/))
   moved.put(1n)
   assert.equal(await moved.push(storage, 4n), 'stored')
-  const stranger = new Server()
+  const stranger = new WritingServer()
   stranger.write(6, 3)
   stranger.put(1n)
   await assert.rejects(stranger.push(storage, 6n), refused('TM1461'))
@@ -193,7 +113,7 @@ test('over a gap a new server must hold the last archived segment', async () => 
 
 test('the same server goes on where nothing can be shown', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(6, 1)
   await server.push(storage, 1n)
   server.recycle(1n)
@@ -203,7 +123,7 @@ test('the same server goes on where nothing can be shown', async () => {
 
 test('a file brought by hand mends a hole where it fits between its neighbours', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(1, 1)
   const clone = server.clone()
   server.write(4, 1)
@@ -220,7 +140,7 @@ test('a file brought by hand mends a hole where it fits between its neighbours',
 
 test('a standby hands on what fits, and never becomes the writer', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(4, 1)
   const standby = server.clone()
   writeFileSync(join(standby.data, 'standby.signal'), '')
@@ -232,7 +152,7 @@ test('a standby hands on what fits, and never becomes the writer', async () => {
   assert.equal(await standby.push(storage, 3n), 'stored')
   assert.equal(await server.push(storage, 3n), 'found')
   assert.equal(await writerOf(storage), server.data)
-  const stray = new Server()
+  const stray = new WritingServer()
   stray.write(4, 4)
   writeFileSync(join(stray.data, 'standby.signal'), '')
   await assert.rejects(stray.push(storage, 4n), refused('TM1460'))
@@ -240,10 +160,10 @@ test('a standby hands on what fits, and never becomes the writer', async () => {
 
 test('a record that cannot be read stops nobody who fits', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(3, 1)
   await server.push(storage, 1n)
-  const key = `clusters/main/wal/${ID}/writers/00000001.writer`
+  const key = `clusters/main/wal/${SYSTEM}/writers/00000001.writer`
   await storage.write(key, Buffer.from('{'))
   assert.equal(await server.push(storage, 2n), 'stored')
   assert.equal(await writerOf(storage), server.data)
@@ -251,7 +171,7 @@ test('a record that cannot be read stops nobody who fits', async () => {
 
 test('who was passed over is refused, whatever it shows', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(3, 1)
   await server.push(storage, 1n)
   const moved = server.clone()
@@ -266,7 +186,7 @@ test('who was passed over is refused, whatever it shows', async () => {
 
 test('a number that another restore reserved is refused, its own is not', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(1, 1)
   const promoted = server.clone(2)
   promoted.write(2, 2)
@@ -287,7 +207,7 @@ test('a number that another restore reserved is refused, its own is not', async 
 
 test('the longer one of two segments with the same records stays', async () => {
   const storage = await newArchive()
-  const server = new Server()
+  const server = new WritingServer()
   server.write(1, 1)
   server.wal.append(NOOP)
   const open = server.clone()
@@ -296,14 +216,14 @@ test('the longer one of two segments with the same records stays', async () => {
   await server.push(storage, 1n)
   assert.equal(await open.push(storage, 2n), 'stored')
   assert.equal(await server.push(storage, 2n), 'extended')
-  assert.deepEqual(await archived(storage, server.name(2n)), server.content(2n))
+  await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal(await open.push(storage, 2n), 'found')
-  assert.deepEqual(await archived(storage, server.name(2n)), server.content(2n))
+  await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal((await quarantined(storage)).length, 2)
 })
 
 test('a crash while a segment is extended leaves one, and a retry the longer', async () => {
-  const server = new Server()
+  const server = new WritingServer()
   server.write(1, 1)
   server.wal.append(NOOP)
   const open = server.clone()
@@ -322,14 +242,14 @@ test('a crash while a segment is extended leaves one, and a retry the longer', a
       const there = await archived(storage, server.name(2n))
       assert.ok(either.some((one) => there?.equals(one)))
       await server.push(storage, 2n)
-      assert.deepEqual(await archived(storage, server.name(2n)), server.content(2n))
+      await assertArchived(storage, server.name(2n), server.content(2n))
     },
   })
   assert.ok(crashes >= 16, String(crashes))
 })
 
 test('a crash while a moved server takes over leaves a timeline of one history', async () => {
-  const server = new Server()
+  const server = new WritingServer()
   server.write(4, 1)
   const moved = server.clone()
   const crashes = await forEachCrashPoint({

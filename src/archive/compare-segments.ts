@@ -40,6 +40,11 @@ export function compareSegments(first: Uint8Array, second: Uint8Array): SegmentC
   return { kind: 'same-records', longer }
 }
 
+/** Does a record begin in the segment? */
+export function hasRecords(bytes: Uint8Array): boolean {
+  return findValidEnd(bytes) !== undefined
+}
+
 /** Bytes up to the end of the last record; undefined where no record begins in the segment. */
 function findValidEnd(bytes: Uint8Array): number | undefined {
   const opened = openReader(bytes)

@@ -27,8 +27,8 @@ export interface DiskOutlook {
 
 /** Rates are told over the last hour, and over less where the segments are younger. */
 const LOOK_BACK_MS = 60 * 60 * 1000
-/** A rate over less than this is a matter of chance. */
-const LEAST_MS = 1000
+/** What was written in less counts as written in this time: a burst is no rate. */
+const LEAST_MS = 60_000
 
 /**
  * From the oldest segment of the last hour to now: what came after it, by the time since. Pure.

@@ -10,8 +10,9 @@ import { unknownSystem, findSystemIdentity } from '../repository/system-identity
 import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { findSegmentAfter } from './list-segments.ts'
+import { listTails } from './tail-keys.ts'
 import { parseWalFileName, partialPrefix, type WalFileName, walKey } from './wal-file-name.ts'
-import { decodeWalObject, type WalObject } from './wal-object.ts'
+import { decodeWalObject, type ExpectedWalObject, type WalObject } from './wal-object.ts'
 import { writeDestination } from './write-destination.ts'
 
 export interface FetchWalOptions {
@@ -52,13 +53,28 @@ export async function fetchWalFile(options: FetchWalOptions): Promise<FetchOutco
 export async function findWalFile(
   options: Omit<FetchWalOptions, 'destination' | 'durable'>,
 ): Promise<WalObject | undefined> {
+  return await findWalObject(options, decodeWalObject)
+}
+
+/** Makes something of an object's bytes that it has verified; TM1601 asks for another copy. */
+export type WalObjectUse<T> = (
+  key: string,
+  bytes: Uint8Array,
+  expected: ExpectedWalObject,
+) => T | Promise<T>
+
+/** The same with what `use` makes of the object. */
+export async function findWalObject<T>(
+  options: Omit<FetchWalOptions, 'destination' | 'durable'>,
+  use: WalObjectUse<T>,
+): Promise<T | undefined> {
   const request = requireRequest(options.name)
   const failures: unknown[] = []
   const failed: { readonly url: string; readonly failure: Failure }[] = []
   if (options.storages.length === 0) throw new Error('no storage to fetch from')
   for (const storage of options.storages) {
     try {
-      const found = await findInStorage(storage, options, request)
+      const found = await findInStorage(storage, options, request, use)
       if (found !== undefined) {
         warn(options, failures.filter(isTelling))
         for (const { url, failure } of failed) {
@@ -114,19 +130,24 @@ function requireRequest(name: string): Request {
   })
 }
 
-async function findInStorage(
+async function findInStorage<T>(
   storage: Storage,
   options: Omit<FetchWalOptions, 'destination'>,
   request: Request,
-): Promise<WalObject | undefined> {
+  use: WalObjectUse<T>,
+): Promise<T | undefined> {
+  const expected = {
+    systemIdentifier: options.systemIdentifier,
+    name: request.file.name,
+  }
   const key = await findKey(storage, options, request)
   const bytes = key === undefined ? undefined : await storage.read(key)
-  if (key !== undefined && bytes !== undefined) return decode(key, bytes, options, request)
+  if (key !== undefined && bytes !== undefined) return await use(key, bytes, expected)
   const later = await findLater(storage, options, request)
   if (later !== undefined && key !== undefined) {
     // Segments are archived in order: seen after a later one, it was no hole.
     const again = await storage.read(key)
-    if (again !== undefined) return decode(key, again, options, request)
+    if (again !== undefined) return await use(key, again, expected)
     throw hole(storage, request.file.name, later)
   }
   const listed = await findListed(storage, options, request)
@@ -134,17 +155,7 @@ async function findInStorage(
   // Archived between the read and the listing, or the storage contradicts itself.
   const late = await storage.read(listed)
   if (late === undefined) throw inconsistent(storage, listed)
-  return decode(listed, late, options, request)
-}
-
-function decode(
-  key: string,
-  bytes: Uint8Array,
-  options: Omit<FetchWalOptions, 'destination'>,
-  request: Request,
-): WalObject {
-  const { systemIdentifier } = options
-  return decodeWalObject(key, bytes, { systemIdentifier, name: request.file.name })
+  return await use(listed, late, expected)
 }
 
 /** A later segment of the same timeline, where that makes its absence a hole. */
@@ -155,7 +166,13 @@ async function findLater(
 ): Promise<string | undefined> {
   if (request.file.kind !== 'segment' || options.holes === 'absent') return undefined
   const { cluster, systemIdentifier } = options
-  return await findSegmentAfter(storage, cluster, systemIdentifier, request.file.name)
+  const { name } = request.file
+  const later = await findSegmentAfter(storage, cluster, systemIdentifier, name)
+  if (later !== undefined) return later
+  // What was flushed of a later one says the same, unless it was flushed of this one, too.
+  const tails = (await listTails(storage, cluster, systemIdentifier)).map(({ segment }) => segment)
+  if (tails.includes(name)) return undefined
+  return tails.find((one) => one.slice(0, 8) === name.slice(0, 8) && one > name)
 }
 
 /** Undefined: no partial of that name. */

@@ -8,7 +8,7 @@ import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
-import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
+import { findGaps, rangesOnPath, type SegmentRange, timelinesOfSegment } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
 import { type GapPlace, parseGapKey } from './gap-record.ts'
 import { parseSegmentKey } from './list-segments.ts'
@@ -94,6 +94,22 @@ export async function listWal(
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
 
+type ListedObject = Pick<KeptWalFile, 'key' | 'sizeBytes'>
+
+async function* listObjects(
+  storage: Storage,
+  prefix: string,
+  sizes: boolean,
+): AsyncGenerator<readonly ListedObject[]> {
+  if (sizes) {
+    for await (const object of storage.list(prefix)) yield [object]
+  } else {
+    for await (const keys of storage.listKeys(prefix)) {
+      yield keys.map((key) => ({ key, sizeBytes: undefined }))
+    }
+  }
+}
+
 /** Segments, or what was flushed of one. */
 export function holdsWal(archive: WalListing, { timeline, segments }: WalTimeline): boolean {
   return segments > 0 || archive.tails.some(({ segment }) => timelineOfName(segment) === timeline)
@@ -111,24 +127,20 @@ export function findListedTail(
   return names.find((name) => archive.tails.some((tail) => tail.segment === name))
 }
 
-function timelineOfName(segment: string): Timeline {
-  return Number.parseInt(segment.slice(0, 8), 16)
+/** Segments of the path of which a tail is there, ascending. */
+export function tailsAlong(archive: WalListing, path: TimelineHistory): bigint[] {
+  const size = archive.walSegmentSizeBytes
+  const segments = archive.tails.flatMap((tail) => {
+    const named = parseSegmentName(tail.segment, size)
+    if (named === undefined) return []
+    const timelines = timelinesOfSegment(path, named.segment, size)
+    return timelines.includes(named.timeline) ? [named.segment] : []
+  })
+  return segments.sort((a, b) => (a < b ? -1 : 1))
 }
 
-type ListedObject = Pick<KeptWalFile, 'key' | 'sizeBytes'>
-
-async function* listObjects(
-  storage: Storage,
-  prefix: string,
-  sizes: boolean,
-): AsyncGenerator<readonly ListedObject[]> {
-  if (sizes) {
-    for await (const object of storage.list(prefix)) yield [object]
-  } else {
-    for await (const keys of storage.listKeys(prefix)) {
-      yield keys.map((key) => ({ key, sizeBytes: undefined }))
-    }
-  }
+function timelineOfName(segment: string): Timeline {
+  return Number.parseInt(segment.slice(0, 8), 16)
 }
 
 export function hasSegment(archive: WalListing, timeline: Timeline, segment: bigint): boolean {

@@ -81,3 +81,10 @@ export function quarantineKey(
 ): string {
   return `${walPrefix(cluster, systemIdentifier)}quarantine/${name}-${contentHash.slice(0, 16)}`
 }
+
+/** The event index of a segment, which is derived from it. `name`: the 24 digits. */
+export function eventsKey(cluster: string, systemIdentifier: string, name: string): string {
+  const [timeline, middle] = [name.slice(0, 8), name.slice(8, 16)]
+  const prefix = `${clusterPrefix(cluster)}events/${systemIdentifier}/`
+  return `${prefix}${timeline}/${middle}/${name}.events`
+}

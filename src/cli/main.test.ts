@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { symlinkSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { runProgram } from '../../test/harness/run-program.ts'
 import { removeDirectory, temporaryDirectory } from '../../test/harness/temporary-directory.ts'
-import { TIDEMARK, tidemark } from '../../test/harness/tidemark.ts'
+import { CHECKOUT, tidemark } from '../../test/harness/tidemark.ts'
 import { createRepository } from '../repository/repository.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { openStorage } from '../storage/open-storage.ts'
@@ -107,12 +107,14 @@ test('wal get: without its Node.js, or with a file of ours missing', async () =>
 
 /** Sources in a directory of their own; what is large is linked. */
 function copyInstallation(): string {
-  const root = dirname(dirname(TIDEMARK))
   const copy = join(directory, 'installation')
-  for (const part of ['src', 'bin']) cpSync(join(root, part), join(copy, part), { recursive: true })
-  cpSync(join(root, 'package.json'), join(copy, 'package.json'))
-  for (const part of readdirSync(root).filter((name) => /^(node_modules|\.tools)$/.test(name))) {
-    symlinkSync(join(root, part), join(copy, part))
+  for (const part of ['src', 'bin'])
+    cpSync(join(CHECKOUT, part), join(copy, part), { recursive: true })
+  cpSync(join(CHECKOUT, 'package.json'), join(copy, 'package.json'))
+  for (const part of readdirSync(CHECKOUT).filter((name) =>
+    /^(node_modules|\.tools)$/.test(name),
+  )) {
+    symlinkSync(join(CHECKOUT, part), join(copy, part))
   }
   return copy
 }

@@ -6,6 +6,7 @@ import { Command, Option } from 'commander'
 import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
+import { addWalAdopt } from './adopt-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
@@ -229,6 +230,23 @@ function addWalCommands(program: Command, run: RunAction): void {
         return await runWalList(context, cluster, command.opts())
       })
     })
+  wal
+    .command('index')
+    .summary('index what the archived WAL did, for events')
+    .description(
+      'Computes the event index of archived segments that have none: what events reads. Indexes are written while WAL is archived, and computed while reading where they are missing, so this is needed for WAL of before, after a repair, or to make events quick. Exit status 3: a segment could not be indexed.',
+    )
+    .argument('[cluster]', CLUSTER)
+    .option('--rebuild', 'also those that are there')
+    .option('--newest <count>', 'at most so many, the newest')
+    .option('--repository <name>', 'only in this one (default: all)')
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runWalIndex } = await import('./commands/wal-index.ts')
+        return await runWalIndex(context, cluster, command.opts())
+      })
+    })
+  addWalAdopt(wal, run)
 }
 
 const SYSTEM = 'system identifier of the server, where the files do not tell'
@@ -298,6 +316,7 @@ function walArguments(
     repositories: options.repository?.split(','),
     holes: options.holes ?? 'fail',
     ahead: options.ahead === true,
+    fill: false,
     timeline: parseTimeline(options.timeline),
     json: context.json,
     quiet: context.quiet,

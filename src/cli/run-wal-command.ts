@@ -4,10 +4,11 @@
  * Invariant: 44, "proved absent", is given only for the outcome `absent` of fetchWalFile();
  * every other end of `wal get` but success is 255. Nothing slow is imported here.
  */
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
+import type { FetchOutcome, FetchWalOptions } from '../archive/fetch-wal.ts'
 import type { PushAheadResult } from '../archive/push-ahead.ts'
 import type { PushWalOptions, PushWalResult } from '../archive/push-wal.ts'
 import { Failure } from '../base/failure.ts'
@@ -92,7 +93,21 @@ async function pushInto(
   offers?.concludeOffers(pushed.asked, asked.away, reportWarning)
   offers?.concludeAhead(pushed.ahead, asked.storages, reportWarning)
   if (options.json) process.stdout.write(`${JSON.stringify(describePushed(pushed))}\n`)
+  await indexPushed(pushed, request)
   return 0
+}
+
+/** Everything is durable: what follows can neither fail the push nor hold it up for long. */
+async function indexPushed({ asked, ahead }: Pushed, request: PushWalOptions): Promise<void> {
+  if (asked.kind !== 'segment') return
+  const { indexAfterPush } = await import('./index-after-push.ts')
+  const { storages, cluster, path } = request
+  const names = [asked, ...ahead].filter(({ kind }) => kind === 'segment').map(({ name }) => name)
+  const { systemIdentifier } = asked
+  const directory = dirname(path)
+  const pushed = { storages, cluster, systemIdentifier, directory, names }
+  // A storage that hangs must not keep PostgreSQL waiting for what is archived already.
+  if ((await indexAfterPush(pushed)) === 'late') process.exit(0)
 }
 
 type Pushed = Pick<PushAheadResult, 'asked' | 'ahead'>
@@ -142,12 +157,18 @@ async function open(repository: RepositoryConfiguration): Promise<Storage> {
 }
 
 async function get(options: WalArguments, cluster: WalCluster): Promise<number> {
-  const { fetchWalFile } = await import('../archive/fetch-wal.ts')
   const [name, destination] = options.words as [string, string]
   const storages = await openInTurn(await chooseRepositories(options, cluster))
   const systemIdentifier =
     options.systemIdentifier ?? (await findSystem(cluster.name, storages, destination))
-  const outcome = await fetchWalFile({
+  const dataDirectory = resolve(destination, '..', '..')
+  if (options.fill) {
+    const { fillSpool } = await import('../archive/fill-spool.ts')
+    const source = { storages, cluster: cluster.name, systemIdentifier }
+    await fillSpool({ ...source, dataDirectory, timeline: options.timeline })
+    return 0
+  }
+  const request = {
     storages,
     cluster: cluster.name,
     systemIdentifier,
@@ -155,7 +176,10 @@ async function get(options: WalArguments, cluster: WalCluster): Promise<number> 
     destination: resolve(destination),
     holes: options.holes,
     onWarning: reportWarning,
-  })
+  }
+  const outcome = options.ahead
+    ? await getAhead(request, dataDirectory)
+    : await (await import('../archive/fetch-wal.ts')).fetchWalFile(request)
   if (options.json) process.stdout.write(`${JSON.stringify({ name, outcome })}\n`)
   if (outcome === 'fetched') return 0
   const place = { cluster: cluster.name, systemIdentifier }
@@ -173,6 +197,18 @@ async function passesOver(
   const { giveStandIn } = await import('../archive/stand-in-history.ts')
   const dataDirectories = [resolve(destination, '..', '..'), process.cwd()]
   return await giveStandIn({ ...place, storages, name, destination, dataDirectories })
+}
+
+async function getAhead(request: FetchWalOptions, dataDirectory: string): Promise<FetchOutcome> {
+  const { fetchAhead } = await import('../archive/fetch-ahead.ts')
+  const { startFiller } = await import('./start-filler.ts')
+  return await fetchAhead({
+    ...request,
+    dataDirectory,
+    startFiller: () => {
+      startFiller(dataDirectory)
+    },
+  })
 }
 
 /** Those that are named, or all; the nearest first. */

@@ -18,6 +18,8 @@ export interface WalArguments {
   readonly holes: 'fail' | 'absent'
   /** What PostgreSQL will ask for next is done as well. */
   readonly ahead: boolean
+  /** `wal get`: be the filler that `--ahead` leaves behind; no option for people. */
+  readonly fill: boolean
   /** `wal get --ahead`: the timeline that recovery goes to. */
   readonly timeline: number | undefined
   readonly json: boolean
@@ -26,7 +28,7 @@ export interface WalArguments {
 }
 
 const WORDS = { push: 1, get: 2 } as const
-const FLAGS = ['--ahead', '--json', '--quiet', '--verbose', '--progress']
+const FLAGS = ['--ahead', '--fill', '--json', '--quiet', '--verbose', '--progress']
 const VALUES = [
   '--config',
   '--cluster',
@@ -49,6 +51,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
   if (command === 'push' && OF_GET.some((name) => values.has(name))) return undefined
   const systemIdentifier = values.get('--system-identifier')
   if (systemIdentifier !== undefined && !/^\d{1,20}$/.test(systemIdentifier)) return undefined
+  if (command === 'push' && flags.has('--fill')) return undefined
   const timeline = values.get('--timeline')
   if (timeline !== undefined && !/^[1-9]\d{0,9}$/.test(timeline)) return undefined
   return {
@@ -60,6 +63,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
     repositories: values.get('--repository')?.split(','),
     holes,
     ahead: flags.has('--ahead'),
+    fill: flags.has('--fill'),
     timeline: timeline === undefined ? undefined : Number(timeline),
     json: flags.has('--json'),
     quiet: flags.has('--quiet'),

@@ -35,7 +35,7 @@ function transaction(parts: Partial<FoldedTransaction>): FoldedTransaction {
 }
 
 const created = (...numbers: number[]) =>
-  numbers.map((number) => ({ node: node(number), lsn: lsn(0x4000000n) }))
+  numbers.map((number) => ({ node: node(number), lsn: lsn(0x4000000n), isUnlogged: false }))
 
 function named(name: string, kind = 'r', more: Partial<RelationName> = {}): RelationName {
   const known = { database: 'shop', schema: 'public', name, kind, rows: undefined }
@@ -162,4 +162,11 @@ test('the share is of what the table had, where that is known, and never above a
     [share(200), share(40), share(0), share(undefined)],
     [0.25, 1, undefined, undefined],
   )
+})
+
+test('of an unlogged table the new file tells nothing, and is no truncate', () => {
+  const names = { 20001: named('work'), 20011: named('work') }
+  const successors = [{ node: node(20011), lsn: lsn(0x4000000n), isUnlogged: true }]
+  const replaced = classify({ dropped: [node(20001)], created: successors }, names)
+  assert.deepEqual(effects(replaced), [['work', 'rewritten']])
 })

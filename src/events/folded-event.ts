@@ -31,6 +31,8 @@ export interface RelationRows {
 export interface CreatedStorage {
   readonly node: RelationNode
   readonly lsn: Lsn
+  /** Its rows are not in the WAL, and recovery empties it: only its init fork is logged. */
+  readonly isUnlogged: boolean
 }
 
 export interface FoldedTransaction {
@@ -74,7 +76,11 @@ interface Place {
 export type OtherEvent = Place & OtherContent
 
 export type OtherContent =
-  | { readonly kind: 'storage-created'; readonly node: RelationNode }
+  | {
+      readonly kind: 'storage-created'
+      readonly node: RelationNode
+      readonly isUnlogged: boolean
+    }
   | { readonly kind: 'storage-truncated'; readonly node: RelationNode; readonly blocks: number }
   | {
       readonly kind: 'relation-truncated'

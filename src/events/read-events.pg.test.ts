@@ -10,11 +10,11 @@ import { buildIndex } from './build-index.ts'
 import type { FoldedEvent, FoldedTransaction, RelationRows } from './folded-event.ts'
 import { encodeIndex } from './index-bytes/encode-index.ts'
 import { type ReadEventsOptions, readEvents } from './read-events.ts'
+import { replacedStorage } from './replaced-storage.ts'
 import { findIndexEvents, proveIndex, writeIndex } from './store-index.ts'
 import { eventsKey } from './index-keys.ts'
 
 const KEEP = { wal_keep_size: '512MB', max_prepared_transactions: '5', autovacuum: 'off' }
-const KEEP_13 = KEEP
 
 interface World {
   readonly server: PostgresServer
@@ -22,7 +22,7 @@ interface World {
 }
 
 async function openWorld(major: number): Promise<World> {
-  const server = await startPostgres({ major, walSegmentSizeMb: 1, settings: KEEP_13 })
+  const server = await startPostgres({ major, walSegmentSizeMb: 1, settings: KEEP })
   return { server, wal: await archiveWalOf(server) }
 }
 
@@ -286,6 +286,7 @@ async function prepared(server: PostgresServer, t: number): Promise<Check> {
 async function storage(server: PostgresServer): Promise<Check> {
   const [emptied, rewritten] = [await nodeOf(server, 'emptied'), await nodeOf(server, 'rewritten')]
   const gone = await nodeOf(server, 'gone')
+  const checkPairs = await replacements(server)
   const truncate = await transaction(server, 'TRUNCATE emptied')
   const drop = await transaction(server, 'DROP TABLE gone')
   const before = await transactionIds(server)
@@ -301,6 +302,7 @@ async function storage(server: PostgresServer): Promise<Check> {
     return (rows?.inserted ?? 0) + (rows?.pagesLogged ?? 0)
   }
   return (events) => {
+    checkPairs(events)
     const truncated = find(events, truncate)
     assert.ok(truncated.dropped.some(({ number }) => number === emptied))
     const empty = truncated.created.filter(({ node }) => filled(truncated, node.number) === 0)
@@ -325,6 +327,51 @@ async function storage(server: PostgresServer): Promise<Check> {
           event.kind === 'relation-named' && event.name === 'made' && event.node.number === made,
       ),
     )
+  }
+}
+
+/** By kind and name: the file nodes of a table, its TOAST table and their indexes. */
+async function filesOf(server: PostgresServer, table: string): Promise<Map<string, number>> {
+  const rows = await server.sql(
+    `SELECT c.relname AS name, pg_relation_filenode(c.oid)::int8 AS node FROM pg_class c
+      WHERE c.oid = $1::regclass
+         OR c.oid = (SELECT reltoastrelid FROM pg_class WHERE oid = $1::regclass)
+         OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = $1::regclass OR
+              indrelid = (SELECT reltoastrelid FROM pg_class WHERE oid = $1::regclass))`,
+    [table],
+  )
+  return new Map(rows.map(({ name, node }) => [String(name), Number(node)]))
+}
+
+/** TRUNCATE and REINDEX tell which file took the place of which; others tell nothing. */
+async function replacements(server: PostgresServer): Promise<Check> {
+  await server.sql(`
+    CREATE TABLE many (id int PRIMARY KEY, v text, w int UNIQUE);
+    CREATE INDEX ON many (v);
+    INSERT INTO many SELECT n, 'x', n FROM generate_series(1, 200) n;
+    CREATE TABLE retyped AS SELECT 1 AS id`)
+  const steps: [number, Map<string, number>, Map<string, number>, isTruncate: boolean][] = []
+  for (const statement of ['TRUNCATE many', 'REINDEX TABLE many']) {
+    const before = await filesOf(server, 'many')
+    const xid = await transaction(server, statement)
+    steps.push([xid, before, await filesOf(server, 'many'), statement.startsWith('T')])
+  }
+  const swap = await transaction(server, 'DROP TABLE many', 'CREATE TABLE many (id int)')
+  const rewrite = await transaction(server, 'ALTER TABLE retyped ALTER id TYPE bigint')
+  return (events) => {
+    for (const [xid, before, after, isTruncate] of steps) {
+      const pairs = replacedStorage(find(events, xid))
+      const changed = [...before].filter(([name, node]) => after.get(name) !== node)
+      assert.ok(changed.length >= 4)
+      assert.deepEqual(
+        new Map(pairs?.map(({ dropped, created }) => [dropped.number, created.number])),
+        new Map(changed.map(([name, node]) => [node, after.get(name)])),
+      )
+      const table = pairs?.find(({ dropped }) => dropped.number === before.get('many'))
+      assert.equal(table?.isEmpty, isTruncate ? true : undefined)
+    }
+    assert.equal(replacedStorage(find(events, swap)), undefined)
+    assert.equal(replacedStorage(find(events, rewrite)), undefined)
   }
 }
 

@@ -102,7 +102,7 @@ test('the end of an index or a sequence rewritten is no loss of a table', async 
 
 test('TRUNCATE of a subtransaction at wal_level=logical belongs to its transaction', async () => {
   const node = { tablespace: 1663, database: 5, number: 20001 }
-  const created = [{ node: { ...node, number: 20009 }, lsn: lsn(0x4000000n) }]
+  const created = [{ node: { ...node, number: 20009 }, lsn: lsn(0x4000000n), isUnlogged: false }]
   const truncated: OtherContent = { kind: 'relation-truncated', database: 5, relationOids: [20001] }
   const parts = { subxids: [701], dropped: [node], created }
   const [event] = await report(other(0x4100000n, truncated, 701), transaction(700, parts))

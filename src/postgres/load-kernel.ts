@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { Failure } from '../base/failure.ts'
 
-export type KernelName = 'page-kernel' | 'wal-kernel'
+export type KernelName = 'page-kernel' | 'record-kernel'
 
 /** The little of the WebAssembly API that is used: Node's types do not have it. */
 interface WebAssemblyApi {

@@ -1,6 +1,6 @@
 /**
  * CRC-32C of WAL records, eight bytes a step (slicing-by-8), for the records that the reader
- * looks at itself; the WAL kernel computes it for all others. Must equal crc32c() bit by bit.
+ * looks at itself; the record kernel computes it for all others. Must equal crc32c() bit by bit.
  */
 import { advanceRegister } from './crc32c.ts'
 

@@ -4,27 +4,23 @@
  */
 import assert from 'node:assert/strict'
 import { chownSync, mkdirSync } from 'node:fs'
-import { readdir, readFile, rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { findTool } from '../../test/harness/postgres-binaries.ts'
-import { MAJORS, type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
-import { runChecked } from '../../test/harness/run-program.ts'
+import { MAJORS, type PostgresServer } from '../../test/harness/postgres-server.ts'
 import { serverUser } from '../../test/harness/server-user.ts'
-import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
-import { formatLsn, formatSegmentName, type Lsn, parseLsn } from './lsn.ts'
+import {
+  archiveOf,
+  currentLsn,
+  dumpWal,
+  formatPadded,
+  startArchiving,
+  type WalDirectory,
+} from '../../test/harness/wal-dump.ts'
+import { formatLsn, formatSegmentName, type Lsn } from './lsn.ts'
 import { formatMicroseconds, parseWalEvent, type WalEvent } from './wal-event.ts'
 import { createWalReader, type WalReadResult, type WalRecord } from './wal-reader.ts'
 import { RESOURCE_MANAGER_NAMES } from './wal-record.ts'
-
-const MB = 1024 * 1024
-
-interface Archive {
-  readonly directory: string
-  readonly sizeBytes: number
-  readonly systemIdentifier: bigint
-  readonly from: Lsn
-}
 
 interface ReadRecord {
   readonly line: string
@@ -38,12 +34,7 @@ function lineOf(record: WalRecord): string {
   return `${name} ${record.xid} ${start} ${previous} ${record.totalLength}`
 }
 
-function formatPadded(position: Lsn): string {
-  const [high, low] = formatLsn(position).split('/')
-  return `${high}/${low?.padStart(8, '0')}`
-}
-
-async function readArchive(archive: Archive, timeline = 1) {
+async function readArchive(archive: WalDirectory, timeline = 1) {
   const { sizeBytes, systemIdentifier } = archive
   const reader = createWalReader({
     walSegmentSizeBytes: sizeBytes,
@@ -72,78 +63,17 @@ async function readArchive(archive: Archive, timeline = 1) {
   return { records, events, end, position: reader.position() }
 }
 
-interface DumpedRecord {
-  readonly line: string
-  readonly description: string
-}
-
-async function dump(major: number, archive: Archive, timeline = 1): Promise<DumpedRecord[]> {
-  const tool = findTool('pg_waldump', major)
-  if (tool === undefined) return []
-  const args = ['-p', archive.directory, '-t', String(timeline), '-s', formatLsn(archive.from)]
-  // It ends with status 1 at the end of WAL, and says so.
-  const { stdout } = await runChecked('sh', ['-c', '"$0" "$@" || true', tool, ...args], {
-    env: { TZ: 'UTC' },
-  })
-  const pattern =
-    /^rmgr: (\S+)\s+len \(rec\/tot\):.*\/\s*(\d+), tx:\s*(\d+), lsn: (\S+), prev (\S+), desc: (.*)$/
-  return stdout.split('\n').flatMap((text) => {
-    const match = pattern.exec(text)
-    if (match === null) return []
-    const [, name, total, xid, start, previous, description] = match
-    return [
-      { line: `${name} ${xid} ${start} ${previous} ${total}`, description: description ?? '' },
-    ]
-  })
-}
-
-async function startArchiving(major: number, walSegmentSizeMb: number, embedded?: boolean) {
-  const owner = serverUser()
-  const directory = temporaryDirectory(owner)
-  const server = await startPostgres({
-    major,
-    ...(embedded === undefined ? {} : { embedded }),
-    walSegmentSizeMb,
-    settings: {
-      archive_mode: 'on',
-      archive_command: `cp %p ${directory}/%f.tmp && mv ${directory}/%f.tmp ${directory}/%f`,
-      max_prepared_transactions: '5',
-      wal_level: 'replica',
-      track_commit_timestamp: 'on',
-      min_wal_size: `${2 * walSegmentSizeMb}MB`,
-      max_wal_size: `${Math.max(64, 4 * walSegmentSizeMb)}MB`,
-    },
-  })
-  return { server, directory }
-}
-
-async function archiveOf(
-  server: PostgresServer,
-  directory: string,
-  from: Lsn,
-  walSegmentSizeMb: number,
-): Promise<Archive> {
-  const [row] = await server.sql<{ id: string; segment: string }>(
-    `SELECT system_identifier::text AS id, pg_walfile_name(pg_switch_wal()) AS segment
-       FROM pg_control_system()`,
-  )
-  await waitForFile(directory, row?.segment ?? '')
-  const systemIdentifier = BigInt(row?.id ?? 0)
-  return { directory, sizeBytes: walSegmentSizeMb * MB, systemIdentifier, from }
-}
-
-async function waitForFile(directory: string, name: string): Promise<void> {
-  while (!(await readdir(directory)).includes(name)) {
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
+/** `rmgr tx lsn prev tot` of pg_waldump, with what it says of the record. */
+async function dump(major: number, archive: WalDirectory) {
+  const records = (await dumpWal(major, archive)) ?? []
+  return records.map(({ resourceManager, xid, lsn, previous, totalLength, description }) => ({
+    line: `${resourceManager} ${xid} ${lsn} ${previous} ${totalLength}`,
+    description,
+  }))
 }
 
 const one = async (server: PostgresServer, text: string): Promise<string> =>
   String(Object.values((await server.sql(text))[0] ?? {})[0])
-
-async function currentLsn(server: PostgresServer): Promise<Lsn> {
-  return parseLsn(await one(server, 'SELECT pg_current_wal_insert_lsn()')) as Lsn
-}
 
 /** Every kind of record that is parsed, in a known order; returns what SQL knows of them. */
 async function doEverything(server: PostgresServer) {
@@ -250,14 +180,17 @@ for (const major of MAJORS) {
   })
 }
 
-function compareWithDump(records: readonly ReadRecord[], dumped: readonly DumpedRecord[]): void {
+function compareWithDump(
+  records: readonly ReadRecord[],
+  dumped: Awaited<ReturnType<typeof dump>>,
+): void {
   if (dumped.length === 0) return
   assert.deepEqual(
     records.map(({ line }) => line),
     dumped.map(({ line }) => line),
   )
   for (const [index, { event }] of records.entries()) {
-    const { description } = dumped[index] as DumpedRecord
+    const { description } = dumped[index] as (typeof dumped)[number]
     const expected = event === undefined ? undefined : describe(event)
     if (expected !== undefined) assert.match(description, expected)
   }

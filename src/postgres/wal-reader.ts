@@ -4,7 +4,7 @@
  *
  * The caller gives one segment at a time and asks for records until the reader wants the
  * next one. Does no I/O. A record that lies across pages or segments is put together. Where
- * everything is regular the WAL kernel walks (wal-walk.ts); what is here says what WAL is.
+ * everything is regular the record kernel walks (wal-walk.ts); what is here says what WAL is.
  *
  * Invariant: a record is handed out only when its page headers, its length, its link to
  * the record before and (unless switched off) its checksum hold.

@@ -1,4 +1,4 @@
-/** The WAL kernel against the reader without it, which is the reference. */
+/** The record kernel against the reader without it, which is the reference. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -116,6 +116,36 @@ test('every record of regular WAL, as the reference has it', () => {
   assert.ok(walked > all / 3, `${walked} of ${all}`)
 })
 
+test('records of every length are walked over, but those where a segment begins', () => {
+  const wal = new SyntheticWal()
+  const content = Buffer.from(Array.from({ length: 70_001 }, (_, at) => (at * at + 3 * at) & 0xff))
+  const lengths = [...Array.from({ length: 3000 }, (_, n) => n), 8191, 8192, 20_000, 70_000]
+  for (const length of lengths) {
+    wal.append({ info: 0, resourceManager: 21, mainData: content.subarray(0, length) })
+  }
+  const { lines, walked } = assertSame(wal.segments)
+  assert.equal(lines.length, lengths.length + 1)
+  const left = lengths.length - walked
+  assert.ok(left <= 1 + 2 * wal.segments.size, `${left} of them are not`)
+})
+
+test('a flipped bit anywhere in a long record is seen', () => {
+  const wal = new SyntheticWal()
+  const message = { info: 0, resourceManager: 21 }
+  for (const length of [100, 6000, 5000, 7000, 100]) {
+    wal.append({ ...message, mainData: Buffer.alloc(length, length) })
+  }
+  const bytes = wal.segments.get(1n) as Buffer
+  const passed: number[] = []
+  for (let at = 200; at < 18_000; at += 11) {
+    bytes.writeUInt8(bytes.readUInt8(at) ^ (1 << (at & 7)), at)
+    if (assertSame(wal.segments).lines.length > 5) passed.push(at)
+    bytes.writeUInt8(bytes.readUInt8(at) ^ (1 << (at & 7)), at)
+  }
+  // Up to 7 bytes between two records say nothing.
+  assert.ok(passed.length <= 2, passed.join())
+})
+
 test('damage at any place is seen as the reference sees it', () => {
   const DAMAGE = fc.record({
     records: RECORDS,
@@ -143,7 +173,7 @@ test('damage at any place is seen as the reference sees it', () => {
   )
 })
 
-test('every bit of a page header, on a page that goes on with a record and on one that does not', () => {
+test('every bit of a page header, where a record goes on and where none does', () => {
   const wal = new SyntheticWal()
   const message = { info: 0, resourceManager: 21, mainData: Buffer.alloc(900, 3) }
   for (let n = 0; n < 20; n++) wal.append(message)

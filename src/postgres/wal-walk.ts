@@ -1,5 +1,5 @@
 /**
- * The WAL kernel (kernel/assembly/wal-kernel.ts): many records of a segment at once, proved and
+ * The record kernel (kernel/assembly/record-kernel.ts): many records of a segment, proved and
  * taken to where they can be read. It does what is regular; the reader does the rest.
  *
  * There is one kernel for each thread, and it holds one batch: what a batch points to is
@@ -13,8 +13,9 @@
  * | 64 KiB | 256 KiB | entries: 8 words of 4 bytes for each record |
  * | 320 KiB | 320 KiB | records that lay across pages, put together |
  * | 640 KiB | 256 KiB | the window: whole pages of the segment |
+ * | 896 KiB | 320 KiB | scratch for the checksum of a long record |
  */
-import { buildFoldTables } from './crc32c.ts'
+import { advanceRegister, buildFoldTables } from './crc32c.ts'
 import { startKernel, WASM_PAGE_BYTES } from './load-kernel.ts'
 import { type Lsn, lsn, type Timeline } from './lsn.ts'
 import { buildSlicingTables } from './record-checksum.ts'
@@ -26,9 +27,10 @@ interface KernelExports {
   prepare(
     window: number,
     arena: number,
-    tables: number,
     foldTables: number,
     foldState: number,
+    thinScratch: number,
+    thinTail: number,
     entries: number,
     entriesMax: number,
   ): void
@@ -44,10 +46,17 @@ interface KernelExports {
   nextOffset(): number
 }
 
-const SLICES = 16
+/** The kernel shifts a register by up to 20 bytes. */
+const SLICES = 20
 const TABLES = 32768
-const FOLD_TABLES = TABLES + SLICES * 1024
+/** Of the record's header, all but its checksum. */
+const HEADER_BYTES_SUMMED = 20
+const STARTS = TABLES + SLICES * 1024
+const STARTS_COUNT = 512
+const MASKS = STARTS + 4 * STARTS_COUNT
+const FOLD_TABLES = MASKS + 256
 const FOLD_STATE = FOLD_TABLES + 512
+const THIN_TAIL = FOLD_STATE + 512
 const ENTRIES = WASM_PAGE_BYTES
 const ENTRY_WORDS = 8
 const WINDOW_BYTES = 256 * 1024
@@ -56,7 +65,9 @@ const ENTRIES_MAX = 8192
 const ARENA = ENTRIES + ENTRIES_MAX * ENTRY_WORDS * 4
 const ARENA_BYTES = WINDOW_BYTES + WASM_PAGE_BYTES
 const WINDOW = ARENA + ARENA_BYTES
-const MEMORY_BYTES = WINDOW + WINDOW_BYTES
+const THIN_SCRATCH = WINDOW + WINDOW_BYTES
+/** The longest record, and margins of zeros. */
+const MEMORY_BYTES = THIN_SCRATCH + WINDOW_BYTES + WASM_PAGE_BYTES
 
 /** Records that follow each other on one timeline, from one server; numbered from 0. */
 export class RecordBatch {
@@ -207,11 +218,22 @@ class WalWalk {
   #bytes = 0
 
   constructor() {
-    const { kernel, memory } = startKernel<KernelExports>('wal-kernel', MEMORY_BYTES)
+    const { kernel, memory } = startKernel<KernelExports>('record-kernel', MEMORY_BYTES)
     const bytes = new Uint8Array(memory.buffer)
     bytes.set(new Uint8Array(buildSlicingTables(SLICES).buffer), TABLES)
+    bytes.set(new Uint8Array(buildStarts().buffer), STARTS)
+    bytes.set(buildMasks(), MASKS)
     bytes.set(buildFoldTables(), FOLD_TABLES)
-    kernel.prepare(WINDOW, ARENA, TABLES, FOLD_TABLES, FOLD_STATE, ENTRIES, ENTRIES_MAX)
+    kernel.prepare(
+      WINDOW,
+      ARENA,
+      FOLD_TABLES,
+      FOLD_STATE,
+      THIN_SCRATCH,
+      THIN_TAIL,
+      ENTRIES,
+      ENTRIES_MAX,
+    )
     this.#kernel = kernel
     this.#window = bytes.subarray(WINDOW, WINDOW + WINDOW_BYTES)
     this.#batch = new RecordBatch(memory.buffer)
@@ -259,6 +281,19 @@ class WalWalk {
     )
     this.#major = major
   }
+}
+
+/** Registers that began with ones, after n and 20 zero bytes (record-kernel.ts, STARTS). */
+function buildStarts(): Uint32Array {
+  const zeros = new Uint8Array(STARTS_COUNT + HEADER_BYTES_SUMMED)
+  return Uint32Array.from({ length: STARTS_COUNT }, (_, n) =>
+    advanceRegister(0xffffffff, zeros.subarray(0, n + HEADER_BYTES_SUMMED)),
+  )
+}
+
+/** For each n from 0 to 15, 16 bytes of which the last n are ones (record-kernel.ts, MASKS). */
+function buildMasks(): Uint8Array {
+  return Uint8Array.from({ length: 256 }, (_, at) => ((at & 15) >= 16 - (at >> 4) ? 0xff : 0))
 }
 
 let shared: WalWalk | undefined

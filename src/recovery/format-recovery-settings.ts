@@ -5,6 +5,7 @@
  * original's archive, run its jobs and subscriptions, listen at its address, or write to
  * its log directory (docs/design/recovery.md, section 5).
  */
+import { SPOOL_DIRECTORY } from '../archive/spool.ts'
 import type { ParameterChange } from '../postgres/wal-event.ts'
 import { formatLsn } from '../postgres/lsn.ts'
 import type { SettingNames } from '../postgres/versions.ts'
@@ -81,8 +82,11 @@ export interface RecoverySettings {
 
 /**
  * restore_command. PostgreSQL takes 1–125 for "no such file" (RestoreArchivedFile): only
- * 44, which `wal get` gives for a proved absence, may become that. What lies in pg_wal already
- * is not asked for: where the command says "no such file", PostgreSQL looks there.
+ * 44, which `wal get` gives for a proved absence, may become that. A segment that lies in the
+ * spool of this start of the server is taken without starting the program; one that is on its
+ * way there is waited for as long as its filler lives, ten seconds at most
+ * (docs/design/wal-archive.md, section 7). What lies in pg_wal already is not asked for: where
+ * the command says "no such file", PostgreSQL looks there.
  */
 export function formatRestoreCommand(
   walGet: string,
@@ -91,19 +95,36 @@ export function formatRestoreCommand(
   const escaped = walGet.replaceAll('%', '%%')
   const own = inWalDirectory.join('|')
   const before = own === '' ? '' : `case %f in ${own}) exit 1;; esac; `
-  return `${before}${escaped} %f "%p"; case $? in 0) exit 0;; 44) exit 1;; *) exit 255;; esac`
+  const answer = 'case $? in 0) exit 0;; 44) exit 1;; *) exit 255;; esac'
+  return `${before}${TAKE_FROM_SPOOL} ${escaped} %f "%p"; ${answer}`
 }
+
+const TAKE_FROM_SPOOL = [
+  `d=${SPOOL_DIRECTORY}; n=0; while [ $d/server -ef postmaster.pid ]; do`,
+  '[ -e $d/%f ] && mv -f $d/%f "%p" && exit 0;',
+  '{ [ $n -lt 500 ] && [ -e $d/%f.coming ] && read p <$d/filler && kill -0 $p; } 2>/dev/null || break;',
+  'n=$((n+1)); sleep 0.02; done;',
+].join(' ')
+
+/** The filler does it, too, unless it was killed. */
+const REMOVE_SPOOL = `rm -rf ${SPOOL_DIRECTORY}`
 
 /** For postgresql.auto.conf, which comes last and so wins over every other file. */
 export function formatRecoverySettings(options: RecoverySettings): string {
   const { stop, names } = options
   const settings: (readonly [string, string | number])[] = [
-    ['restore_command', formatRestoreCommand(options.walGet, options.inWalDirectory)],
+    [
+      'restore_command',
+      formatRestoreCommand(
+        `${options.walGet} --ahead --timeline ${options.timeline}`,
+        options.inWalDirectory,
+      ),
+    ],
     ...formatTarget(stop),
     ['recovery_target_timeline', options.timeline],
     ['recovery_target_action', options.action],
     ['recovery_min_apply_delay', 0],
-    ['recovery_end_command', ''],
+    ['recovery_end_command', REMOVE_SPOOL],
     ['archive_cleanup_command', ''],
     ['primary_conninfo', ''],
     ['primary_slot_name', ''],

@@ -25,6 +25,7 @@ export type EnvelopeKind =
   | 'GAPR'
   | 'WRIT'
   | 'RSVD'
+  | 'NAMS'
 
 const MAGIC = 'TMOBJ001'
 const HEADER_BYTES = 48

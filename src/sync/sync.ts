@@ -23,6 +23,7 @@ import type { RetentionPolicy } from '../retention/retention-policy.ts'
 import type { Storage } from '../storage/storage.ts'
 import { bringBackup, bringPacks, type SettledPack } from './bring-backup.ts'
 import { bringGaps } from './bring-gaps.ts'
+import { bringDerived } from './bring-derived.ts'
 import { bringIdentities, listIdentityKeys } from './bring-identities.ts'
 import { bringTails } from './bring-tails.ts'
 import { bringWal } from './bring-wal.ts'
@@ -306,6 +307,7 @@ async function bring(
     await bringTails(state, identity, wantsWal)
     await bringGaps(state, identity.systemIdentifier)
   }
+  if (options.objects === undefined) await bringDerived(state)
 }
 
 /** As the listings tell of it, so that nothing of a long archive is kept. */

@@ -11,6 +11,7 @@ import { appendFile, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import { defaultMajor, findTool, serverDirectory } from './postgres-binaries.ts'
+import { makeCluster } from './initdb-template.ts'
 import { Postmaster } from './postmaster.ts'
 import { type RunOptions, type RunResult, runChecked } from './run-program.ts'
 import { type Owner, serverUser } from './server-user.ts'
@@ -34,7 +35,6 @@ export interface StartOptions extends ServerOptions {
   /** Data checksums; on unless false. */
   readonly checksums?: boolean
   readonly walSegmentSizeMb?: number
-  readonly initdbArgs?: readonly string[]
   /** The data directory to create; its parent must exist. A temporary one unless given. */
   readonly directory?: string
   /** `C` unless given. */
@@ -82,7 +82,7 @@ export interface PostgresServer extends AsyncDisposable {
   dispose(): Promise<void>
 }
 
-/** Creates a cluster with initdb and starts it. */
+/** Creates a cluster, as initdb makes it, and starts it. */
 export async function startPostgres(options: StartOptions = {}): Promise<PostgresServer> {
   const major = options.major ?? defaultMajor()
   const place = makePlace(major, options)
@@ -164,15 +164,15 @@ async function initdb(
 ): Promise<void> {
   if (!existsSync(data)) mkdirSync(data, { mode: 0o700 })
   if (place.runAs !== undefined) chownSync(data, place.runAs.uid, place.runAs.gid)
-  const args = ['-D', data, '-U', 'postgres', '-A', 'trust', '-N']
+  const args = ['-U', 'postgres', '-A', 'trust', '-N']
   args.push('-E', 'UTF8', `--locale=${options.locale ?? 'C'}`)
   if (options.checksums !== false) args.push('-k')
   else if (major >= 18) args.push('--no-data-checksums')
   if (options.walSegmentSizeMb !== undefined) {
     args.push(`--wal-segsize=${options.walSegmentSizeMb}`)
   }
-  args.push(...(options.initdbArgs ?? []))
-  await runChecked(join(place.bin, 'initdb'), args, { runAs: place.runAs, env: place.env })
+  const program = join(place.bin, 'initdb')
+  await makeCluster(data, { program, args, runAs: place.runAs, env: place.env })
 }
 
 export function formatSettings(settings: Settings): string {

@@ -95,7 +95,7 @@ export function environment(
 ): Record<string, string> {
   const result: Record<string, string> = {}
   for (const [name, value] of Object.entries({ ...process.env, LC_ALL: 'C', ...added })) {
-    const foreign = !(name in added) && /^(PG|TIDEMARK_|NODE_TEST_CONTEXT|NODE_OPTIONS)/.test(name)
+    const foreign = !(name in added) && /^(PG|TIDEMARK_|NODE_)/.test(name)
     if (value !== undefined && !foreign) result[name] = value
   }
   return result

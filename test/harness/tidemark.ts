@@ -1,4 +1,5 @@
 /** Runs `bin/tidemark` as a user would, and gives status, outputs and parsed JSON. */
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import {
   type RunningProgram,
@@ -7,7 +8,11 @@ import {
   startProgram,
 } from './run-program.ts'
 
-export const TIDEMARK = fileURLToPath(new URL('../../bin/tidemark', import.meta.url))
+/** The sources, with what starts them. */
+export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
+
+/** What `npm test` has built (scripts/test-program.ts); the sources where there is nothing. */
+export const TIDEMARK = process.env['TEST_PROGRAM'] ?? join(CHECKOUT, 'bin/tidemark')
 
 export interface TidemarkResult extends RunResult {
   /** Standard output as one JSON document; throws with both outputs when it is none. */

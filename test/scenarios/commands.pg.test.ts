@@ -76,7 +76,10 @@ test('init prints the statements and which need a restart, and changes no settin
   const { status, stdout, stderr } = await init()
   assert.equal(status, 0, stderr)
   assert.match(stdout, /ALTER SYSTEM SET archive_mode = 'on'; {2}-- takes effect at a restart/)
-  assert.match(stdout, /ALTER SYSTEM SET archive_command = '\[.*\] \|\| \/.*wal push --ahead --cluster main "%p"'/)
+  assert.match(
+    stdout,
+    /ALTER SYSTEM SET archive_command = '\[.*\] \|\| \/.*wal push --ahead --cluster main "%p"'/,
+  )
   assert.match(stdout, /A restart of the server is needed for: archive_mode/)
   assert.match(stdout, /the repository is on the disk of the data directory/)
   const [setting] = await server.sql('SHOW archive_mode')

@@ -2,6 +2,7 @@
  * `status`: how well a cluster is protected now. With the server, what would be lost is
  * measured against its present LSN; without it, against the present time.
  */
+import { describeDiskOutlook } from '../../archive/disk-outlook.ts'
 import { now } from '../../base/clock.ts'
 import type { Failure } from '../../base/failure.ts'
 import { chooseCluster } from '../../config/configuration.ts'
@@ -104,6 +105,7 @@ function printStatus(terminal: Terminal, status: Status): void {
     ],
     ['lost if it burned now', areUnread(repositories) ? 'unknown' : describeExposure(exposure)],
   ]
+  if (reached?.disk) pairs.push(['pg_wal', describeDiskOutlook(reached.disk)])
   for (const line of formatPairs(pairs)) terminal.print(line)
   for (const repository of repositories) {
     terminal.print()

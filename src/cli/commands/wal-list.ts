@@ -85,6 +85,8 @@ function listingJson(listing: WalListing): Record<string, unknown> {
       opening,
       parts: parts.length,
     })),
+    writers: (listing.writers ?? []).map(({ name }) => name),
+    reserved: (listing.reserved ?? []).map(({ name }) => name),
     strangers: listing.strangers,
   }
 }
@@ -163,6 +165,10 @@ function formatOthers(listing: WalListing, colours: Colours): string[] {
       colours.yellow(`${formatCount(quarantine.length, 'file')} in quarantine (refused, kept)`),
     )
     lines.push(...named(quarantine))
+  }
+  for (const { name } of listing.reserved ?? []) {
+    const timeline = Number.parseInt(name.slice(0, 8), 16)
+    lines.push(`timeline ${timeline} is reserved by a restore that takes over`)
   }
   if (strangers.length > 0) {
     lines.push(

@@ -52,7 +52,9 @@ function storageContent(parts: RecordParts): OtherContent | undefined {
   if (change.kind === 'storage-truncate') {
     return { kind: 'storage-truncated', node, blocks: change.blocks }
   }
-  return change.fork === 'main' ? { kind: 'storage-created', node } : undefined
+  // The main fork of an unlogged relation is not logged, its init fork is.
+  if (change.fork !== 'main' && change.fork !== 'init') return undefined
+  return { kind: 'storage-created', node, isUnlogged: change.fork === 'init' }
 }
 
 function mapContent(parts: RecordParts): OtherContent | undefined {

@@ -33,7 +33,7 @@ function nodeFields({ tablespace, database, number }: RelationNode): Field {
 function fieldsOf(content: OtherContent): readonly Field[] {
   switch (content.kind) {
     case 'storage-created':
-      return [nodeFields(content.node)]
+      return content.isUnlogged ? [nodeFields(content.node), 1] : [nodeFields(content.node)]
     case 'storage-truncated':
       return [nodeFields(content.node), content.blocks]
     case 'relation-truncated':
@@ -115,6 +115,11 @@ class Values {
     return value
   }
 
+  /** Is there one more value? */
+  isMore(): boolean {
+    return this.#at < this.#values.length
+  }
+
   flag(): boolean {
     return this.number() !== 0
   }
@@ -146,7 +151,7 @@ class Values {
 function contentOf(kind: string, values: Values): OtherContent | undefined {
   switch (kind) {
     case 'storage-created':
-      return { kind, node: values.node() }
+      return { kind, node: values.node(), isUnlogged: values.isMore() }
     case 'storage-truncated':
       return { kind, node: values.node(), blocks: values.number() }
     case 'relation-truncated':

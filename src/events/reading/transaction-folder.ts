@@ -176,7 +176,7 @@ export class TransactionFolder {
       const at = this.#unowned.get(nodeKey(node))
       if (at === undefined) return []
       this.#unowned.delete(nodeKey(node))
-      return [{ node, lsn: at }]
+      return [{ node, lsn: at, isUnlogged: false }]
     })
   }
 
@@ -196,11 +196,11 @@ export class TransactionFolder {
   #learn(event: OtherEvent): void {
     switch (event.kind) {
       case 'storage-created':
-        this.#takeCreated(event.node, event.xid, event.lsn)
+        this.#takeCreated(event.node, event.xid, event.lsn, event.isUnlogged)
         break
       case 'relation-named': {
         const at = this.#unowned.get(nodeKey(event.node))
-        if (at !== undefined) this.#takeCreated(event.node, event.xid, at)
+        if (at !== undefined) this.#takeCreated(event.node, event.xid, at, false)
         break
       }
       case 'prepared':
@@ -223,13 +223,14 @@ export class TransactionFolder {
     }
   }
 
-  #takeCreated(node: RelationNode, xid: number, at: Lsn): void {
+  #takeCreated(node: RelationNode, xid: number, at: Lsn, isUnlogged: boolean): void {
     const own = this.#nodes.intern(node)
     if (xid !== 0) {
       this.#unowned.delete(nodeKey(node))
-      this.#openAt(xid, at).created.push({ node: own, lsn: at })
+      this.#openAt(xid, at).created.push({ node: own, lsn: at, isUnlogged })
       return
     }
+    if (isUnlogged) return
     this.#unowned.set(nodeKey(node), at)
     if (this.#unowned.size <= MAX_UNOWNED) return
     for (const oldest of this.#unowned.keys()) {

@@ -1,4 +1,5 @@
 /** Checks of the server: pure judgements over what was read of it. */
+import { type DiskOutlook, describeDiskOutlook } from '../../../archive/disk-outlook.ts'
 import type { ServerSetting } from '../../../postgres/server-session.ts'
 import { doesNothing, type PlannedSetting } from '../../archiving-settings.ts'
 import { isOurArchiveCommand } from '../../archive-command.ts'
@@ -81,9 +82,7 @@ const MANY_WAITING = 64
 
 export function checkArchiver(state: ArchiverState, now: Date): Check {
   const { failedCount, lastFailedWal, lastFailedAt, lastArchivedAt, waiting = 0 } = state
-  const failsNow =
-    lastFailedAt !== undefined && (lastArchivedAt === undefined || lastFailedAt > lastArchivedAt)
-  if (failsNow) {
+  if (lastFailedAt !== undefined && failsNow(state)) {
     const ago = formatDuration(now.getTime() - lastFailedAt.getTime())
     return found(
       'problem',
@@ -103,6 +102,32 @@ export function checkArchiver(state: ArchiverState, now: Date): Check {
       ? 'nothing archived yet'
       : `last segment ${formatDuration(now.getTime() - lastArchivedAt.getTime())} ago`
   return ok('TM1706', 'archiver', `${last}, ${formatCount(waiting, 'file')} waiting`)
+}
+
+/** The last attempt was in vain. */
+export function failsNow({ lastFailedAt, lastArchivedAt }: ArchiverState): boolean {
+  return (
+    lastFailedAt !== undefined && (lastArchivedAt === undefined || lastFailedAt > lastArchivedAt)
+  )
+}
+
+const DAY_SECONDS = 86_400
+/** While archiving works: so long must an outage of the repository be survived. */
+const OUTAGE_SECONDS = 3600
+
+/** How long the disk lasts; what counts is whether the archiver fails now. */
+export function checkWalDisk(outlook: DiskOutlook, isStuck: boolean): Check {
+  const name = 'pg_wal disk'
+  const detail = describeDiskOutlook(outlook)
+  const seconds = outlook.secondsLeft ?? Number.POSITIVE_INFINITY
+  if (isStuck) {
+    const fix =
+      'mend what the archiver complains of, or make room; the server stops when it is full'
+    return found(seconds < DAY_SECONDS ? 'problem' : 'warning', 'TM1450', name, detail, fix)
+  }
+  if (seconds >= OUTAGE_SECONDS) return ok('TM1450', name, detail)
+  const fix = 'make room: an outage of the repository that lasts longer stops the server'
+  return found('warning', 'TM1450', name, detail, fix)
 }
 
 export function checkDurability(settings: Settings): Check {

@@ -1,4 +1,5 @@
 /** Runs the checks of doctor, in the order in which they are shown. */
+import { readDiskOutlook } from '../../../archive/disk-outlook.ts'
 import { findLocalDirectory, requireLocalServer } from '../../../backup/server-facts.ts'
 import { now } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
@@ -37,7 +38,9 @@ import {
   checkClock,
   checkDurability,
   checkPendingRestart,
+  checkWalDisk,
   checkWalLevel,
+  failsNow,
   type Settings,
 } from './check-server.ts'
 import { checkStreaming } from './check-streaming.ts'
@@ -125,6 +128,9 @@ export async function examine(
   const { at } = (await session.query('SELECT clock_timestamp() AS at'))[0] ?? {}
   const serverNow = at instanceof Date ? at : now()
   if (examination.cluster.walSource === 'archive_command') add(checkArchiver(state, serverNow))
+  const { dataDirectory } = examination
+  const disk = dataDirectory === undefined ? undefined : await readDiskOutlook(dataDirectory)
+  if (disk !== undefined) add(checkWalDisk(disk, failsNow(state)))
   add(proof)
   return checks
 }

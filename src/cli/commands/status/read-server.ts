@@ -1,11 +1,18 @@
 /** What `status` reads of the server, if it answers. */
+import { type DiskOutlook, readDiskOutlook } from '../../../archive/disk-outlook.ts'
 import { findLocalDirectory } from '../../../backup/server-facts.ts'
 import { Failure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
 import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
 import { type CommandContext, connectionUrl } from '../../command-context.ts'
 import { type Check, found } from '../doctor/check.ts'
-import { checkArchiveMode, checkArchiver, checkPendingRestart } from '../doctor/check-server.ts'
+import {
+  checkArchiveMode,
+  checkArchiver,
+  checkPendingRestart,
+  checkWalDisk,
+  failsNow,
+} from '../doctor/check-server.ts'
 import { readArchiverState } from '../doctor/read-server.ts'
 
 export interface ReachedServer {
@@ -20,6 +27,8 @@ export interface ReachedServer {
   readonly lastFailedAt: string | null
   readonly waitingFiles: number | null
   readonly archiveMode: string
+  /** How long the disk of pg_wal lasts; null where its files cannot be seen. */
+  readonly disk: DiskOutlook | null
   readonly at: string
 }
 
@@ -52,7 +61,9 @@ export async function readServerStatus(
 
 export async function readReachedServer(session: ServerSession): Promise<ServerStatus> {
   const { facts } = session
-  const archiver = await readArchiverState(session, await findLocalDirectory(session))
+  const dataDirectory = await findLocalDirectory(session)
+  const archiver = await readArchiverState(session, dataDirectory)
+  const disk = dataDirectory === undefined ? undefined : await readDiskOutlook(dataDirectory)
   const settings = await session.readSettings()
   const [row] = await session.query(
     `SELECT clock_timestamp() AS at, CASE WHEN pg_is_in_recovery()
@@ -72,12 +83,14 @@ export async function readReachedServer(session: ServerSession): Promise<ServerS
       lastFailedAt: iso(archiver.lastFailedAt),
       waitingFiles: archiver.waiting ?? null,
       archiveMode: settings.get('archive_mode')?.value ?? '',
+      disk: disk ?? null,
       at: at.toISOString(),
     },
     failure: undefined,
     findings: [
       checkArchiveMode(settings, facts.isInRecovery),
       checkArchiver(archiver, at),
+      ...(disk === undefined ? [] : [checkWalDisk(disk, failsNow(archiver))]),
       checkPendingRestart(settings),
     ],
   }

@@ -1,4 +1,5 @@
 /** `wal status` as lines of text. Pure. */
+import { describeDiskOutlook } from '../../../archive/disk-outlook.ts'
 import type { WalListing, WalTimeline } from '../../../archive/list-wal.ts'
 import { isLetGo } from '../../../archive/expired-wal.ts'
 import { countSegments, type SegmentRange } from '../../../archive/find-gaps.ts'
@@ -31,6 +32,7 @@ export function formatServer(
   }
   if (rate !== undefined) pairs.push(['WAL written', describeRate(rate)])
   if (reached !== undefined) pairs.push(['archiver', describeArchiver(reached)])
+  if (reached?.disk) pairs.push(['pg_wal', describeDiskOutlook(reached.disk)])
   for (const slot of reached?.slots ?? []) pairs.push(['slot', describeSlot(slot)])
   return formatPairs(pairs)
 }

@@ -1,5 +1,5 @@
 /**
- * The WAL kernel: walks over the records in a window of whole WAL pages, proves them, and
+ * The record kernel: walks over the records in a window of whole WAL pages, proves them, and
  * says where they lie.
  *
  * It handles what is regular and nothing else: where something is odd (a page that does not
@@ -13,6 +13,7 @@
  * Bytes: wal-page.ts (pages), wal-record.ts (record header), wal-blocks.ts (what is behind it).
  */
 import { foldCrc32c } from './fold-crc32c'
+import { thin } from './thin-crc32c'
 
 const PAGE_BYTES: u32 = 8192
 const PAGE_HEADER_BYTES: u32 = 24
@@ -24,17 +25,28 @@ const REMOVABLE: u32 = 0x0004 << 16
 /** What is put out of each record, in words of four bytes; wal-walk.ts names the same. */
 const ENTRY_BYTES: u32 = 32
 
+/** A constant, so that it is part of the instructions that look up; wal-walk.ts has it too. */
+const TABLES: usize = 32768
+/** What a register that begins with START is after n + 20 zero bytes, for n below FOLD_FROM. */
+const STARTS: usize = TABLES + 20 * 1024
+/** 16 times 16 bytes: the last n are ones; of 0, none. */
+const MASKS: usize = STARTS + 2048
+const START: u32 = 0xffffffff
+
 /** From this length on folding is faster than the tables. */
 const FOLD_FROM: u32 = 512
 const FOLD_BLOCK_BYTES: u32 = 128
+/** From this length on thinning is faster than folding. */
+const THIN_FROM: u32 = 2048
 
 // Set by prepare().
 let window: usize = 0
 let windowBytes: u32 = 0
 let arena: usize = 0
-let tables: usize = 0
 let foldTables: usize = 0
 let foldState: usize = 0
+let thinScratch: usize = 0
+let thinTail: usize = 0
 let entries: usize = 0
 let entriesMax: u32 = 0
 
@@ -56,17 +68,19 @@ let next: u32 = 0
 export function prepare(
   windowAt: usize,
   arenaAt: usize,
-  tablesAt: usize,
   foldTablesAt: usize,
   foldStateAt: usize,
+  thinScratchAt: usize,
+  thinTailAt: usize,
   entriesAt: usize,
   entriesLimit: u32,
 ): void {
   window = windowAt
   arena = arenaAt
-  tables = tablesAt
   foldTables = foldTablesAt
   foldState = foldStateAt
+  thinScratch = thinScratchAt
+  thinTail = thinTailAt
   entries = entriesAt
   entriesMax = entriesLimit
 }
@@ -268,15 +282,39 @@ let blockData: u32 = 0
   return size <= left ? size : 0
 }
 
-/** CRC-32C of the record without its checksum: the body first, then the header. */
+/**
+ * CRC-32C of the record without its checksum: the body first, then 20 bytes of the header,
+ * whose share does not wait for the body's.
+ */
 @inline function recordCrc(record: usize, length: u32): u32 {
-  let register = advanceBody(0xffffffff, record + RECORD_HEADER_BYTES, length - RECORD_HEADER_BYTES)
-  register = step16(register, record)
-  return ~step4(register, record + 16)
+  const header = step4(step16(0, record), record + 16)
+  const body = record + RECORD_HEADER_BYTES
+  const bodyBytes = length - RECORD_HEADER_BYTES
+  if (bodyBytes < FOLD_FROM) return ~(header ^ shareOfShort(body, bodyBytes))
+  if (bodyBytes < THIN_FROM) return ~(header ^ wordOf(advanceFolded(START, body, bodyBytes), 16))
+  const left = thin(START, body, bodyBytes, thinScratch, thinTail)
+  return ~(header ^ wordOf(advanceFolded(0, thinTail, left), 16))
 }
 
-@inline function advanceBody(seed: u32, from: usize, length: u32): u32 {
-  if (length < FOLD_FROM) return advance(seed, from, length)
+/**
+ * What a short body gives to the register behind the header. Zeros before a message give
+ * nothing to a register that begins at 0, so it is walked in steps of 16, the first of which
+ * is filled up with zeros in front; what the register begins with is looked up.
+ */
+@inline function shareOfShort(body: usize, length: u32): u32 {
+  const first = length & 15
+  const mask = MASKS + (first << 4)
+  let at = body + first
+  // The record's header lies before its body: these bytes are there.
+  let register = sixteen(
+    load<u64>(at - 16) & load<u64>(mask),
+    load<u64>(at - 8) & load<u64>(mask, 8),
+  )
+  for (const end = body + length; at < end; at += 16) register = step16(register, at)
+  return wordOf(register, 16) ^ load<u32>(length << 2, STARTS)
+}
+
+function advanceFolded(seed: u32, from: usize, length: u32): u32 {
   const blocks = length / FOLD_BLOCK_BYTES
   memory.copy(foldState, from, FOLD_BLOCK_BYTES)
   store<u32>(foldState, load<u32>(foldState) ^ seed)
@@ -305,7 +343,7 @@ let blockData: u32 = 0
 
 /** The register after that byte and `zeros` zero bytes. */
 @inline function entryOf(zeros: u32, byte: u32): u32 {
-  return load<u32>(tables + (zeros << 10) + (byte << 2))
+  return load<u32>((byte << 2) + (zeros << 10), TABLES)
 }
 
 /** The four bytes of a word, followed by `zeros` zero bytes. */
@@ -319,9 +357,13 @@ let blockData: u32 = 0
 }
 
 @inline function step16(register: u32, at: usize): u32 {
+  return sixteen(load<u64>(at) ^ <u64>register, load<u64>(at, 8))
+}
+
+@inline function sixteen(low: u64, high: u64): u32 {
   return (
-    wordOf(load<u32>(at) ^ register, 12) ^
-    (wordOf(load<u32>(at, 4), 8) ^ (wordOf(load<u32>(at, 8), 4) ^ wordOf(load<u32>(at, 12), 0)))
+    wordOf(<u32>low, 12) ^
+    (wordOf(<u32>(low >> 32), 8) ^ (wordOf(<u32>high, 4) ^ wordOf(<u32>(high >> 32), 0)))
   )
 }
 
