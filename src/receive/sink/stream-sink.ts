@@ -15,7 +15,7 @@ import { formatLsn, type Lsn, lsn, segmentNumber, type Timeline } from '../../po
 import type { SinkEvent, WalSink } from '../wal-sink.ts'
 import { OtherRepository } from './other-repository.ts'
 import type { RepositorySink } from './repository-sink.ts'
-import { SegmentBuffer } from './segment-buffer.ts'
+import { BufferPool, SegmentBuffer } from './segment-buffer.ts'
 
 export interface StreamSinkOptions {
   readonly required: readonly RepositorySink[]
@@ -39,6 +39,7 @@ interface CompletedSegment {
 export class StreamSink implements WalSink {
   readonly #options: StreamSinkOptions
   readonly #others: readonly OtherRepository[]
+  readonly #pool = new BufferPool()
   #current: SegmentBuffer | undefined
   #completed: CompletedSegment[] = []
   #running: Promise<Lsn> | undefined
@@ -94,7 +95,7 @@ export class StreamSink implements WalSink {
 
   #begin(timeline: Timeline, at: Lsn): SegmentBuffer {
     const size = this.#options.walSegmentSizeBytes
-    return new SegmentBuffer(timeline, segmentNumber(at, size), size)
+    return new SegmentBuffer(timeline, segmentNumber(at, size), size, this.#pool)
   }
 
   #complete(segment: SegmentBuffer): void {
@@ -181,7 +182,8 @@ export class StreamSink implements WalSink {
         one.archiving = again
         await again
       }
-      this.#completed.shift()
+      // Flushes follow one another: none still writes its tail. Others hold it themselves.
+      this.#completed.shift()?.segment.release()
     }
   }
 
@@ -224,6 +226,7 @@ export class StreamSink implements WalSink {
       const { required } = this.#options
       for (const repository of required) await repository.endSegment(segment)
       for (const other of this.#others) other.endSegment(segment)
+      segment.release()
     }
     this.#current = undefined
     this.#lastEnd = undefined
