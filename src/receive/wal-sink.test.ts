@@ -240,3 +240,29 @@ test('a slow repository that is not required gets the right bytes', async () => 
   const tail = await tailOf(inner, 5)
   assert.ok(tail.equals(bytes.subarray(4 * MB, 4 * MB + tail.length)))
 })
+
+test('a process that connects again and again leaves one tail', async () => {
+  for (const kind of ['journal', 'pieces'] as const) {
+    const storage = await repository(kind)
+    const { bytes } = makeWal(1)
+    for (let round = 1; round <= 4; round++) {
+      const { sink } = await open([storage])
+      sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, 20_000 * round))
+      await sink.close()
+      assertBytes(await tailOf(storage, 1), bytes.subarray(0, 20_000 * round))
+    }
+    // One that ends before the tail does leaves both, until the segment is whole.
+    const short = await open([storage])
+    short.sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, 5000))
+    await short.sink.close()
+    assert.equal((await listWal(storage, 'main', ID)).tails.length, 2)
+    const last = await open([storage])
+    last.sink.append(1, lsn(BigInt(MB)), bytes)
+    await last.sink.close()
+    const { tails } = await listWal(storage, 'main', ID)
+    assert.deepEqual(
+      tails.map(({ segment }) => segment),
+      [nameOf(2)],
+    )
+  }
+})

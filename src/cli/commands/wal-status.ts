@@ -149,6 +149,7 @@ function archiveJson(archive: MeasuredArchive): Record<string, unknown> {
     lag: { bytes: lag.bytes ?? null, seconds: lag.seconds ?? null },
     rate: archive.rate ?? null,
     timelines: archive.archive === undefined ? null : describeTimelines(archive.archive),
+    writers: archive.writers,
     quarantine: archive.archive?.quarantine.length ?? null,
   }
 }

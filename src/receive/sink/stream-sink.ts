@@ -26,6 +26,7 @@ export interface StreamSinkOptions {
   readonly flushEveryMs: number
   readonly patienceMs: number
   readonly onEvent: (event: SinkEvent) => void
+  readonly onArchived: (name: string, content: Uint8Array) => void
 }
 
 /** Memory for segments that are complete and not stored yet; one is always let through. */
@@ -122,6 +123,7 @@ export class StreamSink implements WalSink {
     this.#throwFirst(results)
     for (const other of this.#others) other.offerSegment(segment, wal)
     onEvent({ kind: 'segment', name: segment.name, storedBytes: bytes.length })
+    this.#options.onArchived(segment.name, content)
   }
 
   #throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
@@ -164,7 +166,9 @@ export class StreamSink implements WalSink {
     const upTo = segment?.length ?? 0
     const target = segment?.end ?? this.#lastEnd?.end ?? lsn(0n)
     await this.#awaitCompleted(target)
-    if (segment !== undefined && upTo > 0) await this.#flushTail(segment, upTo)
+    // One that became whole meanwhile is archived now, needs no tail, and is held no more.
+    const isTail = segment !== undefined && upTo > 0 && !segment.isWhole
+    if (isTail) await this.#flushTail(segment, upTo)
     return target
   }
 
