@@ -78,7 +78,9 @@ export class IndexSource {
   async #compute(segment: bigint): Promise<IndexOfSegment | undefined> {
     const loaded = await findPathSegment(this.#options, segment)
     if (loaded === undefined) return undefined
-    const index = indexOf(withoutCutRecord(loaded, this.#options), segment, this.#options)
+    const whole = withoutCutRecord(loaded, this.#options)
+    if (whole === undefined) return undefined
+    const index = indexOf(whole, segment, this.#options)
     this.#options.onSegment?.(loaded.name, 'computed')
     this.#computed.set(segment, index)
     for (const oldest of this.#computed.keys()) {
@@ -89,13 +91,15 @@ export class IndexSource {
   }
 }
 
-/** Of a tail the padding is no WAL, nor is the record that it cuts. */
-function withoutCutRecord(loaded: LoadedSegment, archive: WalPath): LoadedSegment {
+/** Of a tail the padding is no WAL, nor is the record that it cuts. Undefined: nothing else is. */
+function withoutCutRecord(loaded: LoadedSegment, archive: WalPath): LoadedSegment | undefined {
   const { tail, name, bytes, usableEnd } = loaded
   if (tail === undefined) return loaded
   const start = segmentStart(segmentOf(name, archive), bytes.length)
   const held = bytes.subarray(0, Number(tail.endLsn - start))
-  const end = lsn(start + BigInt(findRecordEnd(archive, name, held)))
+  const recordEnd = findRecordEnd(archive, name, held)
+  if (recordEnd === 0) return undefined
+  const end = lsn(start + BigInt(recordEnd))
   return { ...loaded, usableEnd: usableEnd !== undefined && usableEnd < end ? usableEnd : end }
 }
 
