@@ -124,7 +124,8 @@ class Filler {
   #end: bigint | undefined
   #hasFailed = false
   #lastTakenMs = monotonicMs()
-  #lookedMs = 0
+  #lookedMs = Number.NEGATIVE_INFINITY
+  #limit = 0
 
   constructor(state: FillerState) {
     this.#state = state
@@ -149,9 +150,11 @@ class Filler {
     const at = monotonicMs()
     if (at - this.#lookedMs < LOOK_MS) return undefined
     this.#lookedMs = at
-    const { spool, identity } = this.#state
+    const { spool, identity, size } = this.#state
     if ((await readFiller(spool)) !== identity) return 'replaced'
     if (!(await isRecovering(spool))) return 'ended'
+    const { bavail, bsize } = await statfs(spool.directory)
+    this.#limit = spoolLimit(size, bavail * bsize + this.#ready.size * size)
     return at - this.#lastTakenMs > MOST_IDLE_MS ? 'idle' : undefined
   }
 
@@ -184,15 +187,13 @@ class Filler {
 
   async #plan(): Promise<void> {
     const { spool, size, path, threads } = this.#state
-    const { bavail, bsize } = await statfs(spool.directory)
-    const ready = this.#ready.size * size
     const { fetch, remove } = planFill({
       path,
       walSegmentSizeBytes: size,
       position: this.#position,
       end: this.#end,
       present: [...this.#ready, ...this.#fetching.keys()],
-      limit: spoolLimit(size, bavail * bsize + ready),
+      limit: this.#limit,
     })
     for (const name of remove) {
       if (!this.#ready.delete(name)) continue
