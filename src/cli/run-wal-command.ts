@@ -4,7 +4,7 @@
  * Invariant: 44, "proved absent", is given only for the outcome `absent` of fetchWalFile();
  * every other end of `wal get` but success is 255. Nothing slow is imported here.
  */
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
@@ -93,7 +93,21 @@ async function pushInto(
   offers?.concludeOffers(pushed.asked, asked.away, reportWarning)
   offers?.concludeAhead(pushed.ahead, asked.storages, reportWarning)
   if (options.json) process.stdout.write(`${JSON.stringify(describePushed(pushed))}\n`)
+  await indexPushed(pushed, request)
   return 0
+}
+
+/** Everything is durable: what follows can neither fail the push nor hold it up for long. */
+async function indexPushed({ asked, ahead }: Pushed, request: PushWalOptions): Promise<void> {
+  if (asked.kind !== 'segment') return
+  const { indexAfterPush } = await import('./index-after-push.ts')
+  const { storages, cluster, path } = request
+  const names = [asked, ...ahead].filter(({ kind }) => kind === 'segment').map(({ name }) => name)
+  const { systemIdentifier } = asked
+  const directory = dirname(path)
+  const pushed = { storages, cluster, systemIdentifier, directory, names }
+  // A storage that hangs must not keep PostgreSQL waiting for what is archived already.
+  if ((await indexAfterPush(pushed)) === 'late') process.exit(0)
 }
 
 type Pushed = Pick<PushAheadResult, 'asked' | 'ahead'>

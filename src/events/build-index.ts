@@ -8,6 +8,7 @@
 import { lsn, type Lsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import { parseWalPageHeader, WAL_PAGE_BYTES } from '../postgres/wal-page.ts'
 import { createWalReader, type WalReader } from '../postgres/wal-reader.ts'
+import type { RecordBatch } from '../postgres/wal-walk.ts'
 import { SegmentFold } from './fold/segment-fold.ts'
 import { alignRecord } from '../postgres/wal-record.ts'
 import type {
@@ -59,7 +60,12 @@ interface FoldEnd {
 
 function foldRecords(reader: WalReader, fold: SegmentFold, usableEnd: Lsn | undefined): FoldEnd {
   for (;;) {
-    const result = reader.next()
+    const result = reader.nextBatch()
+    if (result.kind === 'batch') {
+      const end = foldBatch(result.batch, fold, usableEnd)
+      if (end !== undefined) return end
+      continue
+    }
     if (result.kind === 'segment-needed') return { lsn: reader.position(), reason: 'whole' }
     if (result.kind === 'invalid') {
       return { lsn: result.lsn, reason: result.isFollowedByWal ? 'damage' : 'no-record' }
@@ -70,6 +76,20 @@ function foldRecords(reader: WalReader, fold: SegmentFold, usableEnd: Lsn | unde
     }
     if (!fold.take(record)) return { lsn: record.lsn, reason: 'damage' }
   }
+}
+
+/** Undefined: to be continued. */
+function foldBatch(
+  batch: RecordBatch,
+  fold: SegmentFold,
+  usableEnd: Lsn | undefined,
+): FoldEnd | undefined {
+  const limit = usableEnd === undefined ? Infinity : Number(usableEnd - batch.base)
+  for (let n = 0; n < batch.count; n++) {
+    if (batch.start(n) >= limit) return { lsn: batch.lsn(n), reason: 'no-record' }
+    if (!fold.takeWalked(batch, n)) return { lsn: batch.lsn(n), reason: 'damage' }
+  }
+  return undefined
 }
 
 /** What continues an earlier record, from the pages that say so. */

@@ -130,7 +130,9 @@ test('what was created behind the last reading has the name that the WAL tells',
   names.learn(created(150, 20005))
   names.learn(named(155, 20005, 'made'))
   assert.equal(names.nameOf(node(20005), at(160))?.name, 'made', 'its own transaction')
-  names.learn(transaction(160, { created: [{ node: node(20005), isUnlogged: false, lsn: lsn(150n) }] }))
+  names.learn(
+    transaction(160, { created: [{ node: node(20005), lsn: lsn(150n), isUnlogged: false }] }),
+  )
   const found = names.nameOf(node(20005), at(170))
   assert.deepEqual([found?.schema, found?.name, found?.asOf], ['public', 'made', 160_000_000n])
 })
@@ -152,7 +154,7 @@ test('a truncated table keeps its name in its new file', () => {
   names.learn(
     transaction(160, {
       dropped: [node(20000)],
-      created: [{ node: node(20007), isUnlogged: false, lsn: lsn(150n) }],
+      created: [{ node: node(20007), lsn: lsn(150n), isUnlogged: false }],
       rows: [{ node: node(1259), ...counts, updated: 1 }],
     }),
   )
@@ -167,7 +169,7 @@ test('a table that was made while another was dropped does not get its name', ()
   names.learn(
     transaction(160, {
       dropped: [node(20000)],
-      created: [{ node: node(20007), isUnlogged: false, lsn: lsn(150n) }],
+      created: [{ node: node(20007), lsn: lsn(150n), isUnlogged: false }],
       rows: [{ node: node(1259), ...counts, inserted: 1, deleted: 1, updated: 1 }],
     }),
   )

@@ -1,18 +1,18 @@
 /**
  * Which new file of a transaction took the place of which old one. Pure; needs no names.
  *
- * TRUNCATE, REINDEX and ALTER TABLE … SET TABLESPACE give a relation a new file with one update of
  * TRUNCATE, REINDEX and ALTER TABLE … SET TABLESPACE give a relation a new file with one update
  * of pg_class, and nothing else changes there (RelationSetNewRelfilenumber). Files are made in the
  * order in which old ones are put down for removal, and the commit lists those in the reverse
- * order (PendingRelDelete is a stack), so they pair. VACUUM FULL, CLUSTER and rewrites make and drop
+ * order (PendingRelDelete is a stack), so they pair. VACUUM FULL, CLUSTER and rewrites make and
+ * drop a passing relation, which inserts into pg_class and deletes from it: no pairs are told then.
  */
-import type { FoldedTransaction, RelationNode } from './folded-event.ts'
+import type { FoldedTransaction, RelationNode, RelationRows } from './folded-event.ts'
 
 export interface ReplacedStorage {
   readonly dropped: RelationNode
   readonly created: RelationNode
-  /** Nothing was put into the new file: of a table, TRUNCATE. */
+  /** Nothing was put into the new file: of a table, TRUNCATE. False where WAL does not tell. */
   readonly isEmpty: boolean
 }
 
@@ -34,11 +34,15 @@ export function replacedStorage(
     catalogue.updated >= count
   if (!isReplacement) return undefined
   const inOrder = created.toSorted((a, b) => (a.lsn < b.lsn ? -1 : 1))
-  const pairs = inOrder.map(({ node }, n) => {
+  const pairs = inOrder.map(({ node, isUnlogged }, n) => {
     const own = rows.find((one) => one.node === node)
-    const isEmpty = own === undefined || own.inserted + own.updated + own.pagesLogged === 0
+    const isEmpty = !isUnlogged && (own === undefined || isUntouched(own))
     return { dropped: dropped[count - 1 - n] as RelationNode, created: node, isEmpty }
   })
   const isPlausible = pairs.every((pair) => pair.dropped.database === pair.created.database)
   return isPlausible ? pairs : undefined
+}
+
+function isUntouched({ inserted, updated, pagesLogged }: RelationRows): boolean {
+  return inserted + updated + pagesLogged === 0
 }

@@ -26,8 +26,9 @@ export async function* reportEvents(
 ): AsyncGenerator<ReportedEvent> {
   const reporter = new EventReporter(names)
   for await (const event of events) {
-    for (const report of reporter.report(event)) yield await beginAtMark(report, findMark)
+    // First: a transaction tells the names of the files that it made.
     names.learn(event)
+    for (const report of reporter.report(event)) yield await beginAtMark(report, findMark)
   }
   for (const report of reporter.finish()) yield await beginAtMark(report, findMark)
 }

@@ -12,6 +12,7 @@ import type { BackupRecord } from '../repository/backup-record.ts'
 import { readCondemned } from '../repository/condemned-sets.ts'
 import { packKey } from '../repository/keys.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
+import { verifyDerived } from './verify/verify-derived.ts'
 import { verifyKeys } from './verify/verify-keys.ts'
 import {
   readVerifiedMemory,
@@ -124,6 +125,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
       const verified = await verifyWal(state, identity)
       if (verified !== undefined) wal.push(verified)
     }
+    await verifyDerived(state, options.mode.kind)
     const costs = await tellCosts(storage, state.book.all, list.backups, wal)
     const findings = await tellHealers(state, costs, options.openOthers)
     await remember(state)

@@ -14,6 +14,7 @@ import { formatSegmentName } from '../postgres/lsn.ts'
 import { backupKey, condemnedKey, packKey } from '../repository/keys.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ExpirationPlan, ExpiredWal } from './plan-expiration.ts'
+import { removeIndexes, removeOldNames } from './remove-derived.ts'
 
 /** An object that may not be removed yet: it is locked by the store. */
 export interface LockedObject {
@@ -59,8 +60,12 @@ export async function removeContents(scope: RemovalScope, plan: ExpirationPlan):
   const all = plan.marks.length + walKeys.length + packKeys.length
   progress.phase('removing WAL and packs', all, 'files')
   await removeAll(scope, plan.marks)
-  for (const system of plan.wal) await noteHoles(scope, system)
+  for (const system of plan.wal) {
+    await noteHoles(scope, system)
+    await removeIndexes(scope.storage, cluster, system)
+  }
   await removeAll(scope, walKeys)
+  for (const system of plan.wal) await removeOldNames(scope.storage, cluster, system)
   await removeAll(scope, packKeys)
 }
 

@@ -8,6 +8,7 @@ import { RecordParts } from '../../postgres/wal-blocks.ts'
 import { parseWalEvent } from '../../postgres/wal-event.ts'
 import { type HeapChange, parseHeapRecord } from '../../postgres/wal-heap.ts'
 import type { WalRecord } from '../../postgres/wal-reader.ts'
+import type { RecordBatch } from '../../postgres/wal-walk.ts'
 import {
   RM_DATABASE,
   RM_HEAP,
@@ -75,6 +76,10 @@ export class SegmentFold {
   latest = Number.NEGATIVE_INFINITY
   readonly #record = new RecordParts()
   readonly #segmentStart: bigint
+  /** Of the record at hand. */
+  #endOffset = 0
+  #batchBase = -1n
+  #batchOffset = 0
 
   constructor(segmentStart: bigint) {
     this.#segmentStart = segmentStart
@@ -82,11 +87,29 @@ export class SegmentFold {
 
   /** False: the record is not what it says it is. */
   take(record: WalRecord): boolean {
-    const parts = this.#record
-    if (!parts.read(record)) return false
+    if (!this.#record.read(record)) return false
     const offset = Number(record.lsn - this.#segmentStart)
+    return this.#fold(offset, Number(record.endLsn - this.#segmentStart), () => record)
+  }
+
+  /** Record `n` of a batch; few of them are needed as objects. */
+  takeWalked(batch: RecordBatch, n: number): boolean {
+    const { bytes, major, base } = batch
+    if (!this.#record.readAt(bytes, batch.at(n), batch.totalLength(n), major)) return false
+    if (base !== this.#batchBase) {
+      this.#batchBase = base
+      this.#batchOffset = Number(base - this.#segmentStart)
+    }
+    const [offset, endOffset] = [batch.start(n), batch.end(n)]
+    const delta = this.#batchOffset
+    return this.#fold(offset + delta, endOffset + delta, () => batch.record(n))
+  }
+
+  #fold(offset: number, endOffset: number, record: () => WalRecord): boolean {
+    const parts = this.#record
+    this.#endOffset = endOffset
     const first = parts.blocks === 0 ? -1 : this.#noteBlocks(parts)
-    switch (record.resourceManager) {
+    switch (parts.resourceManager) {
       case RM_HEAP:
       case RM_HEAP2:
         return this.#takeHeap(parts, first, offset)
@@ -170,8 +193,13 @@ export class SegmentFold {
     }
   }
 
-  #takeXlog(record: WalRecord, parts: RecordParts, relation: number, offset: number): boolean {
-    const operation = record.info & XLOG_OPERATION_MASK
+  #takeXlog(
+    record: () => WalRecord,
+    parts: RecordParts,
+    relation: number,
+    offset: number,
+  ): boolean {
+    const operation = parts.info & XLOG_OPERATION_MASK
     if (operation === XLOG_FPI && relation >= 0) {
       if (parts.xid === 0) return true
       const part = this.parts.at(parts.xid, offset)
@@ -182,9 +210,9 @@ export class SegmentFold {
     return true
   }
 
-  #takeOther(record: WalRecord, parts: RecordParts, offset: number): void {
+  #takeOther(record: () => WalRecord, parts: RecordParts, offset: number): void {
     this.#noteTopXid(parts, offset)
-    const content = otherContentOf(record, parts)
+    const content = otherContentOf(record(), parts)
     if (content === undefined) return
     if (content.kind === 'running') {
       const { nextXid, oldestXid } = content
@@ -208,18 +236,18 @@ export class SegmentFold {
     if (time > this.latest) this.latest = time
   }
 
-  #takeTransaction(record: WalRecord, parts: RecordParts, offset: number): boolean {
-    const operation = record.info & XACT_OPERATION_MASK
+  #takeTransaction(record: () => WalRecord, parts: RecordParts, offset: number): boolean {
+    const operation = parts.info & XACT_OPERATION_MASK
     switch (operation) {
       case XACT_COMMIT:
       case XACT_ABORT:
-        if ((record.info & XACT_HAS_INFO) !== 0) return this.#takeEnd(record, parts, offset)
+        if ((parts.info & XACT_HAS_INFO) !== 0) return this.#takeEnd(record(), parts, offset)
         if (parts.mainLength < 8) return false
-        this.#end(record, parts, offset, operation === XACT_COMMIT ? END_COMMIT : END_ABORT)
+        this.#end(parts, offset, operation === XACT_COMMIT ? END_COMMIT : END_ABORT)
         return true
       case XACT_COMMIT_PREPARED:
       case XACT_ABORT_PREPARED:
-        return this.#takeEnd(record, parts, offset)
+        return this.#takeEnd(record(), parts, offset)
       default:
         this.#takeOther(record, parts, offset)
         return true
@@ -242,28 +270,19 @@ export class SegmentFold {
     const hasExtra = extra.database !== 0 || extra.subxids.length > 0 || extra.dropped.length > 0
     const base = event.kind === 'commit' ? END_COMMIT : END_ABORT
     const kind = base + (event.isPrepared ? END_PREPARED : 0)
-    this.#end(record, parts, offset, kind, event.xid, hasExtra ? extra : undefined)
+    this.#end(parts, offset, kind, event.xid, hasExtra ? extra : undefined)
     return true
   }
 
-  #end(
-    record: WalRecord,
-    parts: RecordParts,
-    offset: number,
-    kind: number,
-    xid = record.xid,
-    extra?: EndExtra,
-  ): void {
+  #end(parts: RecordParts, offset: number, kind: number, xid = parts.xid, extra?: EndExtra): void {
     const part = this.parts.end(xid, extra?.subxids ?? NONE)
-    const at = parts.mainOffset
-    const { bytes } = record
-    const time = bytes.readInt32LE(at + 4) * HIGH_WORD + bytes.readUInt32LE(at)
+    const time = (parts.mainU32(4) | 0) * HIGH_WORD + parts.mainU32(0)
     this.#noteTime(time)
     if (extra !== undefined) this.extras.set(this.kinds.length, extra)
     this.kinds.push(extra === undefined ? kind : kind + END_HAS_EXTRA)
     this.xids.push(xid)
     this.offsets.push(offset)
-    this.endOffsets.push(Number(record.endLsn - this.#segmentStart))
+    this.endOffsets.push(this.#endOffset)
     this.times.push(time)
     this.shapes.push(part === undefined ? NO_SHAPE : this.parts.shapeOf(part))
     this.begins.push(part?.first ?? offset)

@@ -1,8 +1,10 @@
 /** What the repository holds of a cluster, by kind, from one listing. */
 import { EXPIRED_MARK_NAME } from '../../archive/expired-wal.ts'
+import { parseGapKey } from '../../archive/gap-record.ts'
 import { parseSegmentKey } from '../../archive/list-segments.ts'
 import { parseTailName } from '../../archive/tail-keys.ts'
 import { parseWalFileName } from '../../archive/wal-file-name.ts'
+import { parseEventsKey, parseNamesKey } from '../../events/index-keys.ts'
 import { clusterPrefix, parseBackupKey, parseMarkKey, parsePackKey } from '../../repository/keys.ts'
 import { verifiedKey } from '../../repository/verified-memory.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -17,8 +19,10 @@ export interface Inventory {
   readonly identities: readonly string[]
   /** System identifiers with WAL. */
   readonly systems: ReadonlySet<string>
-  /** Keys of histories, labels, partials, quarantine, tails, writers, reservations, by system. */
+  /** Keys of what lies beside the segments (histories, quarantine, tails, …), by system. */
   readonly walFiles: ReadonlyMap<string, readonly string[]>
+  /** Keys of event indexes and of snapshots of names. */
+  readonly derived: readonly string[]
   /** Keys that the format does not know. */
   readonly strangers: readonly string[]
 }
@@ -32,6 +36,7 @@ export async function takeInventory(storage: Storage, cluster: string): Promise<
   const identities: string[] = []
   const systems = new Set<string>()
   const walFiles = new Map<string, string[]>()
+  const derived: string[] = []
   const strangers: string[] = []
   for await (const { key, sizeBytes } of storage.list(prefix)) {
     const pack = parsePackKey(key)
@@ -51,9 +56,10 @@ export async function takeInventory(storage: Storage, cluster: string): Promise<
     } else if (parseBackupKey(key) !== undefined) records.push(key)
     else if (/^holds\/[^/]+\.hold$/.test(path)) holds.push(key)
     else if (/^systems\/\d{1,20}\.json$/.test(path)) identities.push(key)
+    else if (isDerived(key)) derived.push(key)
     else if (!isKnown(key, path, cluster)) strangers.push(key)
   }
-  return { sizes, packs, records, holds, identities, systems, walFiles, strangers }
+  return { sizes, packs, records, holds, identities, systems, walFiles, derived, strangers }
 }
 
 function addTo(files: Map<string, string[]>, system: string, key: string): void {
@@ -66,6 +72,7 @@ function addTo(files: Map<string, string[]>, system: string, key: string): void 
 function isWalFile(path: string): boolean {
   const name = path.split('/').slice(2).join('/')
   if (name.startsWith('tails/')) return parseTailName(name.slice(6)) !== undefined
+  if (parseGapKey(`/${name}`) !== undefined) return true
   if (/^(writers|reserved)\/[0-9A-F]{8}\.(writer|reserved)$/.test(name)) return true
   const [, folder, file = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(name) ?? []
   const bare = file.replace(/-[0-9a-f]{16}(\.damaged)?$/, '')
@@ -73,6 +80,10 @@ function isWalFile(path: string): boolean {
   if (folder === undefined) return kind === 'history'
   if (folder === 'labels') return kind === 'label'
   return folder === 'partial' ? kind === 'partial' : kind !== undefined
+}
+
+function isDerived(key: string): boolean {
+  return parseEventsKey(key) !== undefined || parseNamesKey(key) !== undefined
 }
 
 /** `….record.damaged`: what --rebuild-catalogue has replaced. */

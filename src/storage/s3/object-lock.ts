@@ -41,7 +41,7 @@ const LOCKED = [
   /^clusters\/[^/]+\/((packs|wal|systems)\/.+|backups\/[^/]+\.record)$/,
 ]
 /** What expiry removes for good, with all its versions; all else is hidden by a delete marker. */
-const REMOVED_FOR_GOOD = /^clusters\/[^/]+\/((packs|wal)\/.+|backups\/[^/]+\.record)$/
+const REMOVED_FOR_GOOD = /^clusters\/[^/]+\/((packs|wal|events|names)\/.+|backups\/[^/]+\.record)$/
 
 export function isLockedKey(key: string): boolean {
   return LOCKED.some((form) => form.test(key))
