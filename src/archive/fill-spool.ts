@@ -1,10 +1,10 @@
 /**
- * The filler: fetches the segments that replay will ask for into the spool, ahead of it, until there
- * is nothing more to do (docs/design/wal-archive.md, section 7).
+ * The filler: fetches the segments that replay will ask for into the spool, ahead of it, until
+ * there is nothing more to do (docs/design/wal-archive.md, section 7).
  *
- * Invariants: a file gets its name when it is whole, verified and synced. The filler answers nobody:
- * what it cannot get is left to the program, which says why. It ends when replay has, however that
- * came to pass.
+ * Invariants: a file gets its name when it is whole, verified and synced. The filler answers
+ * nobody: what it cannot get is left to the program, which says why. It ends when replay has,
+ * however that came to pass.
  */
 import { lstat, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
