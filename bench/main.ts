@@ -24,31 +24,39 @@ function tell(text: string): void {
   console.error(`${((performance.now() - begin) / 1000).toFixed(0).padStart(5)} s  ${text}`)
 }
 
-async function main(): Promise<void> {
-  const args = process.argv.slice(2)
-  if (args.includes('wal-push')) {
-    const { measurePush } = await import('./wal/measure-push.ts')
-    const section = await measurePush(args, tell)
-    if (section !== undefined) writeSection(section)
-    return
-  }
-  if (args.includes('wal-get')) {
-    const { measureGet } = await import('./wal/measure-get.ts')
-    const section = await measureGet(args, tell)
-    if (section !== undefined) writeSection(section)
-    return
-  }
+type Special = (
+  args: readonly string[],
+  tell: (text: string) => void,
+) => Promise<string | undefined>
+
+/** Benchmarks of their own, by the word that asks for them; each is loaded when it is. */
+const SPECIALS: Readonly<Record<string, () => Promise<Special>>> = {
+  'wal-push': async () => (await import('./wal/measure-push.ts')).measurePush,
+  'wal-get': async () => (await import('./wal/measure-get.ts')).measureGet,
+  'wal-read': async () => (await import('./wal/measure-read.ts')).measureRead,
+  '--large': async () => (await import('./scale/measure-large.ts')).measureLarge,
+  '--scale': async () => (await import('./scale/measure-scale.ts')).measureScale,
+}
+
+function findSpecial(args: readonly string[]): (() => Promise<Special>) | undefined {
   // With a number it is the scale of pgbench.
   const scaleAt = args.indexOf('--scale')
-  if (scaleAt >= 0 && !/^\d/.test(args[scaleAt + 1] ?? '')) {
-    const { measureScale } = await import('./scale/measure-scale.ts')
-    const section = await measureScale(args, tell)
+  const isScale = scaleAt >= 0 && !/^\d/.test(args[scaleAt + 1] ?? '')
+  const word = args.find((one) => one in SPECIALS && (one !== '--scale' || isScale))
+  return word === undefined ? undefined : SPECIALS[word]
+}
+
+async function main(): Promise<void> {
+  const args = process.argv.slice(2)
+  const special = findSpecial(args)
+  if (special !== undefined) {
+    const section = await (await special())(args, tell)
     if (section !== undefined) writeSection(section)
     return
   }
-  if (args.includes('--large')) {
-    const { measureLarge } = await import('./scale/measure-large.ts')
-    const section = await measureLarge(args, tell)
+  if (args.includes('--wal-receive')) {
+    const { measureReceive } = await import('./wal/measure-receive.ts')
+    const section = await measureReceive(args, tell)
     if (section !== undefined) writeSection(section)
     return
   }

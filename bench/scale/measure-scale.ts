@@ -8,8 +8,8 @@ import { join } from 'node:path'
 import { openStorage, type StorageSpecification } from '../../src/storage/open-storage.ts'
 import { runProgram } from '../../test/harness/run-program.ts'
 import { type S3Server, startS3Server, whyNoS3Server } from '../../test/harness/s3-server.ts'
-import { TIDEMARK, tidemark } from '../../test/harness/tidemark.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
+import { installPackage } from '../install-package.ts'
 import { type Measurement, measure, median } from '../measure.ts'
 import { parseScaleOptions, type ScaleOptions } from './options.ts'
 import type { Shape } from './synthetic-repository.ts'
@@ -51,12 +51,14 @@ export async function measureScale(
   const directory = temporaryDirectory(undefined, 'tidemark-scale-', options.directory)
   const server = options.store === 's3' ? await startS3Server() : undefined
   try {
+    const program = await installPackage(join(directory, 'package'))
     const rows: Row[] = []
     const expires = chosen(options).some(({ name }) => name.startsWith('expire'))
     for (const shape of options.shapes) {
       const configuration = await makeRepository(directory, shape, server, expires, tell)
+      const repository = { program, configuration, shape }
       for (const command of chosen(options)) {
-        rows.push(await measureCommand(command, shape, configuration, options.repeats))
+        rows.push(await measureCommand(command, repository, options.repeats))
         tell(`${describeShape(shape)} ${command.name}`)
       }
       rmSync(join(directory, 'repository'), { recursive: true, force: true })
@@ -125,21 +127,25 @@ function configurationOf(
   })
 }
 
+interface MeasuredRepository {
+  readonly program: string
+  readonly configuration: string
+  readonly shape: Shape
+}
+
 async function measureCommand(
   { name, args, statuses }: ScaleCommand,
-  shape: Shape,
-  configuration: string,
+  { program, configuration, shape }: MeasuredRepository,
   repeats: number,
 ): Promise<Row> {
-  const program = TIDEMARK
   const all = ['--config', configuration, '--no-progress', ...args]
   const samples: Measurement[] = []
   for (let repeat = 0; repeat < repeats; repeat++) {
     const command = { program, args: all, runAs: undefined, env: {}, sampleMs: 25 }
     samples.push(await measure({ ...command, ...(statuses === undefined ? {} : { statuses }) }))
   }
-  const counted = await tidemark([...all, '--json', '--verbose'])
-  const { storage = [] } = counted.json<{ storage?: readonly Asked[] }>()
+  const counted = await runProgram(program, [...all, '--json', '--verbose'])
+  const { storage = [] } = JSON.parse(counted.stdout) as { storage?: readonly Asked[] }
   return {
     shape,
     command: name,

@@ -7,11 +7,13 @@ import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { lsn } from '../../src/postgres/lsn.ts'
 import { parseWalPageHeader } from '../../src/postgres/wal-page.ts'
-import { createWalReader } from '../../src/postgres/wal-reader.ts'
+import { RecordParts } from '../../src/postgres/wal-blocks.ts'
+import { createWalReader, type WalRecord } from '../../src/postgres/wal-reader.ts'
 import { RESOURCE_MANAGER_NAMES } from '../../src/postgres/wal-record.ts'
-import type { RecordBatch } from '../../src/postgres/wal-walk.ts'
+import { type RecordBatch, segmentBuffers } from '../../src/postgres/wal-walk.ts'
 
 const MB = 1024 * 1024
+const PARTS = new RecordParts()
 
 class Statistics {
   readonly records = new Float64Array(256)
@@ -22,6 +24,13 @@ class Statistics {
     for (let n = 0; n < batch.count; n++) {
       this.one(batch.resourceManager(n), batch.totalLength(n), batch.imageBytes(n))
     }
+  }
+
+  addRecord(record: WalRecord): void {
+    if (!PARTS.read(record)) throw new Error(`the record at ${record.lsn} does not add up`)
+    let imageBytes = 0
+    for (let n = 0; n < PARTS.blocks; n++) imageBytes += PARTS.imageLengths[n] as number
+    this.one(record.resourceManager, record.totalLength, imageBytes)
   }
 
   one(resourceManager: number, bytes: number, imageBytes: number): void {
@@ -40,7 +49,7 @@ class Segments {
 
   constructor(paths: readonly string[], sizeBytes: number) {
     this.#paths = paths
-    this.#buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(sizeBytes))
+    this.#buffers = segmentBuffers(sizeBytes)
     this.#coming = this.#read()
   }
 
@@ -93,8 +102,7 @@ async function main(directory: string): Promise<void> {
     const result = reader.nextBatch()
     if (result.kind === 'batch') statistics.add(result.batch)
     else if (result.kind === 'record') {
-      const { resourceManager, totalLength } = result.record
-      statistics.one(resourceManager, totalLength, 0)
+      statistics.addRecord(result.record)
     } else if (result.kind === 'invalid') {
       throw new Error(`${result.reason} at ${result.lsn}`)
     } else {

@@ -7,6 +7,7 @@ import { forEachCrashPoint } from '../../test/harness/faulty-storage.ts'
 import { MB } from '../../test/harness/wal-builder.ts'
 import {
   archived,
+  assertArchived,
   newArchive,
   PLACE,
   quarantined,
@@ -24,6 +25,8 @@ import {
 import { adoptWal, releaseReservation } from './adopt-wal.ts'
 import { judgeContinuation } from './compare-segments.ts'
 import { type AdoptionPlan, planAdoption } from './plan-adoption.ts'
+import { encodeTailPiece } from './tail-format.ts'
+import { pieceKey } from './tail-keys.ts'
 import { encodeReservation, findReservation, reservationKey } from './reservations.ts'
 
 const request = (timeline = 1) => ({ ...PLACE, timeline, walSegmentSizeBytes: MB })
@@ -44,8 +47,8 @@ async function twoServers(cloned: bigint[] = [2n, 3n, 4n]) {
   const server = new WritingServer()
   server.write(1, 1)
   const clone = server.clone()
-  server.write(4, 1)
-  clone.write(4, 2)
+  server.write(5, 1)
+  clone.write(5, 2)
   await server.push(storage, 1n)
   for (const segment of cloned) await clone.push(storage, segment)
   server.finish(1n, 'done')
@@ -79,10 +82,10 @@ test('the original is adopted: its WAL is the timeline, the other is in quaranti
     [2n, 3n].map((one) => server.name(one)),
   )
   assert.equal(planned.former?.writer.dataDirectory, clone.data)
-  assert.deepEqual(await archived(storage, clone.name(2n)), clone.content(2n))
+  await assertArchived(storage, clone.name(2n), clone.content(2n))
   await adoptWal(storage, planned)
   for (const segment of [1n, 2n, 3n]) {
-    assert.deepEqual(await archived(storage, server.name(segment)), server.content(segment))
+    await assertArchived(storage, server.name(segment), server.content(segment))
   }
   assert.equal(await archived(storage, server.name(4n)), undefined)
   assert.deepEqual(
@@ -103,7 +106,7 @@ test('what went aside comes back from quarantine, and its server goes on', async
   const planned = await plan(storage, back)
   await adoptWal(storage, planned)
   for (const segment of [2n, 3n, 4n]) {
-    assert.deepEqual(await archived(storage, clone.name(segment)), clone.content(segment))
+    await assertArchived(storage, clone.name(segment), clone.content(segment))
   }
   assert.deepEqual(
     await quarantined(storage),
@@ -113,7 +116,7 @@ test('what went aside comes back from quarantine, and its server goes on', async
   assert.equal(await clone.push(storage, 5n), 'stored')
 })
 
-test('a crash anywhere leaves one history, all bytes of both, and a second run ends it', async () => {
+test('a crash anywhere leaves one history, all bytes of both; a second run ends it', async () => {
   const { storage: before, server, clone } = await twoServers([2n, 3n])
   const objects = await objectsOf(before)
   const planned = await planFrom(before, server)
@@ -184,7 +187,7 @@ test('another promotion of the same number: history and segments change places',
   const planned = await planFrom(storage, two, 2)
   assert.deepEqual(names(planned.aside), [one.name(2n), '00000002.history'])
   await adoptWal(storage, planned)
-  assert.deepEqual(await archived(storage, two.name(2n)), two.content(2n))
+  await assertArchived(storage, two.name(2n), two.content(2n))
   const history = (await archived(storage, '00000002.history'))?.toString()
   assert.match(history ?? '', /promotion 1/)
   assert.deepEqual((await quarantined(storage)).sort(), ['00000002.history', one.name(2n)].sort())
@@ -210,7 +213,7 @@ test('a reserved number is given to the server that is adopted, or released', as
   assert.equal(await findReservation(storage, PLACE, 2), undefined)
   assert.equal((await archived(storage, '00000002.history'))?.toString(), history)
   assert.deepEqual(await quarantined(storage), [])
-  assert.equal(await promoted.push(storage, 2n), 'stored')
+  assert.equal(await promoted.push(storage, 2n), 'found')
   await reserve(3)
   await releaseReservation(storage, PLACE, 3)
   const twice = releaseReservation(storage, PLACE, 3)
@@ -233,6 +236,52 @@ test('what cannot be meant is refused before anything is written', async () => {
   writeFileSync(join(server.data, 'tidemark.restored'), '{}')
   const copy = openDirectorySource(request(), server.data)
   await assert.rejects(copy, (error) => isFailure(error, 'TM1405'))
+})
+
+test('what its pg_wal has recycled comes from quarantine, or nothing is adopted', async () => {
+  const { storage, server, clone } = await twoServers()
+  await adoptWal(storage, await planFrom(storage, server))
+  await server.push(storage, 4n)
+  // Of its own segments 2 to 5, which differ, it holds the last ones only.
+  for (const segment of [2n, 3n]) clone.recycle(segment)
+  for (const segment of [4n, 5n]) clone.finish(segment, segment === 4n ? 'done' : 'ready')
+  const planned = await planFrom(storage, clone)
+  assert.deepEqual(
+    names(planned.aside),
+    [4n, 3n, 2n].map((one) => server.name(one)),
+  )
+  await adoptWal(storage, planned)
+  for (const segment of [2n, 3n, 4n, 5n]) {
+    await assertArchived(storage, clone.name(segment), clone.content(segment))
+  }
+  for (const segment of [2n, 3n, 4n]) server.recycle(segment)
+  server.finish(5n, 'ready')
+  const key = [...(await objectsOf(storage)).keys()].find((one) => {
+    return one.includes(`quarantine/${server.name(3n)}`)
+  })
+  await storage.remove(key ?? '')
+  await assert.rejects(planFrom(storage, server), (error) => isFailure(error, 'TM1464'))
+})
+
+test('what was streamed from the other server goes aside, too', async () => {
+  const { storage, server, clone } = await twoServers([2n, 3n])
+  server.put(4n)
+  const stream = async (from: WritingServer, opening: string): Promise<string> => {
+    const segment = from.name(4n)
+    const bytes = from.content(4n).subarray(0, MB / 2)
+    const startedAt = new Date().toISOString()
+    const about = { walSegmentSizeBytes: MB, opening, writer: '1', startedAt }
+    const piece = encodeTailPiece({ ...PLACE, ...about, segment }, 0, [bytes])
+    const key = pieceKey('main', PLACE.systemIdentifier, segment, opening, 0, bytes.length)
+    await storage.write(key, piece)
+    return key
+  }
+  const [own, other] = [await stream(server, 'a'.repeat(16)), await stream(clone, 'b'.repeat(16))]
+  await adoptWal(storage, await planFrom(storage, server))
+  assert.ok((await storage.size(own)) !== undefined)
+  assert.equal(await storage.size(other), undefined)
+  const kept = await archived(storage, `${clone.name(4n)}.partial`)
+  assert.ok(kept?.subarray(0, MB / 2).equals(clone.content(4n).subarray(0, MB / 2)) === true)
 })
 
 test('several in quarantine: one is named by its hash', async () => {

@@ -75,7 +75,15 @@ export async function openDirectorySource(
     const isFinished = finished.has(`${name}.ready`) || finished.has(`${name}.done`)
     ;(isFinished ? segments : current).set(segment, adopted)
   }
-  return { writer, history, segments, current }
+  const last = [...segments.keys()].at(-1) ?? -1n
+  for (const [segment, adopted] of [...current]) {
+    // Its status was lost, or was never there: what is before a finished one is finished.
+    if (segment > last) continue
+    segments.set(segment, adopted)
+    current.delete(segment)
+  }
+  const sorted = [...segments].sort(([a], [b]) => ascend(a, b))
+  return { writer, history, segments: new Map(sorted), current }
 }
 
 async function namesIn(directory: string): Promise<string[]> {
@@ -135,7 +143,7 @@ export async function openQuarantineSource(
   return { writer: undefined, history, segments, current: new Map() }
 }
 
-type Kept = AdoptedFile & { readonly hash16: string }
+export type Kept = AdoptedFile & { readonly hash16: string }
 
 function ascend(a: bigint, b: bigint): number {
   return a < b ? -1 : 1
@@ -150,7 +158,7 @@ function numberOf({ file }: AdoptedFile, { walSegmentSizeBytes }: SourceRequest)
   return isSegment ? parseSegmentName(file.name, walSegmentSizeBytes)?.segment : undefined
 }
 
-async function listQuarantine(storage: Storage, request: SourceRequest): Promise<Kept[]> {
+export async function listQuarantine(storage: Storage, request: SourceRequest): Promise<Kept[]> {
   const { cluster, systemIdentifier, timeline } = request
   const found: Kept[] = []
   const prefix = quarantineKey(cluster, systemIdentifier, '', '').slice(0, -1)

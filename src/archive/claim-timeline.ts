@@ -52,12 +52,17 @@ export async function claimTimeline(
   const record = await findWriterRecord(storage, claim, file.timeline)
   const standing = writer === undefined ? 'outside' : judgeStanding(record, writer)
   if (standing === 'same' && writer?.isStandby === false) return undefined
-  if (await isArchived(storage, claim)) return undefined
+  const archived = await findArchivedHash(storage, claim)
+  const found = typeof record === 'object' ? record : undefined
+  if (archived !== undefined) {
+    // What is there is compared by whoever stores; nothing else is created.
+    const isRefused = standing === 'passed-over' && archived !== claim.contentHash
+    return isRefused ? passedOver(claim, found) : undefined
+  }
   if (record === undefined) {
     const refusal = await refuseReserved(storage, claim)
     if (refusal !== undefined) return refusal
   }
-  const found = typeof record === 'object' ? record : undefined
   if (standing === 'passed-over') return passedOver(claim, found)
   if (file.kind === 'segment') {
     const refusal = await judgeJoin(storage, claim, found, standing)
@@ -68,11 +73,12 @@ export async function claimTimeline(
   return undefined
 }
 
-/** Nothing would be created: what is there is compared by whoever stores. */
-async function isArchived(storage: Storage, claim: TimelineClaim): Promise<boolean> {
-  const { cluster, systemIdentifier, file, contentHash } = claim
-  const key = walKey(cluster, systemIdentifier, file, contentHash)
-  return (await storage.size(key)) !== undefined
+/** Of the file of that name; empty where its object is damaged. */
+async function findArchivedHash(
+  storage: Storage,
+  { cluster, systemIdentifier, file, contentHash }: TimelineClaim,
+): Promise<string | undefined> {
+  return await findHashIn(storage, walKey(cluster, systemIdentifier, file, contentHash))
 }
 
 async function refuseReserved(
@@ -279,7 +285,10 @@ async function findContentHash(
   { cluster, systemIdentifier }: WalPlace,
   name: string,
 ): Promise<string | undefined> {
-  const key = segmentKey(cluster, systemIdentifier, name)
+  return await findHashIn(storage, segmentKey(cluster, systemIdentifier, name))
+}
+
+async function findHashIn(storage: Storage, key: string): Promise<string | undefined> {
   const header = await storage.readRange(key, 0, WAL_HEADER_BYTES).catch(ignoreDamage)
   if (header !== undefined) return contentHashOf(header)
   return (await storage.size(key)) === undefined ? undefined : ''

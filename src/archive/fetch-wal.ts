@@ -10,6 +10,7 @@ import { unknownSystem, findSystemIdentity } from '../repository/system-identity
 import type { PassedOverListener } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { findSegmentAfter } from './list-segments.ts'
+import { listTails } from './tail-keys.ts'
 import { parseWalFileName, partialPrefix, type WalFileName, walKey } from './wal-file-name.ts'
 import { decodeWalObject, type ExpectedWalObject, type WalObject } from './wal-object.ts'
 import { writeDestination } from './write-destination.ts'
@@ -165,7 +166,13 @@ async function findLater(
 ): Promise<string | undefined> {
   if (request.file.kind !== 'segment' || options.holes === 'absent') return undefined
   const { cluster, systemIdentifier } = options
-  return await findSegmentAfter(storage, cluster, systemIdentifier, request.file.name)
+  const { name } = request.file
+  const later = await findSegmentAfter(storage, cluster, systemIdentifier, name)
+  if (later !== undefined) return later
+  // What was flushed of a later one says the same, unless it was flushed of this one, too.
+  const tails = (await listTails(storage, cluster, systemIdentifier)).map(({ segment }) => segment)
+  if (tails.includes(name)) return undefined
+  return tails.find((one) => one.slice(0, 8) === name.slice(0, 8) && one > name)
 }
 
 /** Undefined: no partial of that name. */

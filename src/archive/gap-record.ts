@@ -5,7 +5,14 @@
  * Invariant: a record is created before anything behind its gap is stored, and never edited.
  */
 import { isFailure } from '../base/failure.ts'
-import { formatLsn, formatTimeline, type Lsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
+import {
+  formatLsn,
+  formatTimeline,
+  type Lsn,
+  lsn,
+  parseLsn,
+  type Timeline,
+} from '../postgres/lsn.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
 import type { Storage } from '../storage/storage.ts'
 import { walPrefix } from './wal-file-name.ts'
@@ -32,6 +39,17 @@ export function gapKey(cluster: string, { systemIdentifier, timeline, from, to }
   const hex = (value: Lsn): string => value.toString(16).toUpperCase().padStart(16, '0')
   const name = `${formatTimeline(timeline)}-${hex(from)}-${hex(to)}.gap`
   return gapPrefix(cluster, systemIdentifier) + name
+}
+
+/** Where a gap lies, as its key tells it: enough to judge it without a read. */
+export type GapPlace = Pick<WalGap, 'timeline' | 'from' | 'to'> & { readonly key: string }
+
+/** Undefined for any other key. */
+export function parseGapKey(key: string): GapPlace | undefined {
+  const match = /\/gaps\/([0-9A-F]{8})-([0-9A-F]{16})-([0-9A-F]{16})\.gap$/.exec(key)
+  if (match === null) return undefined
+  const [from, to] = [lsn(BigInt(`0x${match[2]}`)), lsn(BigInt(`0x${match[3]}`))]
+  return { timeline: Number.parseInt(match[1] as string, 16), from, to, key }
 }
 
 /** Durable when fulfilled; one that is there already is the same. */

@@ -8,8 +8,9 @@ import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
-import { findGaps, rangesOnPath, type SegmentRange } from './find-gaps.ts'
+import { findGaps, rangesOnPath, type SegmentRange, timelinesOfSegment } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
+import { type GapPlace, parseGapKey } from './gap-record.ts'
 import { parseSegmentKey } from './list-segments.ts'
 import { groupTails, type ListedTail, parseTailKey, type TailPart } from './tail-keys.ts'
 import { walPrefix } from './wal-file-name.ts'
@@ -28,6 +29,8 @@ export interface WalListing {
   readonly writers?: readonly KeptWalFile[]
   /** Numbers that restores have reserved. */
   readonly reserved?: readonly KeptWalFile[]
+  /** What the receiver found to be missing for ever. */
+  readonly recordedGaps?: readonly GapPlace[]
   /** How far WAL expired, where it has: holes before are none. */
   readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
@@ -78,13 +81,15 @@ export async function listWal(
       : { history: undefined, historyFailure: undefined }
     timelines.push({ timeline, ...history, ...summarize(found) })
   }
-  const { labels, partials, quarantine, writers, reserved, strangers, bytes } = collected
+  const { labels, partials, quarantine, writers, reserved, recordedGaps, strangers, bytes } =
+    collected
   const { walSegmentSizeBytes } = identity
   const expired = collected.hasMark
     ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
     : {}
   const tails = groupTails(collected.tailParts)
-  const asides = { labels, partials, quarantine, writers, reserved, tails, strangers }
+  const known = { labels, partials, quarantine, writers, reserved, recordedGaps }
+  const asides = { ...known, tails, strangers }
   const kept = { ...asides, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
 }
@@ -122,6 +127,18 @@ export function findListedTail(
   return names.find((name) => archive.tails.some((tail) => tail.segment === name))
 }
 
+/** Segments of the path of which a tail is there, ascending. */
+export function tailsAlong(archive: WalListing, path: TimelineHistory): bigint[] {
+  const size = archive.walSegmentSizeBytes
+  const segments = archive.tails.flatMap((tail) => {
+    const named = parseSegmentName(tail.segment, size)
+    if (named === undefined) return []
+    const timelines = timelinesOfSegment(path, named.segment, size)
+    return timelines.includes(named.timeline) ? [named.segment] : []
+  })
+  return segments.sort((a, b) => (a < b ? -1 : 1))
+}
+
 function timelineOfName(segment: string): Timeline {
   return Number.parseInt(segment.slice(0, 8), 16)
 }
@@ -155,6 +172,7 @@ interface Collection {
   readonly tailParts: TailPart[]
   readonly writers: KeptWalFile[]
   readonly reserved: KeptWalFile[]
+  readonly recordedGaps: GapPlace[]
   readonly strangers: string[]
   hasMark: boolean
   bytes: number | undefined
@@ -162,7 +180,8 @@ interface Collection {
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  const asides = { labels: [], partials: [], quarantine: [], writers: [], reserved: [] }
+  const hints = { writers: [], reserved: [], recordedGaps: [] }
+  const asides = { labels: [], partials: [], quarantine: [], ...hints }
   const kept = { ...asides, tailParts: [], strangers: [] }
   return { timelines, ...kept, hasMark: false, bytes: 0 }
 }
@@ -201,6 +220,11 @@ function collect(
   if (tail !== undefined) {
     into.tailParts.push({ ...object, piece: tail.piece })
     timelineOf(into, timelineOfName(tail.segment))
+    return
+  }
+  const gap = path.startsWith('gaps/') ? parseGapKey(object.key) : undefined
+  if (gap !== undefined) {
+    into.recordedGaps.push(gap)
     return
   }
   const folder = folderOf(into, path)

@@ -18,6 +18,7 @@ import { padSegment } from './find-record-end.ts'
 import { timelineOfSegment, timelinesOfSegment } from './find-gaps.ts'
 import { listSegmentsAfter } from './list-segments.ts'
 import { findTail } from './read-tail.ts'
+import { findFirstOnPath, listTails } from './tail-keys.ts'
 
 export interface WalPath {
   /** Asked in this order; the first whole copy of a segment is taken. */
@@ -112,6 +113,20 @@ function endWithin(from: WalPath, timeline: Timeline, segment: bigint): Lsn | un
   const end = timelineEnd(from.path, timeline)
   const next = segmentStart(segment + 1n, from.walSegmentSizeBytes)
   return end !== undefined && end < next ? end : undefined
+}
+
+/** As findLaterSegment(), or the name of a later segment of which a tail is there. */
+export async function findLaterWal(from: WalPath, segment: bigint): Promise<string | undefined> {
+  const later = await findLaterSegment(from, segment)
+  if (later !== undefined) return later
+  const { storages, cluster, systemIdentifier, walSegmentSizeBytes: size, path } = from
+  for (const storage of storages) {
+    const tails = await listTails(storage, cluster, systemIdentifier)
+    const names = tails.map((tail) => tail.segment)
+    const first = findFirstOnPath(path, names, segment, size)
+    if (first !== undefined) return first
+  }
+  return undefined
 }
 
 /** The name of the first archived segment on the path behind `segment`, or undefined. */

@@ -10,10 +10,11 @@ import type { Storage } from '../storage/storage.ts'
 import {
   type AdoptedFile,
   type AdoptionSource,
-  cannotAdopt,
   loadArchived,
+  type SourceRequest,
 } from './adoption-source.ts'
-import { compareSegments, hasRecords, judgeContinuation } from './compare-segments.ts'
+import { compareSegments, hasRecords } from './compare-segments.ts'
+import { type Chain, completeChain } from './complete-chain.ts'
 import { listWal, type WalListing, type WalTimeline } from './list-wal.ts'
 import { findReservation, type Reservation } from './reservations.ts'
 import { parseWalFileName, type WalFileName, walKey } from './wal-file-name.ts'
@@ -36,6 +37,8 @@ export interface AdoptionPlan extends WalPlace {
   readonly aside: readonly WalFileName[]
   /** Files that take their place, the first first. */
   readonly bring: readonly AdoptedFile[]
+  /** What the server is writing; compared with what was streamed, never brought. */
+  readonly current: readonly AdoptedFile[]
   /** Names between them that nobody has. */
   readonly missing: readonly string[]
   /** What cannot be recovered beyond the place where the two part. */
@@ -65,12 +68,14 @@ export async function planAdoption(
   const reservation = await findReservation(storage, request, timeline)
   const isOtherHistory = await hasOtherHistory(storage, request)
   const archived = segmentsOf(archive, timeline)
-  const from = isOtherHistory
-    ? (archived[0] ?? source.segments.keys().next().value)
-    : await findParting(storage, request, archive, archived)
-  const moved = from === undefined ? [] : archived.filter((segment) => segment >= from)
   const size = archive.walSegmentSizeBytes
-  const { bring, missing } = listBrought(request, from, size)
+  const chain = isOtherHistory
+    ? wholeOf(source, archived)
+    : await findChain(storage, { ...request, walSegmentSizeBytes: size }, archive, archived)
+  const from = chain?.from
+  const moved = from === undefined ? [] : archived.filter((segment) => segment >= from)
+  const bring = [...(chain?.segments.values() ?? [])]
+  const missing = (chain?.missing ?? []).map((one) => formatSegmentName(timeline, one, size))
   const history = isOtherHistory ? [historyName(timeline)] : []
   const dependents = await findDependents(
     storage,
@@ -90,9 +95,28 @@ export async function planAdoption(
     from,
     aside: [...moved.reverse().map((segment) => segmentFile(timeline, segment, size)), ...history],
     bring: isOtherHistory || reservation !== undefined ? withHistory(source, bring) : bring,
+    current: [...source.current.values()],
     missing,
     dependents,
   }
+}
+
+/** Another history of the same number: all of it changes places. */
+function wholeOf({ segments }: AdoptionSource, archived: readonly bigint[]): Chain | undefined {
+  const firsts = [archived[0], segments.keys().next().value].filter((one) => one !== undefined)
+  const from = firsts.sort((a, b) => (a < b ? -1 : 1))[0]
+  return from === undefined ? undefined : { from, segments, missing: [] }
+}
+
+async function findChain(
+  storage: Storage,
+  request: AdoptionRequest & SourceRequest,
+  archive: WalListing,
+  archived: readonly bigint[],
+): Promise<Chain | undefined> {
+  const from = await findParting(storage, request, archive, archived)
+  if (from === undefined) return undefined
+  return await completeChain(storage, request, request.source, from)
 }
 
 function historyName(timeline: Timeline): WalFileName {
@@ -147,41 +171,14 @@ async function findParting(
     if (isOther(content, await own.load(), source.current.has(segment))) return segment
   }
   const last = archived.at(-1)
-  const first = [...source.segments.keys()].find((segment) => last === undefined || segment > last)
-  if (first === undefined || last === undefined || first !== last + 1n) return undefined
-  const [before, next] = [
-    await loadArchived(storage, request, segmentFile(timeline, last, size)),
-    await source.segments.get(first)?.load(),
-  ]
-  if (before === undefined || next === undefined) return undefined
-  if (judgeContinuation(before, next) !== 'contradicts') return first
-  const name = formatSegmentName(timeline, first, size)
-  throw cannotAdopt(
-    `${name} does not continue the archived segment before it, and earlier ones are not at hand`,
-    'so where the two histories part cannot be seen',
-  )
+  if (last === undefined) return source.segments.keys().next().value
+  return source.segments.has(last + 1n) ? last + 1n : undefined
 }
 
 /** A segment that is being written differs only in what is there already. */
 function isOther(archived: Uint8Array, own: Uint8Array, isCurrent: boolean): boolean {
   if (compareSegments(archived, own).kind !== 'different') return false
   return !isCurrent || hasRecords(own)
-}
-
-/** The source's segments from the parting on, and names between them that it lacks. */
-function listBrought(
-  { timeline, source }: AdoptionRequest,
-  from: bigint | undefined,
-  size: number,
-): { bring: AdoptedFile[]; missing: string[] } {
-  const numbers = [...source.segments.keys()].filter((one) => from !== undefined && one >= from)
-  const last = numbers.at(-1)
-  if (from === undefined || last === undefined) return { bring: [], missing: [] }
-  const missing: string[] = []
-  for (let segment = from; segment < last; segment++) {
-    if (!source.segments.has(segment)) missing.push(formatSegmentName(timeline, segment, size))
-  }
-  return { bring: numbers.flatMap((one) => source.segments.get(one) ?? []), missing }
 }
 
 async function findDependents(

@@ -16,14 +16,20 @@ import {
   segmentStart,
   type Timeline,
 } from '../postgres/lsn.ts'
-import { parseWalEvent, type WalEvent } from '../postgres/wal-event.ts'
-import { createWalReader, type WalReader, type WalReadResult } from '../postgres/wal-reader.ts'
+import { mayBeEvent, parseWalEvent, type WalEvent } from '../postgres/wal-event.ts'
+import {
+  createWalReader,
+  type WalReader,
+  type WalReadResult,
+  type WalRecord,
+} from '../postgres/wal-reader.ts'
+import type { RecordBatch } from '../postgres/wal-walk.ts'
 import type { Storage } from '../storage/storage.ts'
 import { hole } from './fetch-wal.ts'
 import { timelineOfSegment } from './find-gaps.ts'
 import { isCutByTail } from './find-record-end.ts'
 import {
-  findLaterSegment,
+  findLaterWal,
   findPathSegment,
   type LoadedSegment,
   type LoadedTail,
@@ -86,6 +92,8 @@ class Scan {
   #current = -1n
   #prefetched: { segment: bigint; loading: Promise<LoadedSegment | undefined> } | undefined
   #last: ScannedRecord | undefined
+  /** Behind the record at which a batch was left before its end. */
+  #leftAt: Lsn | undefined
   #ending: Ending | undefined
 
   constructor(options: ScanWalOptions) {
@@ -101,14 +109,31 @@ class Scan {
 
   async run(): Promise<ScanEnd> {
     while (this.#ending === undefined) {
-      const result = this.#reader.next()
+      const result = this.#reader.nextBatch()
       if (result.kind === 'segment-needed') await this.#nextSegment(result.segment)
+      else if (result.kind === 'batch') await this.#takeBatch(result.batch)
       else if (this.#isPastFork(result)) await this.#missing(this.#current)
       else if (result.kind === 'invalid') await this.#invalid(result)
       else this.#take(result)
     }
     const ending: Ending = this.#ending
-    return { ...ending, last: this.#last, nextLsn: this.#reader.position() }
+    return { ...ending, last: this.#last, nextLsn: this.#leftAt ?? this.#reader.position() }
+  }
+
+  async #takeBatch(batch: RecordBatch): Promise<void> {
+    const usableEnd = this.#segment?.usableEnd
+    for (let n = 0; n < batch.count && this.#ending === undefined; n++) {
+      const lsn = batch.lsn(n)
+      this.#leftAt = batch.endLsn(n)
+      if (usableEnd !== undefined && lsn >= usableEnd) {
+        await this.#missing(this.#current)
+        return
+      }
+      const place = { lsn, endLsn: this.#leftAt, timeline: batch.timeline }
+      if (mayBeEvent(batch.resourceManager(n))) this.#take({ record: batch.record(n) }, place)
+      else this.#show(place, undefined)
+    }
+    if (this.#ending === undefined) this.#leftAt = undefined
   }
 
   /** Only an ancestor's file of the fork's segment was there, and the fork is reached. */
@@ -119,16 +144,18 @@ class Scan {
     return lsn >= usableEnd
   }
 
-  #take({ record }: Extract<WalReadResult, { kind: 'record' }>): void {
+  #take({ record }: { readonly record: WalRecord }, place: ScannedRecord = placeOf(record)): void {
     const parsed = parseWalEvent(record)
     if (parsed.kind === 'damaged') {
       this.#damaged(this.#unknownRecord(record.lsn))
       return
     }
-    const { lsn, endLsn, timeline } = record
-    this.#last = { lsn, endLsn, timeline }
-    const event = parsed.kind === 'event' ? parsed.event : undefined
-    if (this.#options.visit(this.#last, event)) this.#stop('stopped')
+    this.#show(place, parsed.kind === 'event' ? parsed.event : undefined)
+  }
+
+  #show(place: ScannedRecord, event: WalEvent | undefined): void {
+    this.#last = place
+    if (this.#options.visit(place, event)) this.#stop('stopped')
   }
 
   #stop(reason: ScanEnd['reason'], fault?: ScanFault): undefined {
@@ -153,7 +180,7 @@ class Scan {
    */
   async #isFollowedByOwn(loaded: LoadedSegment, segment: bigint): Promise<boolean> {
     if (loaded.usableEnd === undefined) return false
-    return (await findLaterSegment(this.#options, segment)) !== undefined
+    return (await findLaterWal(this.#options, segment)) !== undefined
   }
 
   #use(segment: bigint, loaded: LoadedSegment): void {
@@ -184,7 +211,7 @@ class Scan {
 
   /** Segments are archived while this runs: seen after a later one, it was no hole. */
   async #missing(segment: bigint): Promise<void> {
-    const later = await findLaterSegment(this.#options, segment)
+    const later = await findLaterWal(this.#options, segment)
     if (later === undefined) return this.#stop('archive-end')
     const again = await this.#load(segment)
     if (this.#ending !== undefined) return
@@ -216,7 +243,7 @@ class Scan {
     const segment = fault.faultLsn / BigInt(this.#options.walSegmentSizeBytes)
     const isUnwritten = fault.reason === 'no-record' || fault.reason === 'bad-page'
     if (isUnwritten && !fault.isFollowedByWal) {
-      const later = await findLaterSegment(this.#options, segment)
+      const later = await findLaterWal(this.#options, segment)
       if (later === undefined) return this.#stop('torn-end')
     }
     this.#damaged(this.#unreadable(fault))
@@ -234,7 +261,7 @@ class Scan {
   async #tailEnds(): Promise<void> {
     const loss = this.#segment?.tail?.loss
     if (loss !== undefined) return this.#damaged(loss)
-    const later = await findLaterSegment(this.#options, this.#current)
+    const later = await findLaterWal(this.#options, this.#current)
     if (later === undefined) return this.#stop('torn-end')
     this.#stop('hole', this.#hole(this.#current, later))
   }
@@ -262,6 +289,10 @@ class Scan {
 
 /** Of a segment's object; of a tail of which nothing is left; of tails that contradict. */
 const DAMAGE: readonly string[] = ['TM1601', 'TM1441', 'TM1443']
+
+function placeOf({ lsn, endLsn, timeline }: WalRecord): ScannedRecord {
+  return { lsn, endLsn, timeline }
+}
 
 const FAULTS = {
   'no-record': 'there is no record',

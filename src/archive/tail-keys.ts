@@ -2,7 +2,10 @@
  * The keys of tails: what was flushed of segments that are not complete (docs/design/tails.md,
  * section 1). Nothing is read here.
  */
+import type { TimelineHistory } from '../postgres/history-file.ts'
+import { parseSegmentName } from '../postgres/lsn.ts'
 import type { Storage } from '../storage/storage.ts'
+import { timelinesOfSegment } from './find-gaps.ts'
 import { walPrefix } from './wal-file-name.ts'
 
 export interface TailPart {
@@ -102,6 +105,22 @@ export function groupTails(parts: readonly TailPart[]): ListedTail[] {
     groups.set(id, group)
   }
   return [...groups.values()]
+}
+
+/** Of these segments the first that the path takes behind `segment`. */
+export function findFirstOnPath(
+  path: TimelineHistory,
+  names: readonly string[],
+  segment: bigint,
+  walSegmentSizeBytes: number,
+): string | undefined {
+  const behind = names.flatMap((name) => {
+    const named = parseSegmentName(name, walSegmentSizeBytes)
+    if (named === undefined || named.segment <= segment) return []
+    const timelines = timelinesOfSegment(path, named.segment, walSegmentSizeBytes)
+    return timelines.includes(named.timeline) ? [{ name, segment: named.segment }] : []
+  })
+  return behind.sort((a, b) => (a.segment < b.segment ? -1 : 1))[0]?.name
 }
 
 /** Of one segment, or of all. */

@@ -10,6 +10,7 @@ import { BACKUP_CODES } from './failure-codes/backup.ts'
 import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
+import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
@@ -32,6 +33,7 @@ export const FAILURE_CODES = {
   ...RECOVERY_CODES,
   ...BACKUP_CODES,
   ...WAL_ARCHIVE_CODES,
+  ...WAL_REPORT_CODES,
   ...WAL_DISK_CODES,
   ...RECEIVE_CODES,
   ...TAILS_CODES,

@@ -4,11 +4,12 @@
  *
  * Invariant: nothing is said of a relation that the WAL and the names do not prove. WAL has no
  * TRUNCATE (docs/design/event-index.md, section 5): a file that went is `dropped` only where no
- * new file can be its successor, `truncated` or `rewritten` only where its successor is known,
- * and `gone` (one of these) otherwise.
+ * new file can be its successor, `truncated` or `rewritten` only where its successor is known (by
+ * its name, or by what happened in pg_class: replaced-storage.ts), and `gone` otherwise.
  */
 import type { FoldedTransaction, RelationNode, RelationRows } from './folded-event.ts'
 import type { RelationName } from './name-resolver.ts'
+import { replacedStorage } from './replaced-storage.ts'
 
 export type StorageEffect = 'dropped' | 'truncated' | 'rewritten' | 'gone'
 
@@ -49,6 +50,9 @@ export function classifyTransaction(
 ): ClassifiedTransaction {
   const entries = collectEntries(transaction, names)
   const successors = entries.filter(({ isCreated, isDropped }) => isCreated && !isDropped)
+  const pairs = new Map(
+    replacedStorage(transaction)?.map(({ dropped, created }) => [keyOf(dropped), keyOf(created)]),
+  )
   const relations: RelationEffect[] = []
   let internalRows = 0
   for (const entry of entries) {
@@ -57,7 +61,8 @@ export function classifyTransaction(
       internalRows += rows === undefined ? 0 : rows.inserted + rows.updated + rows.deleted
       continue
     }
-    const storage = storageOf(entry, successors, names.truncatedOids)
+    const successor = pairs.get(keyOf(entry.node))
+    const storage = storageOf(entry, successors, successor, names.truncatedOids)
     const effect = effectOf(entry, storage)
     if (storage !== undefined || effect.inserted + effect.updated + effect.deleted > 0) {
       relations.push(effect)
@@ -104,18 +109,42 @@ export function keyOf({ tablespace, database, number }: RelationNode): string {
   return `${tablespace}/${database}/${number}`
 }
 
-/** A file that was made and dropped in the same transaction was nobody's. */
+/**
+ * A file that was made and dropped in the same transaction was nobody's. `successor`: the key of
+ * the file that took its place, where the records prove it.
+ */
 function storageOf(
   entry: Entry,
   successors: readonly Entry[],
+  successor: string | undefined,
   truncatedOids: readonly number[],
 ): StorageEffect | undefined {
   if (!entry.isDropped || entry.isCreated) return undefined
-  const successor = successors.find((one) => isSame(entry.name, one.name))
-  if (successor !== undefined) return isEmptied(successor) ? 'truncated' : 'rewritten'
   // A table that was never rewritten has its oid for its file number.
   if (truncatedOids.includes(entry.node.number)) return 'truncated'
+  const proved = successors.find(({ node }) => keyOf(node) === successor)
+  const found = proved ?? successors.find((one) => isSame(entry.name, one.name))
+  if (found !== undefined) return replacedBy(entry, found)
+  const passing = successors.find(({ name }) => isPassing(name))
+  if (passing !== undefined && entry.node.database === passing.node.database) return 'rewritten'
   return successors.some((one) => couldSucceed(entry, one)) ? 'gone' : 'dropped'
+}
+
+/**
+ * Indexes are never empty, and sequences and materialized views are not truncated. Of an unlogged
+ * table it is not known, and nothing is lost: recovery empties it.
+ */
+function replacedBy({ name, node }: Entry, successor: Entry): StorageEffect {
+  const { rows, isUnlogged } = successor
+  if (isUnlogged || node.tablespace !== successor.node.tablespace) return 'rewritten'
+  if (rows !== undefined && rows.inserted + rows.pagesLogged + rows.updated > 0) return 'rewritten'
+  if (name === undefined) return 'gone'
+  return name.kind === 'r' ? 'truncated' : 'rewritten'
+}
+
+/** What VACUUM FULL, CLUSTER and rewrites fill, to swap it then (make_new_heap). */
+function isPassing(name: RelationName | undefined): boolean {
+  return name !== undefined && /^pg_temp_\d+$/.test(name.name)
 }
 
 function isSame(one: RelationName | undefined, other: RelationName | undefined): boolean {
@@ -127,15 +156,6 @@ function isSame(one: RelationName | undefined, other: RelationName | undefined):
     other.database === database &&
     other.kind === kind
   )
-}
-
-/**
- * Indexes are never empty, and sequences and materialized views are not truncated. Of an unlogged
- * table it is not known, and nothing is lost: recovery empties it.
- */
-function isEmptied({ name, rows, isUnlogged }: Entry): boolean {
-  if (name?.kind !== 'r' || isUnlogged) return false
-  return rows === undefined || rows.inserted + rows.pagesLogged + rows.updated === 0
 }
 
 /** A new file whose name is known and another's cannot be the successor. */

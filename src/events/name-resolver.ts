@@ -6,9 +6,9 @@
 import type { WalPath } from '../archive/load-segment.ts'
 import type { Lsn, Timeline } from '../postgres/lsn.ts'
 import type { Microseconds } from '../postgres/wal-event.ts'
-import type { FoldedEvent, RelationNode } from './folded-event.ts'
+import type { FoldedEvent, FoldedTransaction, RelationNode } from './folded-event.ts'
 import { findSources } from './naming/find-sources.ts'
-import { LearntNames } from './naming/learnt-names.ts'
+import { type LearntName, LearntNames } from './naming/learnt-names.ts'
 import type { NameSource, SourceName } from './naming/name-source.ts'
 import { replacedStorage } from './replaced-storage.ts'
 
@@ -21,7 +21,7 @@ export interface RelationName {
   readonly kind: string
   /** Of pg_catalog, pg_toast or information_schema, or a TOAST table. */
   readonly isInternal: boolean
-  /** Estimated rows when the name was read; undefined where unknown. */
+  /** Estimated rows when it was read last before the moment; undefined where unknown. */
   readonly rows: number | undefined
   /** Set where the name was read at another moment and may since have changed. */
   readonly asOf: Microseconds | undefined
@@ -72,16 +72,41 @@ class SourceResolver implements NameResolver {
   }
 
   learn(event: FoldedEvent): void {
-    const replaced = event.kind === 'transaction' ? replacedStorage(event) : undefined
-    const names = replaced?.map(({ dropped }) => this.#before(dropped, event.lsn))
-    this.#learnt.learn(event)
-    for (const [n, { created }] of (replaced ?? []).entries()) {
-      const name = names?.[n]
-      if (name === undefined) continue
-      const { found, at } = name
-      const inherited = { lsn: event.lsn, at, found: { ...found, rows: undefined } }
-      this.#learnt.inherit(created, { ...inherited, schema: found.schema, schemaOid: 0 })
+    if (event.kind !== 'transaction') {
+      this.#learnt.learn(event)
+      return
     }
+    const { lsn } = event
+    const replaced = (replacedStorage(event) ?? []).map(({ dropped, created }) => ({
+      created,
+      name: this.#before(dropped, lsn),
+    }))
+    const swapped = this.#swappedFiles(event)
+    this.#learnt.learn(event)
+    for (const { created, name } of replaced) {
+      if (name !== undefined) this.#learnt.inherit(created, inheritedName(name, lsn))
+    }
+    for (const { created, name } of swapped) {
+      this.#learnt.setName(created, name === undefined ? undefined : inheritedName(name, lsn))
+    }
+  }
+
+  /** Files that were filled under a passing name, with the names of the tables that got them. */
+  #swappedFiles(transaction: FoldedTransaction) {
+    const { created, dropped, lsn } = transaction
+    return created.flatMap(({ node }) => {
+      const oid = this.#learnt.takePassing(node)
+      if (oid === undefined) return []
+      const tables = dropped.flatMap((one) => {
+        const name = one.database === node.database ? this.#before(one, lsn) : undefined
+        const isTable = name !== undefined && ['r', 'm'].includes(name.found.kind)
+        return isTable ? [{ number: one.number, name }] : []
+      })
+      // A table that was never rewritten has its oid for its file number.
+      const own = tables.find(({ number }) => number === oid) ?? tables[0]
+      const isSure = tables.length === 1 || own?.number === oid
+      return [{ created: node, name: isSure ? own?.name : undefined }]
+    })
   }
 
   nameOf(node: RelationNode, at: Moment): RelationName | undefined {
@@ -99,7 +124,8 @@ class SourceResolver implements NameResolver {
       name: found.name,
       kind: found.kind,
       isInternal: found.kind === 't' || INTERNAL_SCHEMAS.has(found.schema ?? ''),
-      rows: found.rows ?? behind?.found.rows,
+      // Read behind, it would be what the moment left.
+      rows: before?.found.rows,
       asOf: isSure ? undefined : nearest.at,
     }
   }
@@ -144,6 +170,12 @@ class SourceResolver implements NameResolver {
     const behind = this.#sources.find((one) => one.schema(database, oid) !== undefined)
     return this.#learnt.schema(database, oid) ?? (before ?? behind)?.schema(database, oid)
   }
+}
+
+/** What a relation's new file is called. Its rows may be others now. */
+function inheritedName({ found, at }: Known, lsn: Lsn): LearntName {
+  const { schema } = found
+  return { lsn, at, found: { ...found, rows: undefined }, schema, schemaOid: 0 }
 }
 
 interface Known {

@@ -177,6 +177,11 @@ export function parseWalEvent(record: WalRecord): ParsedEvent {
   }
 }
 
+/** False: no record of this resource manager is one of these. */
+export function mayBeEvent(resourceManager: number): boolean {
+  return PARSERS[resourceManager] !== undefined
+}
+
 type Parser = (data: Fields, record: WalRecord) => WalEventContent | undefined
 
 const PARSERS: Readonly<Record<number, Parser>> = {

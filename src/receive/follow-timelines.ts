@@ -8,7 +8,7 @@
 import { type WalGap, writeGap } from '../archive/gap-record.ts'
 import { offerWal } from '../archive/offer-wal.ts'
 import { now } from '../base/clock.ts'
-import { Failure, isFailure } from '../base/failure.ts'
+import { Failure } from '../base/failure.ts'
 import { type TimelineHistory, timelineAt } from '../postgres/history-file.ts'
 import { formatLsn, type Lsn } from '../postgres/lsn.ts'
 import {
@@ -19,7 +19,7 @@ import {
 } from '../postgres/replication-session.ts'
 import { ensureSlot, slotInUse } from '../postgres/replication-slot.ts'
 import { archiveHistories, readServerPath } from './archive-histories.ts'
-import { planStep, type ServerEnd, type StreamStep } from './plan-stream.ts'
+import { planProof, planStep, type ServerEnd, type StreamStep } from './plan-stream.ts'
 import type { ReceiveOptions } from './receive-options.ts'
 import { type Connection, type ReceiverState, startOfSegment, timingOf } from './receiver-state.ts'
 import { type StreamOutcome, streamWal } from './stream-wal.ts'
@@ -28,6 +28,8 @@ import type { ResumePoint, WalSink } from './wal-sink.ts'
 export interface Following extends ServerEnd {
   readonly sink: WalSink
   readonly resume: ResumePoint
+  /** The archive holds what lies before `resume`. */
+  readonly isProvable: boolean
   readonly systemIdentifier: string
 }
 
@@ -40,6 +42,8 @@ export async function followTimelines(
   const size = connection.server.facts.walSegmentSizeBytes
   const { session } = connection
   let { resume: at, path } = following
+  // Undefined once it was asked for, or from the beginning.
+  let proof = following.isProvable ? planProof(path, at, size) : undefined
   while (!state.end.signal.aborted) {
     const step = planStep({ path, address: session.address }, at, size)
     if (step.kind === 'switch') {
@@ -47,7 +51,14 @@ export async function followTimelines(
       at = { timeline: step.to, lsn: step.start, flushed: step.start }
       continue
     }
-    const { next, flushed } = await stream(state, connection, { ...following, path }, at)
+    const start = proof ?? at.lsn
+    proof = undefined
+    const streamed = await stream(state, connection, { ...following, path }, { ...at, lsn: start })
+    if (streamed === 'not-there') {
+      if (start < at.lsn) continue
+      throw await recordGap(state, connection, { ...following, path }, at)
+    }
+    const { next, flushed } = streamed
     if (next === undefined) {
       state.end.abort()
       return
@@ -108,13 +119,13 @@ async function switchTimeline(
   options.onEvent({ kind: 'switched', from, end, to, isBeyondFork })
 }
 
-/** What came of the timeline, or the failure that ends this connection. */
+/** What came of the timeline; `not-there`: the server has no WAL of that place any more. */
 async function stream(
   state: ReceiverState,
   connection: Connection,
   following: Following,
   at: ResumePoint,
-): Promise<StreamOutcome> {
+): Promise<StreamOutcome | 'not-there'> {
   const { options } = state
   const { slot, synchronous, onEvent } = options
   const { silenceMs, statusEveryMs } = timingOf(state)
@@ -140,7 +151,7 @@ async function stream(
       onFlushFailure: (failure) => onEvent({ kind: 'warning', failure }),
     })
   } catch (error) {
-    if (isWalRemoved(error)) throw await recordGap(state, connection, following, at, error)
+    if (isWalRemoved(error)) return 'not-there'
     if (isRefusal(error, OBJECT_IN_USE)) throw slotInUse(slot, error)
     throw error
   }
@@ -154,21 +165,20 @@ async function recordGap(
   { server }: Connection,
   { path, systemIdentifier }: Following,
   at: ResumePoint,
-  error: unknown,
 ): Promise<Failure> {
   const { cluster, required, others, slot, onEvent } = state.options
   const { restartLsn, outcome, lostBecause } = await ensureSlot(server, slot)
   const to = startOfSegment(restartLsn, server.facts.walSegmentSizeBytes)
-  const said = isFailure(error) ? (error.because ?? error.message) : String(error)
-  if (to <= at.lsn) throw error
-  const why = lostBecause ?? (outcome === 'found' ? 'the slot is ahead of the archive' : 'no slot')
+  if (to <= at.lsn) throw slotMisleads(server.address, slot, to)
+  const why =
+    lostBecause ?? (outcome === 'found' ? 'the slot begins behind it' : 'there was no slot')
   const gap: WalGap = {
     systemIdentifier,
     timeline: timelineAt(path, to),
     from: at.flushed,
     to,
     foundAt: now().toISOString(),
-    because: `${said} (${why})`,
+    because: `the server has removed it, since ${why}`,
   }
   const offers = offerWal(others, async (storage) => {
     await writeGap(storage, cluster, gap)
@@ -180,6 +190,15 @@ async function recordGap(
   state.gap = gap
   onEvent({ kind: 'gap', gap, failure })
   return failure
+}
+
+/** It says that WAL is kept which the server says is gone: a person has to look. */
+function slotMisleads(address: string, slot: string, from: Lsn): Failure {
+  return new Failure('TM1424', {
+    message: `the replication slot ${slot} of ${address} does not keep what it says`,
+    because: `it keeps WAL from ${formatLsn(from)}, and the server says that this was removed`,
+    fix: 'look into the pg_wal of the server; drop the slot if its WAL was removed by hand',
+  })
 }
 
 function missing(gap: WalGap, cluster: string): Failure {

@@ -5,7 +5,7 @@ import { Failure } from '../base/failure.ts'
 import type { TimelineHistory } from '../postgres/history-file.ts'
 import { lsn } from '../postgres/lsn.ts'
 import { isFatal } from './judge-failure.ts'
-import { mustWaitFor, planStep } from './plan-stream.ts'
+import { mustWaitFor, planProof, planStep } from './plan-stream.ts'
 
 const MB = 1 << 20
 const address = 'a server'
@@ -106,4 +106,12 @@ test('what another attempt cannot heal ends the receiver, a lost connection does
   }
   assert.equal(isFatal(failure('TM1102'), false), true)
   assert.equal(isFatal(failure('TM1102'), true), false)
+})
+
+test('an archive that ends with a whole segment has that one shown again, if it is ours', () => {
+  const one = path()
+  assert.equal(planProof(one, at(1, 5 * MB, 5 * MB), MB), BigInt(4 * MB))
+  assert.equal(planProof(one, at(1, 5 * MB, 5 * MB + 1), MB), undefined)
+  assert.equal(planProof(path([1, 5 * MB + 7]), at(2, 5 * MB, 5 * MB), MB), undefined)
+  assert.equal(planProof(path([1, 5 * MB + 7]), at(2, 7 * MB, 7 * MB), MB), BigInt(6 * MB))
 })

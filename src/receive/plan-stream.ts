@@ -3,8 +3,20 @@
  * history says (docs/design/receive.md, sections 5 and 6).
  */
 import { Failure } from '../base/failure.ts'
-import { pathOf, type TimelineHistory, timelineEnd } from '../postgres/history-file.ts'
-import { formatLsn, type Lsn, segmentNumber, segmentStart, type Timeline } from '../postgres/lsn.ts'
+import {
+  pathOf,
+  type TimelineHistory,
+  timelineEnd,
+  timelineStart,
+} from '../postgres/history-file.ts'
+import {
+  formatLsn,
+  type Lsn,
+  lsn,
+  segmentNumber,
+  segmentStart,
+  type Timeline,
+} from '../postgres/lsn.ts'
 import type { ResumePoint } from './wal-sink.ts'
 
 export type StreamStep =
@@ -49,6 +61,22 @@ export function planStep(
     start: segmentStart(segmentNumber(fork, walSegmentSizeBytes), walSegmentSizeBytes),
     isBeyondFork: at.flushed > fork,
   }
+}
+
+/**
+ * Where to begin so that the server shows again what the archive ends with: with a tail that is
+ * the start of its segment; where the archive ends with a whole segment, that segment. Undefined:
+ * there is nothing of this timeline to compare.
+ */
+export function planProof(
+  path: TimelineHistory,
+  { timeline, lsn: start, flushed }: ResumePoint,
+  walSegmentSizeBytes: number,
+): Lsn | undefined {
+  if (flushed > start) return undefined
+  const before = start - BigInt(walSegmentSizeBytes)
+  const begin = timelineStart(path, timeline) ?? 0n
+  return before > 0n && before >= begin ? lsn(before) : undefined
 }
 
 /**

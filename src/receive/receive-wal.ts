@@ -136,7 +136,9 @@ async function receiveFrom(state: ReceiverState, connection: Connection): Promis
     })
     try {
       const { sink } = opened
-      await followTimelines(state, connection, { ...end, sink, resume, systemIdentifier })
+      const isProvable = resume === opened.resume
+      const place = { ...end, sink, resume, isProvable, systemIdentifier }
+      await followTimelines(state, connection, place)
     } finally {
       standbys.abort()
       names.abort()

@@ -165,7 +165,8 @@ class Pump {
   }
 
   #drained(): void {
-    if (this.#flushed < this.#received && this.#isDue()) this.#flush()
+    const isWanted = this.#isPaused || this.#flushed < this.#received
+    if (isWanted && this.#isDue()) this.#flush()
   }
 
   #isDue(): boolean {

@@ -101,7 +101,7 @@ export function formatRestoreCommand(
 
 const TAKE_FROM_SPOOL = [
   `d=${SPOOL_DIRECTORY}; n=0; while [ $d/server -ef postmaster.pid ]; do`,
-  'mv -f $d/%f "%p" 2>/dev/null && exit 0;',
+  '[ -e $d/%f ] && mv -f $d/%f "%p" && exit 0;',
   '{ [ $n -lt 500 ] && [ -e $d/%f.coming ] && read p <$d/filler && kill -0 $p; } 2>/dev/null || break;',
   'n=$((n+1)); sleep 0.02; done;',
 ].join(' ')

@@ -14,6 +14,7 @@ import {
 import {
   findListedTail,
   holdsWal,
+  tailsAlong,
   listWal,
   rangesAlong,
   type WalListing,
@@ -76,8 +77,10 @@ export function planWindow(backups: readonly BackupRecord[], archive: WalListing
   const covered = new Set<string>()
   for (const path of leafPaths(archive, backups)) {
     const archived = rangesAlong(archive, path)
+    const size = archive.walSegmentSizeBytes
+    const tails = tailsAlong(archive, path)
     for (const backup of backupsOnPath(backups, path).reverse()) {
-      const reach = reachOf(archive.walSegmentSizeBytes, archived, path, backup, archive.expired)
+      const reach = reachOf(size, archived, tails, path, backup, archive.expired)
       if (reach.missing !== undefined) {
         if (!covered.has(backup.id)) {
           unusable.set(backup.id, { backup, missing: reach.missing })
@@ -111,10 +114,11 @@ interface Reach {
   readonly missing: string | undefined
 }
 
-/** `archived`: the ranges along the path. */
+/** `archived`: the ranges along the path; `tails`: segments that only a tail is there of. */
 function reachOf(
   size: number,
   archived: readonly SegmentRange[],
+  tails: readonly bigint[],
   path: TimelineHistory,
   backup: BackupRecord,
   expired: ExpiredWalMark | undefined,
@@ -125,15 +129,17 @@ function reachOf(
   const first = segmentNumber(recordLsn(backup.startLsn), size)
   const { holding, after } = findRange(archived, first)
   const end = holding === undefined ? first : holding.last + 1n
+  const tailBehind = tails.find((one) => one >= end && !tails.includes(end))
   if (end <= needed) return { lastSegment: end, gap: undefined, missing: nameOf(end) }
-  if (after === undefined) return { lastSegment: end - 1n, gap: undefined, missing: undefined }
+  const next = after?.first ?? tailBehind
+  if (next === undefined) return { lastSegment: end - 1n, gap: undefined, missing: undefined }
   const gap = {
     timeline: timelineOfSegment(path, end, size),
     first: nameOf(end),
-    last: nameOf(after.first - 1n),
-    segments: Number(after.first - end),
+    last: nameOf(next - 1n),
+    segments: Number(next - end),
   }
-  const isOpen = [end, after.first - 1n].every((one) =>
+  const isOpen = [end, next - 1n].every((one) =>
     isLetGo(expired, timelineOfSegment(path, one, size), one),
   )
   // What was let go on purpose is nothing to bring back.

@@ -79,6 +79,7 @@ export interface OtherWal {
     | 'tail'
     | 'writer'
     | 'reservation'
+    | 'gap'
     | 'stranger'
   /** Of partials, of tails and of segments in quarantine. */
   readonly segment: number | undefined

@@ -260,7 +260,7 @@ function mayGo(
 ): boolean {
   if (other.kind === 'stranger') return false
   if (backups.size === 0) return true
-  if (['history', 'label', 'writer'].includes(other.kind)) return false
+  if (['history', 'label', 'writer', 'gap'].includes(other.kind)) return false
   if (other.kind === 'reservation') {
     return other.backupId !== undefined && !backups.has(other.backupId)
   }

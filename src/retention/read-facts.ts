@@ -4,6 +4,7 @@
  * Invariant: holds are listed before records. A writer publishes its record before it drops its
  * hold, so one of the two is seen. Condemned sets of others, pins, packs and WAL come after.
  */
+import { parseGapKey } from '../archive/gap-record.ts'
 import { parseSegmentKey } from '../archive/list-segments.ts'
 import { parseTailName } from '../archive/tail-keys.ts'
 import { findArchivedHistory } from '../archive/find-history.ts'
@@ -245,6 +246,7 @@ function describeOther(path: string, size: number): Pick<OtherWal, 'kind' | 'seg
   if (numbered !== undefined) {
     return { kind: numbered === 'writers' ? 'writer' : 'reservation', segment: undefined }
   }
+  if (parseGapKey(`/${path}`) !== undefined) return { kind: 'gap', segment: undefined }
   const [, folder, name = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(path) ?? []
   const segment = numberOfSegment(name.slice(0, 24), size)
   if (folder === undefined) {

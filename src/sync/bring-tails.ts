@@ -3,10 +3,12 @@
  * reaches furthest, as a piece, where the target has neither the segment nor as much of it
  * (docs/design/tails.md, section 6).
  *
- * Invariant: nothing that the target has is removed but shorter copies that a sync has written of
- * the same tail, and only behind the longer one.
+ * Invariant: nothing that the target has is removed but shorter copies of the same tail, behind the
+ * longer one, and tails whose segment is whole there and agrees.
  */
+import { findWalFile } from '../archive/fetch-wal.ts'
 import { type ReadTail, readTailsOf } from '../archive/read-tail.ts'
+import { judgeSuperseded } from '../archive/superseded-tail.ts'
 import { listTails, type TailPlace } from '../archive/tail-keys.ts'
 import { parseWalFileName, segmentKey } from '../archive/wal-file-name.ts'
 import { settleTail } from '../archive/write-tail.ts'
@@ -31,6 +33,26 @@ export async function bringTails(
     const named = { kind: 'wal', key, systemIdentifier, file, hash16: undefined } as const
     if (wantsWal({ ...named, folder: 'partial' })) await bringTail(state, place, segment)
   }
+  await removeSuperseded(state, place)
+}
+
+/** Those that earlier syncs have brought, once their segment is there and says the same. */
+async function removeSuperseded({ target, cluster }: SyncState, place: TailPlace): Promise<void> {
+  const { systemIdentifier } = place
+  const listed = await listTails(target, cluster, systemIdentifier)
+  const settled = listed.filter(({ parts }) => parts.every(({ piece }) => piece !== undefined))
+  for (const segment of new Set(settled.map((one) => one.segment))) {
+    if ((await target.size(segmentKey(cluster, systemIdentifier, segment))) === undefined) continue
+    const request = { storages: [target], cluster, systemIdentifier, name: segment }
+    const whole = (await findWalFile({ ...request, holes: 'absent' }))?.content
+    if (whole === undefined) continue
+    const tails = await readTailsOf(target, place, segment)
+    const gone = tails.filter(({ opening, ...tail }) => {
+      const isSettled = settled.some((one) => one.segment === segment && one.opening === opening)
+      return isSettled && judgeSuperseded(place, { opening, ...tail }, whole) === undefined
+    })
+    if (gone.length > 0) await target.removeMany(gone.flatMap(({ keys }) => keys))
+  }
 }
 
 async function bringTail(state: SyncState, place: TailPlace, segment: string): Promise<void> {
@@ -52,6 +74,10 @@ async function bringTail(state: SyncState, place: TailPlace, segment: string): P
   }
   const { head, bytes } = furthest
   const written = await settleTail({ storage: target, cluster, systemIdentifier }, head, bytes)
+  const damaged = there.filter(({ failure }) => failure !== undefined)
+  for (const key of damaged.flatMap(({ keys }) => keys)) {
+    if (written.includes(key)) state.healed.push({ key, frames: undefined, was: 'damaged' })
+  }
   state.counts.others++
   state.counts.bytes += bytes.length
   const older = there.find(({ opening }) => opening === head.opening)?.keys ?? []

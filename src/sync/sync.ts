@@ -22,6 +22,7 @@ import {
 import type { RetentionPolicy } from '../retention/retention-policy.ts'
 import type { Storage } from '../storage/storage.ts'
 import { bringBackup, bringPacks, type SettledPack } from './bring-backup.ts'
+import { bringGaps } from './bring-gaps.ts'
 import { bringDerived } from './bring-derived.ts'
 import { bringIdentities, listIdentityKeys } from './bring-identities.ts'
 import { bringTails } from './bring-tails.ts'
@@ -302,7 +303,10 @@ async function bring(
   const lostPacks = intent.lostPacks.filter((id) => named.has(id))
   await bringPacks(state, lostPacks, { packs, settled, ownPacks })
   await bringWal(state, listDueWal(options, choice), segmentBytes)
-  for (const identity of identities) await bringTails(state, identity, wantsWal)
+  for (const identity of identities) {
+    await bringTails(state, identity, wantsWal)
+    await bringGaps(state, identity.systemIdentifier)
+  }
   if (options.objects === undefined) await bringDerived(state)
 }
 

@@ -2,6 +2,7 @@
  * Directories that look like those of servers which archive, with WAL that a test decides on. For
  * tests of who may write what.
  */
+import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { findWalFile } from '../../src/archive/fetch-wal.ts'
@@ -19,9 +20,13 @@ export const PLACE = { cluster: 'main', systemIdentifier: ID }
 
 export async function newArchive(): Promise<Storage> {
   const storage = openMemoryStorage()
+  await introduce(storage)
+  return storage
+}
+
+export async function introduce(storage: Storage): Promise<void> {
   const identity = { systemIdentifier: ID, major: 15, walSegmentSizeBytes: MB, createdAt: '' }
   await ensureSystemIdentity(storage, 'main', identity)
-  return storage
 }
 
 /** A directory that looks like a server's. */
@@ -105,4 +110,15 @@ export async function archived(storage: Storage, name: string): Promise<Buffer |
 export async function quarantined(storage: Storage): Promise<string[]> {
   const { quarantine } = await listWal(storage, 'main', ID)
   return quarantine.map(({ name }) => name.replace(/-.*/, ''))
+}
+
+/** Without a comparison of a megabyte on the screen. */
+export async function assertArchived(
+  storage: Storage,
+  name: string,
+  content: Buffer,
+): Promise<void> {
+  const found = await archived(storage, name)
+  assert.ok(found !== undefined, `${name} is not archived`)
+  assert.ok(found.equals(content), `${name} is archived with other content`)
 }

@@ -36,7 +36,8 @@ export async function syncObjects(
 
 /** Objects that two repositories of a cluster have in common. */
 export function sharedObjects(objects: Objects): Map<string, string> {
-  const own = /^tidemark\.repository$|\/holds\/|\/condemned\/|verified\.seen$|\.damaged$/
+  const own =
+    /^tidemark\.repository$|\/(holds|condemned|writers|reserved)\/|verified\.seen$|\.damaged$/
   const shared = [...objects].filter(([key]) => !own.test(key))
   return new Map(shared.map(([key, bytes]) => [key, Buffer.from(bytes).toString('base64')]))
 }

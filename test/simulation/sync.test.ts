@@ -254,7 +254,8 @@ test('an object that is missing in the target comes back without reading the res
 
 test('--object mends what is named and nothing else', async () => {
   const { source, target: good } = await syncedPair()
-  const keys = [...sharedObjects(good).keys()]
+  // What was flushed of the last segment is brought by a whole sync only.
+  const keys = [...sharedObjects(good).keys()].filter((key) => !key.includes('/tails/'))
   for (const key of keys) {
     const target = copyOf(good)
     spoil(target, key, 'flip')

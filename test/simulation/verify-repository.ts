@@ -1,7 +1,9 @@
 /**
  * A small repository in memory with everything that a cluster leaves in one: two backups
- * that share packs, WAL with records, a second timeline, labels, partials, quarantine.
+ * that share packs, WAL with records, a second timeline, labels, partials, quarantine, a tail.
  */
+import { encodeTailPiece } from '../../src/archive/tail-format.ts'
+import { pieceKey } from '../../src/archive/tail-keys.ts'
 import { encodeWalObject, hashContent } from '../../src/archive/wal-object.ts'
 import { quarantineKey, segmentKey, walPrefix } from '../../src/archive/wal-file-name.ts'
 import { now } from '../../src/base/clock.ts'
@@ -65,6 +67,7 @@ async function addWal(storage: Storage, objects: Objects): Promise<void> {
     objects.delete(segmentKey(CLUSTER, SYSTEM_TEXT, name))
     await put(storage, segmentKey(CLUSTER, SYSTEM_TEXT, name), name, content, timeline)
   }
+  await addTail(storage, wal)
   const history = Buffer.from(`1\t${formatLsn(fork as never)}\tno recovery target specified\n`)
   const prefix = walPrefix(CLUSTER, SYSTEM_TEXT)
   await put(storage, `${prefix}00000002.history`, '00000002.history', history, 0)
@@ -90,6 +93,19 @@ async function addWal(storage: Storage, objects: Objects): Promise<void> {
     hashContent(rotten),
   )
   await storage.write(`${kept}.damaged`, rotten)
+}
+
+/** What was flushed of segment 5. */
+async function addTail(storage: Storage, wal: SyntheticWal): Promise<void> {
+  wal.append({ info: 0x30, resourceManager: 10, mainData: Buffer.alloc(3000, 5) })
+  const segment = segmentName({ timeline: 2, segment: 5n })
+  const bytes = wal.segments.get(5n) as Buffer
+  const end = Number(wal.position % BigInt(wal.sizeBytes))
+  const opening = '0123456789abcdef'
+  const rest = { walSegmentSizeBytes: wal.sizeBytes, opening, writer: 'test', startedAt: '' }
+  const head = { systemIdentifier: SYSTEM_TEXT, segment, ...rest }
+  const key = pieceKey(CLUSTER, SYSTEM_TEXT, segment, opening, 0, end)
+  await storage.write(key, encodeTailPiece(head, 0, [bytes.subarray(0, end)]))
 }
 
 function fillSegment(wal: SyntheticWal): void {

@@ -35,6 +35,8 @@ export class LearntNames {
   readonly #schemas = new Map<string, string>()
   /** By xid, until it ends. */
   readonly #pending = new Map<number, (Named | SchemaNamed)[]>()
+  /** By file: the oid of the relation that it is filled for, to be swapped with. */
+  readonly #passing = new Map<string, number>()
   /** Names of files whose transaction has not ended: only it sees them. */
   readonly #unborn = new Map<string, Named>()
 
@@ -43,6 +45,7 @@ export class LearntNames {
       case 'relation-named':
         this.#wait(event.xid, event)
         if (this.#isNew(event.node)) this.#unborn.set(keyOf(event.node), event)
+        this.#notePassing(event)
         break
       case 'schema-named':
         this.#wait(event.xid, event)
@@ -56,6 +59,19 @@ export class LearntNames {
         break
       default:
     }
+  }
+
+  /** VACUUM FULL, CLUSTER and rewrites fill pg_temp_<oid> and swap its file (make_new_heap). */
+  #notePassing({ node, name }: Named): void {
+    const oid = /^pg_temp_(\d+)$/.exec(name)?.[1]
+    if (oid !== undefined) this.#remember(this.#passing, keyOf(node), Number(oid))
+  }
+
+  /** The oid of the relation that a new file was filled for; asked when its transaction ends. */
+  takePassing(node: RelationNode): number | undefined {
+    const oid = this.#passing.get(keyOf(node))
+    if (oid !== undefined) this.#passing.delete(keyOf(node))
+    return oid
   }
 
   /** The newest name that was told at or before `lsn`. */
@@ -115,6 +131,12 @@ export class LearntNames {
   inherit(created: RelationNode, name: LearntName): void {
     const key = keyOf(created)
     if (!this.#names.has(key)) this.#remember(this.#names, key, name)
+  }
+
+  /** What was told of it was not the relation's. */
+  setName(node: RelationNode, name: LearntName | undefined): void {
+    if (name === undefined) this.#names.delete(keyOf(node))
+    else this.#remember(this.#names, keyOf(node), name)
   }
 
   #remember<K, V>(into: Map<K, V>, key: K, value: V): void {

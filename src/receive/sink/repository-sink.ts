@@ -16,6 +16,7 @@ import {
   storeWal,
   type WalToStore,
 } from '../../archive/store-wal.ts'
+import { judgeSuperseded } from '../../archive/superseded-tail.ts'
 import type { TailPlace } from '../../archive/tail-keys.ts'
 import { settleTail } from '../../archive/write-tail.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
@@ -187,20 +188,11 @@ export class RepositorySink {
   }
 
   #agrees(tail: ReadTail, content: Buffer): boolean {
-    const differsAt = firstDifference(tail.bytes, content)
-    const isPrefix =
-      differsAt === tail.bytes.length ||
-      differsAt >= findRecordEnd(this.#options, tail.segment, tail.bytes)
-    if (isPrefix && tail.ending !== 'damaged') return true
-    const because = isPrefix
-      ? (tail.failure?.because ?? 'it is damaged')
-      : 'it differs from the archived segment within its valid records'
-    this.#options.onEvent({
-      kind: 'tail-kept',
-      url: this.storage.url,
-      key: tail.keys[0] ?? tail.segment,
-      because,
-    })
+    const because = judgeSuperseded(this.#options, tail, content)
+    if (because === undefined) return true
+    const { url } = this.storage
+    const key = tail.keys[0] ?? tail.segment
+    this.#options.onEvent({ kind: 'tail-kept', url, key, because })
     return false
   }
 

@@ -1,5 +1,6 @@
 /** What the repository holds of a cluster, by kind, from one listing. */
 import { EXPIRED_MARK_NAME } from '../../archive/expired-wal.ts'
+import { parseGapKey } from '../../archive/gap-record.ts'
 import { parseSegmentKey } from '../../archive/list-segments.ts'
 import { parseTailName } from '../../archive/tail-keys.ts'
 import { parseWalFileName } from '../../archive/wal-file-name.ts'
@@ -18,7 +19,7 @@ export interface Inventory {
   readonly identities: readonly string[]
   /** System identifiers with WAL. */
   readonly systems: ReadonlySet<string>
-  /** Keys of histories, labels, partials, quarantine, tails, writers, reservations, by system. */
+  /** Keys of what lies beside the segments (histories, quarantine, tails, …), by system. */
   readonly walFiles: ReadonlyMap<string, readonly string[]>
   /** Keys of event indexes and of snapshots of names. */
   readonly derived: readonly string[]
@@ -71,6 +72,7 @@ function addTo(files: Map<string, string[]>, system: string, key: string): void 
 function isWalFile(path: string): boolean {
   const name = path.split('/').slice(2).join('/')
   if (name.startsWith('tails/')) return parseTailName(name.slice(6)) !== undefined
+  if (parseGapKey(`/${name}`) !== undefined) return true
   if (/^(writers|reserved)\/[0-9A-F]{8}\.(writer|reserved)$/.test(name)) return true
   const [, folder, file = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(name) ?? []
   const bare = file.replace(/-[0-9a-f]{16}(\.damaged)?$/, '')

@@ -3,6 +3,7 @@
  * headers by check-wal.ts, records by scan-wal.ts.
  */
 import { checkWal } from '../../archive/check-wal.ts'
+import { parseGap, parseGapKey } from '../../archive/gap-record.ts'
 import { proveTailPart } from '../../archive/read-tail.ts'
 import { decodeReservation } from '../../archive/reservations.ts'
 import { scanWal } from '../../archive/scan-wal.ts'
@@ -109,6 +110,10 @@ export async function proveWalObject(
     const numbered = /\/(writers|reserved)\/([0-9A-F]{8})\.\w+$/.exec(key)
     if (numbered !== null) return proveNumbered(key, bytes, numbered)
     if (bytes === undefined) throw missingObject(key, 'the listing')
+    if (parseGapKey(key) !== undefined) {
+      parseGap(key, bytes)
+      return { failure: undefined }
+    }
     const hash16 = /-([0-9a-f]{16})(\.damaged)?$/.exec(key)
     const file = (key.split('/').at(-1) as string).replace(/-[0-9a-f]{16}(\.damaged)?$/, '')
     const isKeptDamage = hash16?.[2] !== undefined

@@ -17,6 +17,7 @@ import { type Protection, readProtection } from '../../protection.ts'
 import { type HeldByRepository, judgeBehind } from '../status/judge-behind.ts'
 import { findObstacle, ownerOf } from '../../server-access.ts'
 import { type Check, failed, found, ok, skipped } from './check.ts'
+import { checkRecordedGaps } from './check-recorded-gaps.ts'
 import {
   checkArchivedWal,
   checkBackups,
@@ -292,6 +293,7 @@ async function checkRepository(examination: Examination, storage: Storage): Prom
     await checkPacks(storage, newestBackup),
     checkLastArchived(server, archiver?.lastArchivedWal, newestBackup),
     checkGaps(server),
+    checkRecordedGaps(server, protection.list.backups),
     await checkArchivedWal(storage, cluster.name, server, protection, context.signal),
     checkQuarantine(server),
   ]

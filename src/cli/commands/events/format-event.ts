@@ -125,18 +125,29 @@ const KINDS: Readonly<Record<string, string>> = {
   S: 'SEQUENCE',
 }
 
-/** What belongs to a table that went the same way (indexes, sequences) goes without saying. */
+/**
+ * What belongs to a table (indexes, sequences) goes without saying, and so does what has no name
+ * where something has one.
+ */
 function describeStorage(relations: readonly RelationEffect[]): string[] {
+  const changed = relations.filter(({ storage }) => storage !== undefined)
+  const hasTable = changed.some(isTable)
+  const hasName = changed.some(({ name }) => name !== undefined)
+  const told = changed.filter((one) => {
+    return (!hasTable || isTable(one)) && (!hasName || one.name !== undefined)
+  })
   return (Object.keys(VERBS) as (keyof typeof VERBS)[]).flatMap((effect) => {
-    const own = relations.filter(({ storage }) => storage === effect)
-    const tables = own.filter(({ name }) => name === undefined || 'rpm'.includes(name.kind))
-    const told = tables.length > 0 ? tables : own
-    if (told.length === 0) return []
-    const [first] = told as [RelationEffect]
+    const own = told.filter(({ storage }) => storage === effect)
+    const [first] = own
+    if (first === undefined) return []
     const isSql = effect === 'dropped' && first.name !== undefined
     const kind = isSql ? ` ${KINDS[first.name?.kind ?? ''] ?? 'RELATION'}` : ''
-    return [`${VERBS[effect]}${kind} ${listNames(told)}`]
+    return [`${VERBS[effect]}${kind} ${listNames(own)}`]
   })
+}
+
+function isTable({ name }: RelationEffect): boolean {
+  return name !== undefined && 'rpm'.includes(name.kind)
 }
 
 const NAMED = 3

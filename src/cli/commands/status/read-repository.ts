@@ -14,6 +14,7 @@ import { openRepository } from '../../../repository/repository.ts'
 import type { Storage } from '../../../storage/storage.ts'
 import { readProtection } from '../../protection.ts'
 import { type Check, failed, found } from '../doctor/check.ts'
+import { checkRecordedGaps } from '../doctor/check-recorded-gaps.ts'
 import {
   checkBackups,
   checkGaps,
@@ -91,6 +92,7 @@ async function read(
       requireBackup(checkBackups(protection)),
       checkLastArchived(server, reached?.lastArchivedWal ?? undefined, lastBackup),
       checkGaps(server),
+      checkRecordedGaps(server, protection.list.backups),
       checkQuarantine(server),
       ...damage,
     ],
