@@ -25,6 +25,8 @@ import {
 import { adoptWal, releaseReservation } from './adopt-wal.ts'
 import { judgeContinuation } from './compare-segments.ts'
 import { type AdoptionPlan, planAdoption } from './plan-adoption.ts'
+import { encodeTailPiece } from './tail-format.ts'
+import { pieceKey } from './tail-keys.ts'
 import { encodeReservation, findReservation, reservationKey } from './reservations.ts'
 
 const request = (timeline = 1) => ({ ...PLACE, timeline, walSegmentSizeBytes: MB })
@@ -259,6 +261,27 @@ test('what its pg_wal has recycled comes from quarantine, or nothing is adopted'
   })
   await storage.remove(key ?? '')
   await assert.rejects(planFrom(storage, server), (error) => isFailure(error, 'TM1464'))
+})
+
+test('what was streamed from the other server goes aside, too', async () => {
+  const { storage, server, clone } = await twoServers([2n, 3n])
+  server.put(4n)
+  const stream = async (from: WritingServer, opening: string): Promise<string> => {
+    const segment = from.name(4n)
+    const bytes = from.content(4n).subarray(0, MB / 2)
+    const startedAt = new Date().toISOString()
+    const about = { walSegmentSizeBytes: MB, opening, writer: '1', startedAt }
+    const piece = encodeTailPiece({ ...PLACE, ...about, segment }, 0, [bytes])
+    const key = pieceKey('main', PLACE.systemIdentifier, segment, opening, 0, bytes.length)
+    await storage.write(key, piece)
+    return key
+  }
+  const [own, other] = [await stream(server, 'a'.repeat(16)), await stream(clone, 'b'.repeat(16))]
+  await adoptWal(storage, await planFrom(storage, server))
+  assert.ok((await storage.size(own)) !== undefined)
+  assert.equal(await storage.size(other), undefined)
+  const kept = await archived(storage, `${clone.name(4n)}.partial`)
+  assert.ok(kept?.subarray(0, MB / 2).equals(clone.content(4n).subarray(0, MB / 2)) === true)
 })
 
 test('several in quarantine: one is named by its hash', async () => {

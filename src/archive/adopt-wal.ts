@@ -18,6 +18,7 @@ import { listSegmentsAfter } from './list-segments.ts'
 import type { AdoptionPlan } from './plan-adoption.ts'
 import { pushWalFile } from './push-wal.ts'
 import { findReservation, release } from './reservations.ts'
+import { setTailsAside } from './set-tails-aside.ts'
 import { quarantineWal, storeWal } from './store-wal.ts'
 import {
   eventsKey,
@@ -40,7 +41,7 @@ export interface AdoptionResult {
 export async function adoptWal(storage: Storage, plan: AdoptionPlan): Promise<AdoptionResult> {
   await writeWriterRecord(storage, plan, decideWriter(plan))
   if (plan.reservation !== undefined) await release([storage], plan, plan.timeline)
-  const aside: string[] = []
+  const aside = await setTailsAside(storage, plan)
   const locked: WalFileName[] = []
   for (const file of await listAside(storage, plan)) {
     if (await setAside(storage, plan, file)) aside.push(file.name)

@@ -3,12 +3,18 @@ import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { forEachCrashPoint } from '../../test/harness/faulty-storage.ts'
+import {
+  damageObject,
+  forEachCrashPoint,
+  openFaultyStorage,
+} from '../../test/harness/faulty-storage.ts'
+import { testSealing } from '../../test/harness/sealing.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { SYSTEM } from '../../test/harness/wal-builder.ts'
 import {
   archived,
   assertArchived,
+  introduce,
   newArchive,
   PLACE,
   quarantined,
@@ -16,8 +22,11 @@ import {
 } from '../../test/harness/writing-server.ts'
 import { isFailure } from '../base/failure.ts'
 import { formatLsn, lsn } from '../postgres/lsn.ts'
+import { openMemoryStorage } from '../storage/memory-storage.ts'
+import { openSealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
+import { segmentKey } from './wal-file-name.ts'
 import { findWriterRecord, writeWriterRecord } from './writer-record.ts'
 
 const NOOP = { info: 0x20, resourceManager: 0, mainData: Buffer.alloc(0) }
@@ -270,3 +279,75 @@ test('a crash while a moved server takes over leaves a timeline of one history',
   })
   assert.ok(crashes >= 12, String(crashes))
 })
+
+test('the writer costs one more small read for each file, and no listing', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(3, 1)
+  await server.push(storage, 1n)
+  const counted = openFaultyStorage(storage)
+  await server.push(counted, 2n)
+  const calls = counted.trace.map(({ operation, key }) => `${operation} ${key.split('/').at(-1)}`)
+  assert.deepEqual(calls.sort(), [
+    'read 00000001.writer',
+    `read ${SYSTEM}.json`,
+    `write ${server.name(2n)}.wal`,
+  ])
+})
+
+test('in an encrypted repository the same is shown, refused and extended', async () => {
+  const storage = openSealedStorage(openMemoryStorage(), testSealing())
+  await introduce(storage)
+  const server = new WritingServer()
+  server.write(1, 1)
+  server.wal.append(NOOP)
+  const open = server.clone()
+  server.write(2, 1)
+  const clone = open.clone()
+  clone.write(2, 2)
+  await server.push(storage, 1n)
+  open.put(1n)
+  assert.equal(await open.push(storage, 2n), 'stored')
+  assert.equal(await server.push(storage, 2n), 'extended')
+  await assert.rejects(clone.push(storage, 3n), refused('TM1460'))
+  assert.equal(await server.push(storage, 3n), 'stored')
+  assert.deepEqual((await quarantined(storage)).length, 3)
+})
+
+test('an error at any call fails the push of a moved server, and the next one succeeds', async () => {
+  const server = new WritingServer()
+  server.write(3, 1)
+  const moved = server.clone()
+  for (const kind of ['refused', 'full', 'transient'] as const) {
+    for (let at = 1; ; at++) {
+      const inner = await newArchive()
+      await server.push(inner, 1n)
+      const faulty = openFaultyStorage(inner, [{ at, kind }])
+      const outcome = await moved.push(faulty, 2n).catch((error: unknown) => error)
+      if (faulty.trace.length < at) {
+        assert.equal(outcome, 'stored')
+        break
+      }
+      assert.ok(isFailure(outcome), `${kind} at ${at}`)
+      assert.match(await moved.push(inner, 2n), /stored|found/)
+      await assertArchived(inner, moved.name(2n), moved.content(2n))
+    }
+  }
+})
+
+test('a damaged neighbour shows nothing, and stops nobody who was the writer', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(4, 1)
+  await server.push(storage, 1n)
+  await damageObject(storage, keyOf(server, 1n), { kind: 'flip-bit', byte: -9 })
+  const moved = server.clone()
+  await assert.rejects(moved.push(storage, 2n), refused('TM1461'))
+  server.start(5000)
+  server.recycle(1n)
+  assert.equal(await server.push(storage, 2n), 'stored')
+})
+
+function keyOf(server: WritingServer, segment: bigint): string {
+  return segmentKey('main', PLACE.systemIdentifier, server.name(segment))
+}

@@ -37,6 +37,8 @@ export interface AdoptionPlan extends WalPlace {
   readonly aside: readonly WalFileName[]
   /** Files that take their place, the first first. */
   readonly bring: readonly AdoptedFile[]
+  /** What the server is writing; compared with what was streamed, never brought. */
+  readonly current: readonly AdoptedFile[]
   /** Names between them that nobody has. */
   readonly missing: readonly string[]
   /** What cannot be recovered beyond the place where the two part. */
@@ -93,6 +95,7 @@ export async function planAdoption(
     from,
     aside: [...moved.reverse().map((segment) => segmentFile(timeline, segment, size)), ...history],
     bring: isOtherHistory || reservation !== undefined ? withHistory(source, bring) : bring,
+    current: [...source.current.values()],
     missing,
     dependents,
   }

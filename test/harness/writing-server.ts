@@ -20,9 +20,13 @@ export const PLACE = { cluster: 'main', systemIdentifier: ID }
 
 export async function newArchive(): Promise<Storage> {
   const storage = openMemoryStorage()
+  await introduce(storage)
+  return storage
+}
+
+export async function introduce(storage: Storage): Promise<void> {
   const identity = { systemIdentifier: ID, major: 15, walSegmentSizeBytes: MB, createdAt: '' }
   await ensureSystemIdentity(storage, 'main', identity)
-  return storage
 }
 
 /** A directory that looks like a server's. */
