@@ -29,7 +29,7 @@ function request(storages: Storage[], restoreId: string, unfinished?: string): N
 
 const numbersIn = async (storage: Storage) => [...(await listReservations(storage, PLACE)).keys()]
 
-test('one number in every repository, whatever their order, and the next for the next', async () => {
+test('one number in every repository, whatever their order; the next for the next', async () => {
   const [one, two] = [await newRepository(), await newRepository()]
   assert.equal((await reserveNumber(request([one, two], 'a'))).timeline, 2)
   assert.equal((await reserveNumber(request([two, one], 'b'))).timeline, 3)
@@ -48,7 +48,7 @@ test('a restore that fails gives its number back, a new one that of the unfinish
   assert.deepEqual(await numbersIn(storage), [2, 3])
 })
 
-test('a repository that does not know the server gets nothing; without any it is said', async () => {
+test('a repository that does not know the server gets nothing; without any, a note', async () => {
   const [known, other] = [await newRepository(), await newRepository(false)]
   assert.equal((await reserveNumber(request([known, other], 'a'))).timeline, 2)
   assert.deepEqual(await numbersIn(other), [])
