@@ -54,6 +54,12 @@ async function main(): Promise<void> {
     if (section !== undefined) writeSection(section)
     return
   }
+  if (args.includes('--wal-receive')) {
+    const { measureReceive } = await import('./wal/measure-receive.ts')
+    const section = await measureReceive(args, tell)
+    if (section !== undefined) writeSection(section)
+    return
+  }
   const options = parseOptions(args)
   const hasOther = async (): Promise<boolean> =>
     (await runProgram('pgbackrest', ['version']).catch(() => undefined)) !== undefined

@@ -10,7 +10,7 @@ import { parseWalPageHeader } from '../../src/postgres/wal-page.ts'
 import { RecordParts } from '../../src/postgres/wal-blocks.ts'
 import { createWalReader, type WalRecord } from '../../src/postgres/wal-reader.ts'
 import { RESOURCE_MANAGER_NAMES } from '../../src/postgres/wal-record.ts'
-import type { RecordBatch } from '../../src/postgres/wal-walk.ts'
+import { type RecordBatch, segmentBuffers } from '../../src/postgres/wal-walk.ts'
 
 const MB = 1024 * 1024
 const PARTS = new RecordParts()
@@ -49,7 +49,7 @@ class Segments {
 
   constructor(paths: readonly string[], sizeBytes: number) {
     this.#paths = paths
-    this.#buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(sizeBytes))
+    this.#buffers = segmentBuffers(sizeBytes)
     this.#coming = this.#read()
   }
 

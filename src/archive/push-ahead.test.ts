@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { forEachCrashPoint, openFaultyStorage } from '../../test/harness/faulty-storage.ts'
 import {
   makeWaitingDirectory,
@@ -13,7 +14,8 @@ import { MB, SYSTEM } from '../../test/harness/wal-builder.ts'
 import { Failure } from '../base/failure.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
-import type { Storage } from '../storage/storage.ts'
+import { ForwardingStorage } from '../storage/forwarding-storage.ts'
+import type { Storage, WriteOptions } from '../storage/storage.ts'
 import { findWalFile } from './fetch-wal.ts'
 import { listWal } from './list-wal.ts'
 import { type PushAheadOptions, pushAhead } from './push-ahead.ts'
@@ -84,13 +86,29 @@ test('everything that is ready is archived and acknowledged in one call', async 
   )
 })
 
+/** Every file has the time to be faster than the one that was asked for. */
+class SlowFor extends ForwardingStorage {
+  readonly #name: string
+
+  constructor(inner: Storage, name: string) {
+    super(inner)
+    this.#name = name
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    if (key.includes(this.#name)) await sleep(500)
+    await super.write(key, bytes, options)
+  }
+}
+
 test('nothing is created before the file that was asked for', async () => {
   const directory = makeWaitingDirectory()
   const names = fill(directory, 6)
   const storage = openFaultyStorage(await makeStorage())
-  await push(storage, directory, names[0] as string)
+  const slow = new SlowFor(storage, names[0] as string)
+  await push(slow, directory, names[0] as string)
   const writes = storage.trace.filter(
-    ({ operation, key }) => operation === 'write' && !key.endsWith('.writer'),
+    ({ operation, key }) => operation === 'write' && key.endsWith('.wal'),
   )
   assert.match(writes[0]?.key ?? '', new RegExp(names[0] as string))
   assert.equal(writes.length, 6)

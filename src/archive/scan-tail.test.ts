@@ -125,17 +125,17 @@ async function scan(path = alone(1), storages: readonly Storage[] = [storage]): 
   return { xids, end }
 }
 
-test('of a tail that ends anywhere every whole record counts, and the end is no damage', async () => {
+test('of a tail that ends anywhere all whole records count; its end is no damage', async () => {
   const wal = new SyntheticWal()
   const ends = fill(wal, BigInt(2 * MB + 90_000), (xid) => (xid * 977) % 21_000)
   const begin = BigInt(2 * MB)
   await fc.assert(
-    fc.asyncProperty(fc.integer({ min: 1, max: 89_000 }), fc.nat(3), async (any, near) => {
+    fc.asyncProperty(fc.integer({ min: 1, max: 89_000 }), fc.nat(3), async (free, near) => {
       // As often as not close behind a record or the header of a page.
       const places = [...ends.values()].filter((one) => one > begin)
-      const close = Number((places[any % places.length] as bigint) - begin) - 4 * near + 6
-      const pages = (any % 10) * 8192 + 8 * near
-      const length = Math.max(1, [any, close, pages, any][near] as number)
+      const close = Number((places[free % places.length] as bigint) - begin) - 4 * near + 6
+      const pages = (free % 10) * 8192 + 8 * near
+      const length = Math.max(1, [free, close, pages, free][near] as number)
       objects.clear()
       storage = await newStorage(objects)
       archive(wal, 1, [1n])
@@ -208,7 +208,7 @@ test('a later segment makes what a tail lacks a hole', async () => {
   assert.ok(xids.length > 116, 'the tail itself is read')
 })
 
-test('a damaged chunk before later ones ends the scan as damage, with what lies before', async () => {
+test('a damaged chunk before later ones ends the scan as damage', async () => {
   const wal = new SyntheticWal()
   fill(wal, BigInt(MB + 90_000), () => 3000)
   const key = await writeJournal(wal, 1n, 90_000)
@@ -252,7 +252,7 @@ function forked() {
   return { wal, child, fork, path, forkAt: Number(fork) - 2 * MB }
 }
 
-test('a tail of the new timeline goes on behind the fork; that of the old one is its own', async () => {
+test('a tail of the new timeline goes on behind the fork; the old one keeps its own', async () => {
   const { wal, child, path, forkAt } = forked()
   archive(wal, 1, [1n])
   await writePiece(wal, 1, 2n, 80_000)
@@ -265,7 +265,7 @@ test('a tail of the new timeline goes on behind the fork; that of the old one is
   assert.ok(forkAt > 0)
 })
 
-test('a tail of the new timeline that ends before the fork hides nothing of the parent', async () => {
+test('a tail of the new timeline that ends before the fork hides nothing', async () => {
   const { wal, child, fork, path } = forked()
   archive(wal, 1, [1n])
   await writePiece(child, 2, 2n, 10_000)

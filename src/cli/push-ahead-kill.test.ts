@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { before, test } from 'node:test'
+import { test } from 'node:test'
 import { TIDEMARK } from '../../test/harness/tidemark.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import {
@@ -83,19 +83,13 @@ async function runAndSignal(
   clearTimeout(timer)
 }
 
-let place: Place
-
-before(async () => {
-  place = await makePlace()
-})
-
 for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
   test(`${signal} in the middle of a batch: no acknowledgement without its segment`, async () => {
+    const place = await makePlace()
     const directory = makeWaitingDirectory('data directory')
-    const base = signal === 'SIGKILL' ? 100 : 400
     let names: string[] = []
     for (let round = 0; round < 6; round++) {
-      names = [...names, ...fill(directory, 6, base + round * 6)]
+      names = [...names, ...fill(directory, 6, 1 + round * 6)]
       await runAndSignal(directory, place.command, signal, 90 + round * 50)
       for (const name of directory.acknowledged()) assert.ok(await isStored(place, name), name)
     }
@@ -126,15 +120,16 @@ test('a repository without room: nothing is acknowledged that is not stored', as
 })
 
 test('the shell acknowledges by itself, and only for this start of the server', async () => {
+  const place = await makePlace()
   const directory = makeWaitingDirectory("it's a place")
-  const names = fill(directory, 3, 700)
+  const names = fill(directory, 3)
   await runAndSignal(directory, place.command, 'SIGTERM', 60_000)
   assert.deepEqual(directory.acknowledged(), names.slice(1))
   const broken = place.command.replace(TIDEMARK, '/bin/false')
   const [first = ''] = names
   rmSync(join(directory.data, 'pg_wal/archive_status', `${first}.ready`))
   assert.equal(await directory.archive(broken), undefined, 'the program is not needed')
-  const later = fill(directory, 2, 800)
+  const later = fill(directory, 2, 4)
   await runAndSignal(directory, place.command, 'SIGTERM', 60_000)
   assert.deepEqual(directory.acknowledged(), later.slice(1))
   directory.restart()
@@ -142,8 +137,9 @@ test('the shell acknowledges by itself, and only for this start of the server', 
 })
 
 test('the plain form archives one file and leaves nothing behind', async () => {
+  const place = await makePlace()
   const directory = makeWaitingDirectory()
-  const names = fill(directory, 2, 900)
+  const names = fill(directory, 2)
   const plain = place.command.replace(/^.*\|\| /, '').replace(' --ahead', '')
   await runAndSignal(directory, plain, 'SIGTERM', 60_000)
   assert.ok(await isStored(place, names[0] as string))

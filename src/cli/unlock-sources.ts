@@ -1,4 +1,7 @@
-/** The repositories of a cluster as one to read from, for commands that need what any of them has. */
+/**
+ * The repositories of a cluster as one to read from, for commands that need what any of them
+ * has.
+ */
 import { Failure } from '../base/failure.ts'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import type { Environment } from '../config/environment.ts'

@@ -3,7 +3,7 @@
  * database that cannot be asked in time has none.
  */
 import { isFailure } from '../base/failure.ts'
-import { withDatabase } from '../postgres/connection-url.ts'
+import { type ConnectionDefaults, withDatabase } from '../postgres/connection-url.ts'
 import { type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { openServerSession, type ServerSession } from '../postgres/server-session.ts'
 import type { CatalogueNames, NamedDatabase, NamedRelation } from './names-snapshot.ts'
@@ -13,6 +13,7 @@ export interface NamesSource {
   readonly session: ServerSession
   /** The URL of that session; further sessions are opened with it. */
   readonly connection: string
+  readonly defaults?: ConnectionDefaults
 }
 
 /** Failures are those of the session; a single database that fails is left out. */
@@ -83,7 +84,7 @@ const SCHEMAS = 'SELECT oid::int8::text AS oid, nspname AS name FROM pg_namespac
 type DatabaseContent = Pick<NamedDatabase, 'schemas' | 'relations'>
 
 async function readDatabase(
-  { connection }: NamesSource,
+  { connection, defaults }: NamesSource,
   database: string,
 ): Promise<DatabaseContent | undefined> {
   try {
@@ -91,6 +92,7 @@ async function readDatabase(
       connection: withDatabase(connection, database),
       applicationName: 'tidemark names',
       forceVersion: true,
+      ...(defaults === undefined ? {} : { defaults }),
     })
     try {
       if (session.facts.database !== database) return undefined

@@ -61,7 +61,7 @@ test('DROP DATABASE has the time of its commit, and goes back to before all of i
   assert.deepEqual(rest?.kinds, ['commit'])
 })
 
-test('the files of a database are gone even when its transaction did not commit, or has no end', async () => {
+test('the files of a database are gone even when its transaction did not commit', async () => {
   const dropped = other(0x4500000n, dropDatabase, 700)
   const lost = transaction(700, { outcome: 'lost', time: undefined })
   assert.equal((await report(dropped, lost))[0]?.text, 'DROP DATABASE shop')

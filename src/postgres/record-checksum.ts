@@ -9,12 +9,10 @@ const TABLES = buildSlicingTables(8)
 /** At k * 256 + byte: the register after that byte and k zero bytes, for k below `slices`. */
 export function buildSlicingTables(slices: number): Int32Array {
   const tables = new Int32Array(slices * 256)
-  for (let byte = 0; byte < 256; byte++) {
-    for (let zeros = 0; zeros < slices; zeros++) {
-      const bytes = new Uint8Array(1 + zeros)
-      bytes[0] = byte
-      tables[zeros * 256 + byte] = advanceRegister(0, bytes)
-    }
+  for (let byte = 0; byte < 256; byte++) tables[byte] = advanceRegister(0, Uint8Array.of(byte))
+  for (let at = 256; at < tables.length; at++) {
+    const before = tables[at - 256] as number
+    tables[at] = (tables[before & 0xff] as number) ^ (before >>> 8)
   }
   return tables
 }

@@ -6,6 +6,7 @@ import { MB, PAGE, SWITCH, SYSTEM, SyntheticWal } from '../../test/harness/wal-b
 import { lsn } from './lsn.ts'
 import { RecordParts } from './wal-blocks.ts'
 import { createWalReader, type WalReaderOptions, type WalRecord } from './wal-reader.ts'
+import { segmentBuffers } from './wal-walk.ts'
 
 type Segments = ReadonlyMap<bigint, Buffer>
 
@@ -258,6 +259,35 @@ function blockBody(image: number, data: number): Buffer {
     Buffer.alloc(3),
   ])
 }
+
+test('a segment that was read into the memory of the kernel is walked over in place', () => {
+  const wal = new SyntheticWal()
+  for (let n = 0; n < 900; n++) {
+    const mainData = Buffer.alloc((n * 37) % 5000, n)
+    wal.append({ xid: n, info: 0, resourceManager: 21, mainData })
+  }
+  const reference = readAll(wal.segments, 'reference').lines
+  const buffers = segmentBuffers(MB)
+  const start = { at: lsn(BigInt(MB)) }
+  const reader = createWalReader({ walSegmentSizeBytes: MB, systemIdentifier: SYSTEM, start })
+  const lines: string[] = []
+  for (;;) {
+    const result = reader.next()
+    if (result.kind === 'record') lines.push(describe(result.record))
+    else if (result.kind === 'invalid') break
+    else {
+      const bytes = wal.segments.get(result.segment)
+      if (bytes === undefined) break
+      const buffer = buffers[Number(result.segment % 2n)] as Buffer
+      buffer.set(bytes)
+      // Another reader's segment lies elsewhere.
+      if (result.segment === 2n) readAll(wal.segments, 'batches')
+      reader.give(result.segment, buffer)
+    }
+  }
+  assert.equal(lines.length, 900)
+  assert.deepEqual(lines, reference.slice(0, 900))
+})
 
 test('two readers in turn: each goes on where it was', () => {
   const one = new SyntheticWal()

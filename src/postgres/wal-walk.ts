@@ -14,6 +14,7 @@
  * | 320 KiB | 320 KiB | records that lay across pages, put together |
  * | 640 KiB | 256 KiB | the window: whole pages of the segment |
  * | 896 KiB | 320 KiB | scratch for the checksum of a long record |
+ * | 1216 KiB | 32 MiB | two segments, for callers that read them here (segmentBuffers) |
  */
 import { advanceRegister, buildFoldTables } from './crc32c.ts'
 import { startKernel, WASM_PAGE_BYTES } from './load-kernel.ts'
@@ -34,6 +35,7 @@ interface KernelExports {
     entries: number,
     entriesMax: number,
   ): void
+  setWindow(at: number): void
   setFormat(magic: number, custom: boolean, compressedBits: number, topLevelXid: boolean): void
   walk(
     bytes: number,
@@ -67,7 +69,11 @@ const ARENA_BYTES = WINDOW_BYTES + WASM_PAGE_BYTES
 const WINDOW = ARENA + ARENA_BYTES
 const THIN_SCRATCH = WINDOW + WINDOW_BYTES
 /** The longest record, and margins of zeros. */
-const MEMORY_BYTES = THIN_SCRATCH + WINDOW_BYTES + WASM_PAGE_BYTES
+const SEGMENTS = THIN_SCRATCH + WINDOW_BYTES + WASM_PAGE_BYTES
+/** Pages that nobody touches take no memory. */
+const SEGMENT_ROOM = 16 * 1024 * 1024
+const SEGMENT_COUNT = 2
+const MEMORY_BYTES = SEGMENTS + SEGMENT_COUNT * SEGMENT_ROOM
 
 /** Records that follow each other on one timeline, from one server; numbered from 0. */
 export class RecordBatch {
@@ -213,7 +219,8 @@ class WalWalk {
   readonly #window: Uint8Array
   readonly #batch: RecordBatch
   #major = 0
-
+  readonly #memory: ArrayBuffer
+  #windowAt = WINDOW
   #from = 0
   #bytes = 0
 
@@ -235,6 +242,7 @@ class WalWalk {
       ENTRIES_MAX,
     )
     this.#kernel = kernel
+    this.#memory = memory.buffer
     this.#window = bytes.subarray(WINDOW, WINDOW + WINDOW_BYTES)
     this.#batch = new RecordBatch(memory.buffer)
   }
@@ -263,9 +271,25 @@ class WalWalk {
   #fillWindow({ segment, offset }: WalkFrom): void {
     const from = offset - (offset % WAL_PAGE_BYTES)
     const bytes = Math.min(WINDOW_BYTES, segment.length - from)
-    this.#window.set(segment.subarray(from, from + bytes))
+    const isHere = segment.buffer === this.#memory
+    if (!isHere) this.#window.set(segment.subarray(from, from + bytes))
+    this.#placeWindow(isHere ? segment.byteOffset + from : WINDOW)
     this.#from = from
     this.#bytes = bytes
+  }
+
+  #placeWindow(at: number): void {
+    if (at === this.#windowAt) return
+    this.#kernel.setWindow(at)
+    this.#windowAt = at
+  }
+
+  segmentBuffers(sizeBytes: number): Buffer[] {
+    return Array.from({ length: SEGMENT_COUNT }, (_, n) =>
+      sizeBytes <= SEGMENT_ROOM
+        ? Buffer.from(this.#memory, SEGMENTS + n * SEGMENT_ROOM, sizeBytes)
+        : Buffer.allocUnsafeSlow(sizeBytes),
+    )
   }
 
   #useFormat(major: number): void {
@@ -285,10 +309,11 @@ class WalWalk {
 
 /** Registers that began with ones, after n and 20 zero bytes (record-kernel.ts, STARTS). */
 function buildStarts(): Uint32Array {
-  const zeros = new Uint8Array(STARTS_COUNT + HEADER_BYTES_SUMMED)
-  return Uint32Array.from({ length: STARTS_COUNT }, (_, n) =>
-    advanceRegister(0xffffffff, zeros.subarray(0, n + HEADER_BYTES_SUMMED)),
-  )
+  const starts = new Uint32Array(STARTS_COUNT)
+  const zero = new Uint8Array(1)
+  starts[0] = advanceRegister(0xffffffff, new Uint8Array(HEADER_BYTES_SUMMED))
+  for (let n = 1; n < STARTS_COUNT; n++) starts[n] = advanceRegister(starts[n - 1] as number, zero)
+  return starts
 }
 
 /** For each n from 0 to 15, 16 bytes of which the last n are ones (record-kernel.ts, MASKS). */
@@ -297,6 +322,15 @@ function buildMasks(): Uint8Array {
 }
 
 let shared: WalWalk | undefined
+
+/**
+ * Two buffers for segments to be read into, in turn: what lies in them is walked over where it
+ * is. They are the thread's; only one reader at a time may use them.
+ */
+export function segmentBuffers(sizeBytes: number): Buffer[] {
+  shared ??= new WalWalk()
+  return shared.segmentBuffers(sizeBytes)
+}
 
 /** Records from `from` on, as far as they are regular and fit; maybe none. */
 export function walkRecords(from: WalkFrom): RecordBatch {

@@ -1,5 +1,6 @@
 /** A receiver through promotions, and what it does when WAL is gone. */
 import assert from 'node:assert/strict'
+import { rmSync } from 'node:fs'
 import { test } from 'node:test'
 import { type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
 import { CLUSTER, makeArchive, startReceiver } from '../../test/harness/receiver.ts'
@@ -179,27 +180,37 @@ test('a slot that was dropped and made anew, with the WAL still there: no gap', 
   assert.deepEqual(await readGaps(archive.storage, CLUSTER, archive.systemIdentifier), [])
 })
 
-test('a server that lost its WAL, and one on another history, are refused', async (t) => {
-  const server = await startPostgres({ walSegmentSizeMb: 1, settings: SETTINGS })
-  t.after(async () => await server.dispose())
-  const archive = await makeArchive(server)
-  const copy = await startStandby(server)
-  t.after(async () => await copy.dispose())
-  const first = startReceiver(archive, [server.url()])
-  await first.until(() => first.heard('streaming') > 0)
-  await waitForReplay(server, copy)
-  await copy.stop()
-  await write(server)
-  const end = await endOf(server)
-  await first.until(() => first.flushed() >= end)
-  await first.stop()
-  // The copy goes on as if it were the primary, on the same timeline: an old disk put back.
-  const { rmSync } = await import('node:fs')
-  rmSync(`${copy.dataDirectory}/standby.signal`)
-  await copy.start()
-  const behind = startReceiver(archive, [copy.url()])
-  await assert.rejects(behind.done, { code: 'TM1426' })
-})
+for (const where of ['in a tail', 'at the end of a segment']) {
+  test(`an old copy of the server is refused, also when it has gone on: ${where}`, async (t) => {
+    const server = await startPostgres({ walSegmentSizeMb: 1, settings: SETTINGS })
+    t.after(async () => await server.dispose())
+    const archive = await makeArchive(server)
+    const copy = await startStandby(server)
+    t.after(async () => await copy.dispose())
+    const first = startReceiver(archive, [server.url()])
+    await first.until(() => first.heard('streaming') > 0)
+    await waitForReplay(server, copy)
+    await copy.stop()
+    await write(server)
+    if (where !== 'in a tail') await server.sql('SELECT pg_switch_wal()')
+    const end = await endOf(server)
+    await first.until(() => first.flushed() >= end)
+    await server.kill()
+    await first.stop()
+    if (where !== 'in a tail') assert.equal(first.flushed() % BigInt(MB), 0n)
+    // It goes on as if it were the primary, on the same timeline: an old disk put back.
+    rmSync(`${copy.dataDirectory}/standby.signal`)
+    await copy.start()
+    const behind = startReceiver(archive, [copy.url()], { until: 'end' })
+    await assert.rejects(behind.done, { code: 'TM1426' })
+    while ((await endOf(copy)) < end + BigInt(2 * MB)) await write(copy)
+    const beyond = startReceiver(archive, [copy.url()], { until: 'end' })
+    await assert.rejects(beyond.done, (error) => {
+      return ['TM1402', 'TM1442'].includes((error as { code: string }).code)
+    })
+    assert.ok(beyond.flushed() <= first.flushed(), 'nothing of it was acknowledged')
+  })
+}
 
 /** Checkpoints until what no slot keeps is gone. */
 async function removeWal(server: PostgresServer): Promise<void> {

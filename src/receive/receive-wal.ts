@@ -19,6 +19,7 @@ import { readSystemIdentity } from '../repository/system-identity.ts'
 import { readServerPath } from './archive-histories.ts'
 import { chooseServer } from './choose-server.ts'
 import { followTimelines, tellArchived } from './follow-timelines.ts'
+import { DerivedKeeper } from './keep-derived.ts'
 import { keepStandbySlots } from './keep-standby-slots.ts'
 import { isFatal } from './judge-failure.ts'
 import { mustWaitFor } from './plan-stream.ts'
@@ -29,8 +30,11 @@ import { openWalSink, type ResumePoint, type SinkEvent, type WalSink } from './w
 export async function receiveWal(options: ReceiveOptions): Promise<ReceiveResult> {
   const until = options.until === 'end' ? undefined : options.until
   const end = new AbortController()
+  const { cluster, required, onEvent } = options
+  const onWarning = (failure: Failure): void => onEvent({ kind: 'warning', failure })
   const state: ReceiverState = {
     options,
+    derived: new DerivedKeeper({ cluster, storages: required, onWarning }),
     timeline: undefined,
     flushed: undefined,
     until,
@@ -45,6 +49,7 @@ export async function receiveWal(options: ReceiveOptions): Promise<ReceiveResult
     await connectUntilEnd(state)
   } finally {
     options.signal.removeEventListener('abort', stop)
+    await state.derived.close()
   }
   return { timeline: state.timeline, flushed: state.flushed }
 }
@@ -123,6 +128,12 @@ async function receiveFrom(state: ReceiverState, connection: Connection): Promis
     tellLeft(state, path, resume.timeline)
     noteResume(state, resume)
     const standbys = keepStandbys(state, connection, systemIdentifier)
+    const { defaults } = options
+    const names = state.derived.keepNames({
+      connection: connection.connection,
+      defaults,
+      systemIdentifier,
+    })
     try {
       const { sink } = opened
       const isProvable = resume === opened.resume
@@ -130,6 +141,7 @@ async function receiveFrom(state: ReceiverState, connection: Connection): Promis
       await followTimelines(state, connection, place)
     } finally {
       standbys.abort()
+      names.abort()
     }
   } finally {
     await opened.sink.close()
@@ -193,7 +205,7 @@ async function takeSlot(state: ReceiverState, server: ServerSession): Promise<Ls
 }
 
 async function openSink(
-  { options }: ReceiverState,
+  { options, derived }: ReceiverState,
   systemIdentifier: string,
   path: TimelineHistory,
   availableFrom: Lsn,
@@ -208,6 +220,7 @@ async function openSink(
     availableFrom,
     ...(flushEveryMs === undefined ? {} : { flushEveryMs }),
     onEvent: (event) => passOn(options, event),
+    onArchived: (name, content) => derived.archived(systemIdentifier, name, content),
   })
 }
 

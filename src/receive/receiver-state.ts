@@ -3,10 +3,12 @@ import type { WalGap } from '../archive/gap-record.ts'
 import { type Lsn, segmentNumber, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { ReplicationSession } from '../postgres/replication-session.ts'
 import type { ServerSession } from '../postgres/server-session.ts'
+import type { DerivedKeeper } from './keep-derived.ts'
 import { DEFAULT_TIMING, type ReceiveOptions, type ReceiveTiming } from './receive-options.ts'
 
 export interface ReceiverState {
   readonly options: ReceiveOptions
+  readonly derived: DerivedKeeper
   timeline: Timeline | undefined
   /** Durable in every required repository. */
   flushed: Lsn | undefined

@@ -125,7 +125,7 @@ for (const kind of ['journal', 'pieces'] as const) {
     assert.ok(crashes > 20, String(crashes))
   })
 
-  test(`${kind}: an error at any call fails the flush, and the next one makes it good`, async () => {
+  test(`${kind}: an error at any call fails the flush, the next one makes it good`, async () => {
     for (const fault of ['full', 'refused'] as const) {
       let all = 0
       for (let at = 1; ; at++) {

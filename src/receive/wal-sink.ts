@@ -65,6 +65,8 @@ export interface WalSinkOptions {
    */
   readonly flushEveryMs?: number
   readonly onEvent?: (event: SinkEvent) => void
+  /** The archive of every required repository has it. Its content stays as it is. */
+  readonly onArchived?: (name: string, content: Uint8Array) => void
 }
 
 export type SinkEvent =
@@ -123,6 +125,7 @@ export async function openWalSink(
     flushEveryMs: options.flushEveryMs ?? DEFAULT_FLUSH_EVERY_MS,
     patienceMs: options.patienceMs ?? PATIENCE_MS,
     onEvent,
+    onArchived: options.onArchived ?? (() => {}),
   })
   return { sink, resume: combine(found, walSegmentSizeBytes) }
 }

@@ -318,3 +318,31 @@ test('writers stay, and a reserved number goes with the backup that was restored
     ['of the first'],
   )
 })
+
+test('tails go with the WAL around them, and never the one at the end', () => {
+  const steps: WorldStep[] = [
+    { do: 'write', on: 0, segments: 4, hours: 1 },
+    { do: 'back-up', on: 0, pin: false, shared: 0 },
+    { do: 'write', on: 0, segments: 4, hours: 1 },
+    { do: 'back-up', on: 0, pin: false, shared: 0 },
+    { do: 'write', on: 0, segments: 4, hours: 1 },
+  ]
+  const facts = describeWorld(makeWorld(steps, [true]))
+  const [system] = facts.systems
+  assert.ok(system !== undefined)
+  const newest = system.timelines.flatMap(({ segments }) => segments).at(-1) ?? 0
+  const tails = Array.from({ length: newest + 2 }, (_, segment) => {
+    return { key: `tails/${segment}`, sizeBytes: 1, kind: 'tail' as const, segment }
+  })
+  const systems = [{ ...system, others: tails }]
+  const plan = planExpiration({ ...facts, systems }, { policy: NOTHING, nowMs: HOUR * 1e6 })
+  const [wal] = plan.wal
+  const gone = new Set(wal?.timelines.flatMap(({ segments }) => segments))
+  const goneTails = wal?.others.flatMap(({ segment }) => segment ?? []) ?? []
+  assert.ok(gone.size > 0 && goneTails.length > 0)
+  for (const segment of goneTails) {
+    assert.ok(segment < newest)
+    assert.ok(gone.has(segment) || segment === 0, `WAL of ${segment} is kept`)
+    assert.ok(gone.has(segment - 1) || segment <= 1, `WAL before ${segment} is kept`)
+  }
+})

@@ -30,7 +30,7 @@ async function looseWal({ server }: StreamedCluster): Promise<void> {
   }
 }
 
-test('a gap is an alarm until a backup was taken behind it, and sync brings its record', async () => {
+test('a gap is an alarm until a backup was taken behind it; sync brings its record', async () => {
   await using cluster = await startStreamedCluster()
   const { server, storage } = cluster
   await server.sql('CREATE TABLE t (n int)')

@@ -19,7 +19,7 @@ const ID = SYSTEM.toString()
 const PLACE = { cluster: 'main', systemIdentifier: ID, walSegmentSizeBytes: MB }
 const { bytes, begin } = makeStreamed()
 
-test('a repository behind has, after each sync, what the other one had flushed by then', async () => {
+test('a repository behind has, after each sync, what was flushed by then', async () => {
   const source = openMemoryStorage(await newObjects())
   const inner = openMemoryStorage()
   await createRepository(inner, new Date(), true)

@@ -174,7 +174,8 @@ class EventPrinter {
       if (lines.length > 0) terminal.print()
       for (const line of lines) terminal.print(line)
     }
-    const total = `${formatCount(counts.transactions, 'transaction')} changed ${formatCount(counts.rows, 'row')}`
+    const transactions = formatCount(counts.transactions, 'transaction')
+    const total = `${transactions} changed ${formatCount(counts.rows, 'row')}`
     terminal.remark(`${total}; ${formatCount(counts.shown, 'event')} shown${this.#advice()}`)
   }
 

@@ -62,7 +62,10 @@ export async function runWalStatus(
     archives,
     findings: [
       ...server.findings,
-      ...judgeSlots(server.reached?.slots ?? [], undefined),
+      ...judgeSlots(
+        server.reached?.slots ?? [],
+        cluster.walSource === 'stream' ? cluster.walStream.slot : undefined,
+      ),
       ...archives.flatMap(({ findings }) => findings),
     ],
   }
@@ -148,6 +151,7 @@ function archiveJson(archive: MeasuredArchive): Record<string, unknown> {
     lag: { bytes: lag.bytes ?? null, seconds: lag.seconds ?? null },
     rate: archive.rate ?? null,
     timelines: archive.archive === undefined ? null : describeTimelines(archive.archive),
+    writers: archive.writers,
     quarantine: archive.archive?.quarantine.length ?? null,
   }
 }

@@ -67,7 +67,7 @@ export class LearntNames {
     if (oid !== undefined) this.#remember(this.#passing, keyOf(node), Number(oid))
   }
 
-  /** The oid of the relation that a new file was filled for; asked once, when its transaction ends. */
+  /** The oid of the relation that a new file was filled for; asked when its transaction ends. */
   takePassing(node: RelationNode): number | undefined {
     const oid = this.#passing.get(keyOf(node))
     if (oid !== undefined) this.#passing.delete(keyOf(node))

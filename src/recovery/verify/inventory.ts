@@ -19,7 +19,7 @@ export interface Inventory {
   readonly identities: readonly string[]
   /** System identifiers with WAL. */
   readonly systems: ReadonlySet<string>
-  /** Keys of histories, labels, partials, quarantine, tails, writers, reservations, gaps, by system. */
+  /** Keys of what lies beside the segments (histories, quarantine, tails, …), by system. */
   readonly walFiles: ReadonlyMap<string, readonly string[]>
   /** Keys of event indexes and of snapshots of names. */
   readonly derived: readonly string[]

@@ -1,4 +1,7 @@
-/** Opens what `events` reads: the repositories as one, the path of timelines, what is recoverable. */
+/**
+ * Opens what `events` reads: the repositories as one, the path of timelines, and what can be
+ * recovered along it.
+ */
 import { listWal, type WalListing } from '../../../archive/list-wal.ts'
 import type { WalPath } from '../../../archive/load-segment.ts'
 import { Failure } from '../../../base/failure.ts'

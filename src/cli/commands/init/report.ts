@@ -88,6 +88,7 @@ function nextStep(report: InitReport): string {
   const { settings, configured, restartNeeded, cluster, slot } = report
   const isOpen = restartNeeded.length > 0 || (settings.length > 0 && !configured)
   const receiver = slot === null ? '' : `tidemark wal receive ${cluster}, `
-  const steps = `${receiver}tidemark doctor ${cluster}, and the first backup: tidemark backup ${cluster}`
+  const first = `the first backup: tidemark backup ${cluster}`
+  const steps = `${receiver}tidemark doctor ${cluster}, and ${first}`
   return `${isOpen ? 'Then' : 'Next'}: ${steps}`
 }

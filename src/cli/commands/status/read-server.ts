@@ -48,7 +48,7 @@ export async function readServerStatus(
       connection: connectionUrl(context, cluster),
       applicationName: 'tidemark status',
     })
-    return await readReachedServer(session)
+    return await readReachedServer(session, cluster.walSource)
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const detail = `${error.code}: ${error.message}`
@@ -59,7 +59,11 @@ export async function readServerStatus(
   }
 }
 
-export async function readReachedServer(session: ServerSession): Promise<ServerStatus> {
+/** Where WAL is streamed, the server's own archiver may be off. */
+export async function readReachedServer(
+  session: ServerSession,
+  walSource: ClusterConfiguration['walSource'],
+): Promise<ServerStatus> {
   const { facts } = session
   const dataDirectory = await findLocalDirectory(session)
   const archiver = await readArchiverState(session, dataDirectory)
@@ -88,8 +92,8 @@ export async function readReachedServer(session: ServerSession): Promise<ServerS
     },
     failure: undefined,
     findings: [
-      checkArchiveMode(settings, facts.isInRecovery),
-      checkArchiver(archiver, at),
+      ...(walSource === 'stream' ? [] : [checkArchiveMode(settings, facts.isInRecovery)]),
+      ...(walSource === 'stream' ? [] : [checkArchiver(archiver, at)]),
       ...(disk === undefined ? [] : [checkWalDisk(disk, failsNow(archiver))]),
       checkPendingRestart(settings),
     ],

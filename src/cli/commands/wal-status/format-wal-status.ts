@@ -1,6 +1,6 @@
 /** `wal status` as lines of text. Pure. */
-import { describeDiskOutlook } from '../../../archive/disk-outlook.ts'
 import type { WalListing, WalTimeline } from '../../../archive/list-wal.ts'
+import { describeDiskOutlook } from '../../../archive/disk-outlook.ts'
 import { isLetGo } from '../../../archive/expired-wal.ts'
 import { countSegments, type SegmentRange } from '../../../archive/find-gaps.ts'
 import { formatLsn, formatSegmentName, segmentStart } from '../../../postgres/lsn.ts'
@@ -84,14 +84,17 @@ const COLUMNS: readonly Column[] = [
   { title: 'UP TO' },
   { title: 'SEGMENTS', align: 'right' },
   { title: 'MISSING', align: 'right' },
+  { title: 'FROM' },
 ]
 
 export function formatArchive(status: MeasuredArchive, colours: Colours): string[] {
-  const { name, url, archive, lag, lastMoment } = status
+  const { name, url, archive, lag, lastMoment, position, writers } = status
   const pairs: [string, string][] = [
     ['repository', `${name}, ${url}`],
     ['behind', describeLag(lag, status)],
   ]
+  if (position?.tail != null)
+    pairs.push(['tail', `${position.tail}, flushed up to ${position.lsn}`])
   if (lastMoment !== undefined) pairs.push(['last moment', new Date(lastMoment.atMs).toISOString()])
   const lines = formatPairs(pairs)
   if (archive === undefined) return lines
@@ -101,6 +104,7 @@ export function formatArchive(status: MeasuredArchive, colours: Colours): string
     one.lsn ?? '-',
     String(one.segments),
     one.missing === 0 ? '0' : colours.red(String(one.missing)),
+    writers.find(({ timeline }) => timeline === one.timeline)?.writer ?? '',
   ])
   if (rows.length === 0) return [...lines, 'nothing is archived yet']
   const [head = '', ...body] = formatTable(COLUMNS, rows)

@@ -3,8 +3,15 @@ import { formatBytes } from '../../format-units.ts'
 import { type Check, found } from '../doctor/check.ts'
 import type { SlotState } from './read-wal-server.ts'
 
-/** Slots whose WAL is gone, or will be soon, or that keep WAL for nobody. */
+/**
+ * Slots whose WAL is gone, or will be soon, or that keep WAL for nobody. `own`: the receiver's,
+ * where WAL is streamed.
+ */
 export function judgeSlots(slots: readonly SlotState[], own: string | undefined): Check[] {
+  if (own !== undefined && slots.every(({ name }) => name !== own)) {
+    const detail = `there is no slot ${own}: the server keeps no WAL for the receiver`
+    return [found('problem', 'TM1481', 'replication slots', detail, 'tidemark wal receive')]
+  }
   return slots.flatMap((slot) => {
     const { name, walStatus, isActive, keptBytes, safeWalBytes } = slot
     const severity = name === own ? 'problem' : 'warning'

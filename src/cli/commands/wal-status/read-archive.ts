@@ -1,11 +1,19 @@
 /** What `wal status` reads of one repository; a failure of it is a finding, not the end. */
 import { listWal, type WalListing } from '../../../archive/list-wal.ts'
+import { describeWriter } from '../../../archive/writer-identity.ts'
+import { findWriterRecord } from '../../../archive/writer-record.ts'
 import { Failure } from '../../../base/failure.ts'
 import { SILENT } from '../../../base/progress.ts'
 import type { RepositoryConfiguration } from '../../../config/configuration.ts'
 import type { Environment } from '../../../config/environment.ts'
 import { openRepositoryStorage } from '../../../config/unlock-storage.ts'
-import { formatLsn, parseLsn, parseSegmentName, segmentStart } from '../../../postgres/lsn.ts'
+import {
+  formatLsn,
+  parseLsn,
+  parseSegmentName,
+  segmentStart,
+  type Timeline,
+} from '../../../postgres/lsn.ts'
 import { scanToTarget } from '../../../recovery/scan-to-target.ts'
 import { describeWindow, type RecoveryWindow } from '../../../recovery/window.ts'
 import { type BackupList, listBackups } from '../../../repository/read-backups.ts'
@@ -25,12 +33,22 @@ export interface ArchiveStatus {
   /** Undefined: it could not be read, or knows no server. */
   readonly archive: WalListing | undefined
   /** Up to where it has everything that a recovery to now would need. */
-  readonly position: { readonly lsn: string; readonly segment: string } | undefined
+  readonly position: ArchivePosition | undefined
+  /** By timeline: who archives it, as far as it has said so. */
+  readonly writers: readonly { readonly timeline: Timeline; readonly writer: string }[]
   /** The last moment that it holds, where a record tells it. */
   readonly lastMoment: WalPoint | undefined
   /** One of some segments before, to measure the rate with. */
   readonly earlier: WalPoint | undefined
   readonly findings: readonly Check[]
+}
+
+export interface ArchivePosition {
+  readonly lsn: string
+  /** The newest whole segment. */
+  readonly segment: string
+  /** What was flushed of the segment behind it. */
+  readonly tail: string | null
 }
 
 export async function readArchiveStatus(
@@ -53,6 +71,7 @@ export async function readArchiveStatus(
 const NOTHING = {
   archive: undefined,
   position: undefined,
+  writers: [],
   lastMoment: undefined,
   earlier: undefined,
 } as const
@@ -86,15 +105,41 @@ async function read(
   const ownList: BackupList = { ...listed, backups: own }
   const window = await describeWindow({ storage, cluster, listed: ownList, archive })
   const end = await findLastMoment(window, server, storage, cluster)
-  const newest = server.newest
   return {
     archive,
-    position:
-      newest === undefined ? undefined : { lsn: formatLsn(newest.endLsn), segment: newest.name },
+    position: findPosition(window, server),
+    writers: await readWriters(storage, cluster, archive),
     lastMoment: end,
     earlier: await findEarlier(server, storage, cluster),
     findings: [...findings, ...judgeEnd(window, server)],
   }
+}
+
+/** Behind the newest whole segment there may be a tail, which the window has read. */
+function findPosition(
+  { intervals }: RecoveryWindow,
+  { newest }: ServerProtection,
+): ArchivePosition | undefined {
+  if (newest === undefined) return undefined
+  const { name: segment } = newest
+  const last = intervals.find((one) => one.lastSegment === segment && one.tail !== undefined)
+  const whole = formatLsn(newest.endLsn)
+  return { lsn: last?.to.lsn ?? whole, segment, tail: last?.tail ?? null }
+}
+
+async function readWriters(
+  storage: Storage,
+  cluster: string,
+  { systemIdentifier, timelines }: WalListing,
+): Promise<ArchiveStatus['writers']> {
+  const writers: { timeline: Timeline; writer: string }[] = []
+  for (const { timeline } of timelines) {
+    const record = await findWriterRecord(storage, { cluster, systemIdentifier }, timeline)
+    if (record === undefined) continue
+    const writer = record === 'unreadable' ? 'unreadable' : describeWriter(record.writer)
+    writers.push({ timeline, writer })
+  }
+  return writers
 }
 
 /** Of the window where it reaches to the newest segment, else read from that segment. */

@@ -85,6 +85,11 @@ export function prepare(
   entriesMax = entriesLimit
 }
 
+/** Where the window lies from now on: a segment that was read into this memory. */
+export function setWindow(at: usize): void {
+  window = at
+}
+
 /** What differs between major versions (versions.ts). */
 export function setFormat(
   pageMagic: u32,
