@@ -51,7 +51,7 @@ async function index(...options: string[]): Promise<IndexReport['servers'][numbe
   return servers[0] as IndexReport['servers'][number]
 }
 
-test('wal push has written indexes; wal index computes those that are missing, and all', async () => {
+test('wal push has written indexes; wal index computes missing ones, and all', async () => {
   assert.ok(indexes().length > 0, 'the last segment that is pushed has its index')
   const first = await index()
   assert.deepEqual(first.failed, [])
