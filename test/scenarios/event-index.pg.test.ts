@@ -1,5 +1,5 @@
 /**
- * The event index of a real archive: written by `wal push`, computed by `wal index`, proved by
+ * The event index of a real archive: written by `wal push --index`, computed by `wal index`, proved by
  * `verify`, removed with its segments by `expire`, brought by `sync`.
  */
 import assert from 'node:assert/strict'
@@ -22,6 +22,10 @@ before(async () => {
   cluster = await protectServer({ walSegmentSizeMb: 1 })
   const url = `file://${cluster.repository}`
   await cluster.ok('init', '--yes', '--connection', cluster.server.url(), '--repository', url)
+  const [setting] = await cluster.server.sql('SHOW archive_command')
+  const command = String(setting?.['archive_command']).replace('wal push', 'wal push --index')
+  await cluster.server.sql(`ALTER SYSTEM SET archive_command = '${command}'`)
+  await cluster.server.sql('SELECT pg_reload_conf()')
   await cluster.ok('backup')
   for (let round = 0; round < 3; round++) {
     await cluster.server.sql('CREATE TABLE IF NOT EXISTS t AS SELECT 1 AS n')
