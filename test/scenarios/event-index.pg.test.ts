@@ -1,6 +1,6 @@
 /**
- * The event index of a real archive: written behind `wal push`, computed by `wal index`, proved by
- * `verify`, removed with its segments by `expire`, brought by `sync`.
+ * The event index of a real archive: written behind `wal push`, computed by `wal index`,
+ * proved by `verify`, removed with its segments by `expire`, brought by `sync`.
  */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
