@@ -93,7 +93,7 @@ test('a repository that fails is told once, and the other one gets its indexes',
   )
 })
 
-test('a snapshot of the names is written, and another one by the next receiver after a change', async () => {
+test('a snapshot of names is written, and another one after a change', async () => {
   const storage = openMemoryStorage()
   const archive = { cluster: 'main', systemIdentifier }
   const list = async () => await listNamesSnapshots(storage, archive)
