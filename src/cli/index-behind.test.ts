@@ -92,12 +92,15 @@ test('killed with -9: the next push starts another one', async () => {
     () => !existsSync(join(directory.data, 'tidemark.acks/index', first)),
     'not taken',
   )
-  const killed = behind(directory)
-  for (const pid of killed) process.kill(pid, 'SIGKILL')
+  for (const pid of behind(directory)) process.kill(pid, 'SIGKILL')
+  await waitUntil(() => behind(directory).length === 0, 'it outlives SIGKILL')
   const [second = ''] = put(directory, 2)
   assert.equal(await directory.archive(command), undefined)
   const archive = { cluster: 'main', systemIdentifier: ID }
-  await waitUntil(async () => (await listIndexes(storage, archive)).has(second), 'no index')
+  const worker = join(directory.data, 'tidemark.acks/index/worker')
+  const left = existsSync(worker) ? readFileSync(worker, 'latin1') : 'none'
+  const hasSecond = async (): Promise<boolean> => (await listIndexes(storage, archive)).has(second)
+  await waitUntil(hasSecond, `no index; worker: '${left}'`)
 })
 
 test('index: false, and a file that lies in no data directory of ours: nothing', async () => {

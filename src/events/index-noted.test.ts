@@ -1,9 +1,11 @@
 /** Segments that were noted, and the process that writes their indexes. No server runs here. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   makeWaitingDirectory,
   type WaitingDirectory,
@@ -123,6 +125,14 @@ test('one process is started; not one beside it, but one after it was killed', a
   writeFileSync(worker, formatProcessIdentity({ ...self, pid: 1, startTicks: other }))
   assert.equal(await note(directory, 2), false, 'it lives')
   assert.equal(await run(directory, await makeStorage(2)), 'taken')
+  const zombie = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60'])
+  const [printed] = (await once(zombie.stdout, 'data')) as [Buffer]
+  const statOf = (): string => readFileSync(`/proc/${Number(printed)}/stat`, 'latin1')
+  while (!statOf().includes(') Z ')) await sleep(10)
+  const startTicks = statOf().split(') ')[1]?.split(' ')[19] ?? ''
+  writeFileSync(worker, formatProcessIdentity({ ...self, pid: Number(printed), startTicks }))
+  assert.equal(await note(directory, 2), true, 'it has ended, and nobody has waited for it')
+  zombie.kill('SIGKILL')
   directory.restart()
   assert.equal(await note(directory, 2), true, 'of another start of the server')
 })

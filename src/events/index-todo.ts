@@ -6,6 +6,7 @@
  * of the server, nor when its process is gone. A lost name costs an index, which is computed
  * while reading.
  */
+import { readFileSync } from 'node:fs'
 import { link, lstat, mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -120,12 +121,26 @@ async function isWorkerAlive({ directory }: IndexTodo): Promise<boolean> {
   const worker = parseProcessIdentity(text)
   // Where nothing can be looked up it counts as alive, until the server is started again.
   if (worker !== undefined)
-    return judgeLiveness(worker, readProcessIdentity(), lookUpStartTicks) !== 'dead'
+    return judgeLiveness(worker, readProcessIdentity(), startTicksOf) !== 'dead'
   const since = await lstat(path).then(
     ({ mtimeMs }) => now().getTime() - mtimeMs,
     () => STARTING_MS,
   )
   return Math.abs(since) < STARTING_MS
+}
+
+/** One that has ended and that nobody has waited for yet, as in some containers, is gone. */
+function startTicksOf(pid: number): string | undefined {
+  return isZombie(pid) ? undefined : lookUpStartTicks(pid)
+}
+
+function isZombie(pid: number): boolean {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return text.slice(text.lastIndexOf(')') + 2).startsWith('Z')
+  } catch {
+    return false
+  }
 }
 
 /** False: another process is at it. */
