@@ -32,7 +32,7 @@ import {
 import type { Storage } from '../../storage/storage.ts'
 import type { SinkEvent } from '../wal-sink.ts'
 import type { SegmentBuffer } from './segment-buffer.ts'
-import { describeTail, openTailWriter, type TailWriter } from './tail-writer.ts'
+import { describeTail, isBeingWritten, openTailWriter, type TailWriter } from './tail-writer.ts'
 
 export interface RepositorySinkOptions extends TailPlace {
   readonly storage: Storage
@@ -221,11 +221,13 @@ export class RepositorySink {
   }
 }
 
-/** This process itself is alive: another sink of it. */
-function judgeWriter({ head }: ReadTail): Liveness {
+/** What this process itself has let go of is as good as dead: nobody writes to it any more. */
+function judgeWriter({ head, opening }: ReadTail): Liveness {
   const identity = head === undefined ? undefined : parseProcessIdentity(head.writer)
   if (identity === undefined) return 'unknown'
-  return judgeLiveness(identity, readProcessIdentity(), lookUpStartTicks)
+  const liveness = judgeLiveness(identity, readProcessIdentity(), lookUpStartTicks)
+  const isOwn = liveness === 'alive' && identity.pid === process.pid
+  return isOwn && !isBeingWritten(opening) ? 'dead' : liveness
 }
 
 function divergent(prior: ReadTail, segment: SegmentBuffer, at: number): Failure {

@@ -188,6 +188,8 @@ export class StreamSink implements WalSink {
   }
 
   async #flushTail(segment: SegmentBuffer, upTo: number): Promise<void> {
+    // It was completed meanwhile: a tail that is begun now would be behind its removal.
+    if (segment.isWhole) return await this.#awaitCompleted(segment.end)
     const { required } = this.#options
     const appending = required.filter(({ canAppend }) => canAppend)
     const slow = required.filter(({ canAppend }) => !canAppend)

@@ -53,12 +53,20 @@ export function describeTail(target: TailTarget, segment: SegmentBuffer): TailHe
   }
 }
 
+/** Openings that writers of this process have begun and not let go of. */
+const openings = new Set<string>()
+
+export function isBeingWritten(opening: string): boolean {
+  return openings.has(opening)
+}
+
 class JournalWriter implements TailWriter {
   readonly segment: SegmentBuffer
   readonly #target: TailTarget
   readonly #openJournal: OpenJournal
   #journal: Journal | undefined
   #key = ''
+  #opening = ''
   /** Of attempts that failed: they go when a later one holds all that they may hold. */
   #failed: string[] = []
   #written = 0
@@ -96,11 +104,19 @@ class JournalWriter implements TailWriter {
     const { cluster, systemIdentifier } = this.#target
     const head = describeTail(this.#target, this.segment)
     const key = journalKey(cluster, systemIdentifier, head.segment, head.opening)
-    this.#journal = await this.#openJournal(key, encodeTailHead(head))
+    this.#opening = head.opening
+    openings.add(head.opening)
+    try {
+      this.#journal = await this.#openJournal(key, encodeTailHead(head))
+    } catch (error) {
+      openings.delete(head.opening)
+      throw error
+    }
     this.#key = key
   }
 
   #fail(): void {
+    openings.delete(this.#opening)
     this.#journal = undefined
     this.#written = 0
     this.#failed.push(this.#key)
@@ -115,6 +131,7 @@ class JournalWriter implements TailWriter {
   async close(): Promise<void> {
     const journal = this.#journal
     this.#journal = undefined
+    openings.delete(this.#opening)
     await journal?.close()
   }
 }
@@ -157,9 +174,12 @@ class PieceWriter implements TailWriter {
     const { storage, cluster, systemIdentifier } = this.#target
     const { segment, opening } = this.#head
     const key = pieceKey(cluster, systemIdentifier, segment, opening, from, to)
+    openings.add(opening)
     this.#keys = [...this.#keys, key]
     await storage.write(key, encodeTailPiece(this.#head, from, [this.segment.view(from, to)]))
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    openings.delete(this.#head.opening)
+  }
 }

@@ -1,0 +1,82 @@
+/**
+ * The sink between two calls to its storage: segments that complete while one is stored, openings
+ * that follow one another in one process, what others have left.
+ */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { PausingStorage } from '../../test/harness/pausing-storage.ts'
+import { MB, SYSTEM, SyntheticWal } from '../../test/harness/wal-builder.ts'
+import { listWal } from '../archive/list-wal.ts'
+import { lsn } from '../postgres/lsn.ts'
+import { ensureSystemIdentity } from '../repository/system-identity.ts'
+import { openMemoryStorage } from '../storage/memory-storage.ts'
+import type { Storage } from '../storage/storage.ts'
+import { openWalSink } from './wal-sink.ts'
+
+const ID = SYSTEM.toString()
+
+async function prepare(): Promise<Storage> {
+  const storage = openMemoryStorage()
+  const identity = { major: 15, walSegmentSizeBytes: MB, createdAt: '' }
+  await ensureSystemIdentity(storage, 'main', { systemIdentifier: ID, ...identity })
+  return storage
+}
+
+async function open(storage: Storage) {
+  return await openWalSink({
+    required: [storage],
+    cluster: 'main',
+    systemIdentifier: ID,
+    flushEveryMs: 0,
+  })
+}
+
+/** From the start of segment 1 on. */
+function makeWal(length: number): Buffer {
+  const wal = new SyntheticWal()
+  for (let xid = 1; wal.position < BigInt(MB + length); xid++) {
+    wal.append({ xid, info: 0, resourceManager: 1, mainData: Buffer.alloc(7000, xid % 251) })
+  }
+  const all = [...wal.segments.keys()].sort((a, b) => (a < b ? -1 : 1))
+  const bytes = Buffer.concat(all.map((one) => wal.segments.get(one) as Buffer))
+  return bytes.subarray(0, length)
+}
+
+async function tailsOf(storage: Storage): Promise<string[]> {
+  const { tails } = await listWal(storage, 'main', ID)
+  return tails.map(({ segment }) => segment.slice(-8))
+}
+
+test('a flush whose segment is stored meanwhile begins no tail of it any more', async () => {
+  const storage = await prepare()
+  const bytes = makeWal(3 * MB + 1000)
+  const slow = new PausingStorage(storage, (call) => /^write .*000000000001\.wal$/.test(call))
+  const { sink } = await open(slow)
+  sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, MB + 5000))
+  await slow.reached
+  const flushing = sink.flush()
+  sink.append(1, lsn(BigInt(2 * MB + 5000)), bytes.subarray(MB + 5000, 3 * MB))
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  slow.resume()
+  assert.ok((await flushing) >= BigInt(2 * MB + 5000))
+  sink.append(1, lsn(BigInt(4 * MB)), bytes.subarray(3 * MB))
+  await sink.flush()
+  await sink.close()
+  assert.deepEqual(await tailsOf(storage), ['00000004'])
+})
+
+test('openings of one process that follow one another leave one tail', async () => {
+  const storage = await prepare()
+  const bytes = makeWal(MB + 1000)
+  for (let end = 50_000; end < 250_000; end += 50_000) {
+    const { sink } = await open(storage)
+    sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, end))
+    await sink.flush()
+    assert.deepEqual(await tailsOf(storage), ['00000001'])
+    await sink.close()
+  }
+  const { sink } = await open(storage)
+  sink.append(1, lsn(BigInt(MB)), bytes)
+  await sink.close()
+  assert.deepEqual(await tailsOf(storage), ['00000002'])
+})
