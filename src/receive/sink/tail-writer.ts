@@ -15,8 +15,16 @@ import {
   type TailHead,
 } from '../../archive/tail-format.ts'
 import { MOST_PIECE_BYTES, type TailTarget } from '../../archive/write-tail.ts'
+import type { ReadTail } from '../../archive/read-tail.ts'
 import { lsn } from '../../postgres/lsn.ts'
-import { formatProcessIdentity, readProcessIdentity } from '../../storage/process-identity.ts'
+import {
+  formatProcessIdentity,
+  judgeLiveness,
+  type Liveness,
+  lookUpStartTicks,
+  parseProcessIdentity,
+  readProcessIdentity,
+} from '../../storage/process-identity.ts'
 import type { Journal, OpenJournal } from '../../storage/storage.ts'
 import type { SegmentBuffer } from './segment-buffer.ts'
 
@@ -41,6 +49,18 @@ export function openTailWriter(target: TailTarget, segment: SegmentBuffer): Tail
 
 let writer: string | undefined
 
+/** Openings that this process writes to: those of a sink that was closed are nobody's. */
+const openHere = new Set<string>()
+
+/** Will somebody write more of this tail, or remove it himself? */
+export function judgeWriter({ opening, head }: ReadTail): Liveness {
+  const identity = head === undefined ? undefined : parseProcessIdentity(head.writer)
+  if (identity === undefined) return 'unknown'
+  const liveness = judgeLiveness(identity, readProcessIdentity(), lookUpStartTicks)
+  const isOurs = head?.writer === writer
+  return isOurs && !openHere.has(opening) ? 'dead' : liveness
+}
+
 export function describeTail(target: TailTarget, segment: SegmentBuffer): TailHead {
   writer ??= formatProcessIdentity(readProcessIdentity())
   return {
@@ -51,13 +71,6 @@ export function describeTail(target: TailTarget, segment: SegmentBuffer): TailHe
     writer,
     startedAt: now().toISOString(),
   }
-}
-
-/** Openings that writers of this process have begun and not let go of. */
-const openings = new Set<string>()
-
-export function isBeingWritten(opening: string): boolean {
-  return openings.has(opening)
 }
 
 class JournalWriter implements TailWriter {
@@ -104,23 +117,18 @@ class JournalWriter implements TailWriter {
     const { cluster, systemIdentifier } = this.#target
     const head = describeTail(this.#target, this.segment)
     const key = journalKey(cluster, systemIdentifier, head.segment, head.opening)
-    this.#opening = head.opening
-    openings.add(head.opening)
-    try {
-      this.#journal = await this.#openJournal(key, encodeTailHead(head))
-    } catch (error) {
-      openings.delete(head.opening)
-      throw error
-    }
+    this.#journal = await this.#openJournal(key, encodeTailHead(head))
     this.#key = key
+    this.#opening = head.opening
+    openHere.add(head.opening)
   }
 
   #fail(): void {
-    openings.delete(this.#opening)
     this.#journal = undefined
     this.#written = 0
     this.#failed.push(this.#key)
     this.#key = ''
+    openHere.delete(this.#opening)
   }
 
   async #removeFailed(): Promise<void> {
@@ -131,7 +139,7 @@ class JournalWriter implements TailWriter {
   async close(): Promise<void> {
     const journal = this.#journal
     this.#journal = undefined
-    openings.delete(this.#opening)
+    openHere.delete(this.#opening)
     await journal?.close()
   }
 }
@@ -147,6 +155,7 @@ class PieceWriter implements TailWriter {
     this.#target = target
     this.segment = segment
     this.#head = describeTail(target, segment)
+    openHere.add(this.#head.opening)
   }
 
   get written(): number {
@@ -174,12 +183,11 @@ class PieceWriter implements TailWriter {
     const { storage, cluster, systemIdentifier } = this.#target
     const { segment, opening } = this.#head
     const key = pieceKey(cluster, systemIdentifier, segment, opening, from, to)
-    openings.add(opening)
     this.#keys = [...this.#keys, key]
     await storage.write(key, encodeTailPiece(this.#head, from, [this.segment.view(from, to)]))
   }
 
   async close(): Promise<void> {
-    openings.delete(this.#head.opening)
+    openHere.delete(this.#head.opening)
   }
 }
