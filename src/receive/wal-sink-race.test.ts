@@ -80,3 +80,29 @@ test('openings of one process that follow one another leave one tail', async () 
   await sink.close()
   assert.deepEqual(await tailsOf(storage), ['00000002'])
 })
+
+test('a segment that is read after it was archived keeps its bytes meanwhile', async () => {
+  const storage = await prepare()
+  const bytes = makeWal(4 * MB)
+  const permission = Promise.withResolvers<void>()
+  const given: Uint8Array[] = []
+  const { sink } = await openWalSink({
+    required: [storage],
+    cluster: 'main',
+    systemIdentifier: ID,
+    onArchived: async (_name, content) => {
+      given.push(content)
+      await permission.promise
+    },
+  })
+  for (let at = 0; at < bytes.length; at += MB) {
+    sink.append(1, lsn(BigInt(MB + at)), bytes.subarray(at, at + MB))
+    await sink.flush()
+  }
+  assert.equal(given.length, 4)
+  given.forEach((content, index) => {
+    assert.ok(bytes.subarray(index * MB, (index + 1) * MB).equals(content), `segment ${index}`)
+  })
+  permission.resolve()
+  await sink.close()
+})

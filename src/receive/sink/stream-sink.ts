@@ -26,7 +26,7 @@ export interface StreamSinkOptions {
   readonly flushEveryMs: number
   readonly patienceMs: number
   readonly onEvent: (event: SinkEvent) => void
-  readonly onArchived: (name: string, content: Uint8Array) => void
+  readonly onArchived: (name: string, content: Uint8Array) => Promise<void>
 }
 
 /** Memory for segments that are complete and not stored yet; one is always let through. */
@@ -123,7 +123,8 @@ export class StreamSink implements WalSink {
     this.#throwFirst(results)
     for (const other of this.#others) other.offerSegment(segment, wal)
     onEvent({ kind: 'segment', name: segment.name, storedBytes: bytes.length })
-    this.#options.onArchived(segment.name, content)
+    segment.hold()
+    this.#options.onArchived(segment.name, content).finally(() => segment.release())
   }
 
   #throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
