@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { damageObject } from '../../test/harness/faulty-storage.ts'
 import { PausingStorage } from '../../test/harness/pausing-storage.ts'
 import { MB, SYSTEM, SyntheticWal } from '../../test/harness/wal-builder.ts'
 import { listWal } from '../archive/list-wal.ts'
@@ -104,5 +105,28 @@ test('a segment that is read after it was archived keeps its bytes meanwhile', a
     assert.ok(bytes.subarray(index * MB, (index + 1) * MB).equals(content), `segment ${index}`)
   })
   permission.resolve()
+  await sink.close()
+})
+
+test('a damaged segment beside its own tail keeps nobody from receiving', async () => {
+  const storage = await prepare()
+  const bytes = makeWal(2 * MB + 1000)
+  const first = await open(storage)
+  first.sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, MB - 1000))
+  await first.sink.close()
+  const tails = new Map<string, Uint8Array>()
+  for await (const { key } of storage.list('clusters/main/wal/')) {
+    if (key.endsWith('.journal')) tails.set(key, (await storage.read(key)) as Uint8Array)
+  }
+  const second = await open(storage)
+  second.sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, MB))
+  await second.sink.close()
+  for (const [key, content] of tails) await storage.write(key, content)
+  for await (const { key } of storage.list('clusters/main/wal/')) {
+    if (key.endsWith('01.wal')) await damageObject(storage, key, { kind: 'flip-bit', byte: 5000 })
+  }
+  const { sink, resume } = await open(storage)
+  assert.equal(resume?.lsn, BigInt(2 * MB))
+  assert.deepEqual(await tailsOf(storage), ['00000001'])
   await sink.close()
 })

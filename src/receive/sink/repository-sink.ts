@@ -17,6 +17,7 @@ import {
   type WalToStore,
 } from '../../archive/store-wal.ts'
 import { judgeSuperseded } from '../../archive/superseded-tail.ts'
+import { isDamage } from '../../archive/tail-format.ts'
 import type { TailPlace } from '../../archive/tail-keys.ts'
 import { settleTail } from '../../archive/write-tail.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
@@ -240,7 +241,14 @@ export async function clearLeftTails(
   const sink = new RepositorySink(options, [])
   for (const name of archived) {
     const request = { storages: [storage], cluster, systemIdentifier, name }
-    const whole = await findWalFile({ ...request, holes: 'absent' })
-    if (whole !== undefined) await sink.finishTails(name, whole.content)
+    try {
+      const whole = await findWalFile({ ...request, holes: 'absent' })
+      if (whole !== undefined) await sink.finishTails(name, whole.content)
+    } catch (error) {
+      // The tail may be what is left of it: it stays, and receiving goes on.
+      if (!isDamage(error)) throw error
+      const because = error.because ?? error.message
+      options.onEvent({ kind: 'tail-kept', url: storage.url, key: name, because })
+    }
   }
 }
