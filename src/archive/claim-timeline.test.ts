@@ -1,8 +1,9 @@
 /** Who may continue the archive of a timeline: pushes from several data directories. */
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   damageObject,
   forEachCrashPoint,
@@ -24,7 +25,9 @@ import { isFailure } from '../base/failure.ts'
 import { formatLsn, lsn } from '../postgres/lsn.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
-import type { Storage } from '../storage/storage.ts'
+import { ForwardingStorage } from '../storage/forwarding-storage.ts'
+import type { Storage, WriteOptions } from '../storage/storage.ts'
+import { pushAhead } from './push-ahead.ts'
 import { pushWalFile } from './push-wal.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
 import { segmentKey } from './wal-file-name.ts'
@@ -368,4 +371,65 @@ test('a backup puts its WAL behind a gap, and never where it contradicts the arc
   await assert.rejects(moved.push(storage, 4n), refused('TM1461'))
   await backUp(moved, 4n)
   await assert.rejects(backUp(other, 2n), refused('TM1460'))
+})
+
+/** The segment of that name takes its time. */
+class SlowFor extends ForwardingStorage {
+  readonly #name: string
+
+  constructor(inner: Storage, name: string) {
+    super(inner)
+    this.#name = name
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    if (key.includes(this.#name)) await sleep(300)
+    await super.write(key, bytes, options)
+  }
+}
+
+test('a running machine that was set back puts nothing behind what it had archived', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(2, 1)
+  const back = server.wal.fork(1)
+  server.write(1, 1)
+  for (const segment of [1n, 2n, 3n]) await server.push(storage, segment)
+  const setBack = new WritingServer(back)
+  setBack.write(4, 2)
+  const status = join(server.data, 'pg_wal/archive_status')
+  mkdirSync(status)
+  for (const segment of [2n, 3n, 4n, 5n]) {
+    writeFileSync(join(server.data, 'pg_wal', setBack.name(segment)), setBack.content(segment))
+    writeFileSync(join(status, `${setBack.name(segment)}.ready`), '')
+  }
+  const path = join(server.data, 'pg_wal', setBack.name(2n))
+  const slow = new SlowFor(storage, setBack.name(3n))
+  const options = { storages: [slow], cluster: 'main', path, threads: 0 }
+  const { asked, ahead, stoppedBy } = await pushAhead(options)
+  assert.equal(asked.outcomes[0]?.outcome, 'found')
+  assert.ok(isFailure(stoppedBy, 'TM1402'))
+  assert.deepEqual(ahead, [])
+  assert.equal(await archived(storage, server.name(4n)), undefined)
+})
+
+test('a standby that is slower than the server which began the archive catches up', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(6, 1)
+  for (const segment of [4n, 5n]) await server.push(storage, segment)
+  const standby = server.clone()
+  writeFileSync(join(standby.data, 'standby.signal'), '')
+  await assert.rejects(standby.push(storage, 1n), refused('TM1461'))
+  standby.put(4n)
+  for (const segment of [1n, 2n, 3n]) {
+    assert.equal(await standby.push(storage, segment), 'stored')
+  }
+  const stray = new WritingServer()
+  stray.write(6, 3)
+  stray.put(4n)
+  for (const segment of [1n, 2n, 3n]) {
+    await storage.remove(keyOf(server, segment))
+  }
+  await assert.rejects(stray.push(storage, 1n), refused('TM1460'))
 })
