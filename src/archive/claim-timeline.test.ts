@@ -30,7 +30,7 @@ import type { Storage, WriteOptions } from '../storage/storage.ts'
 import { pushAhead } from './push-ahead.ts'
 import { pushWalFile } from './push-wal.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
-import { segmentKey } from './wal-file-name.ts'
+import { eventsKey, segmentKey } from './wal-file-name.ts'
 import { findWriterRecord, writeWriterRecord } from './writer-record.ts'
 
 const NOOP = { info: 0x20, resourceManager: 0, mainData: Buffer.alloc(0) }
@@ -228,7 +228,10 @@ test('the longer one of two segments with the same records stays', async () => {
   server.write(1, 1)
   await server.push(storage, 1n)
   assert.equal(await open.push(storage, 2n), 'stored')
+  const index = eventsKey('main', PLACE.systemIdentifier, open.name(2n))
+  await storage.write(index, Buffer.from('of the shorter one'))
   assert.equal(await server.push(storage, 2n), 'extended')
+  assert.equal(await storage.read(index), undefined)
   await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal(await open.push(storage, 2n), 'found')
   await assertArchived(storage, server.name(2n), server.content(2n))
