@@ -218,6 +218,28 @@ test('a number that another restore reserved is refused, its own is not', async 
   assert.equal(await writerOf(storage, 2), promoted.data)
 })
 
+test('a reservation that nobody can read is of another, and one of another stays', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(1, 1)
+  const promoted = server.clone(2)
+  promoted.write(2, 2)
+  const history = `1\t${formatLsn(lsn(server.wal.position))}\tno recovery target specified\n`
+  const key = reservationKey(PLACE, 2)
+  await storage.write(key, Buffer.from('{'))
+  const marker = join(promoted.data, 'tidemark.restored')
+  writeFileSync(marker, JSON.stringify({ takeOver: true, restoreId: 'b2' }))
+  const unreadable = promoted.pushHistory(storage, history)
+  await assert.rejects(unreadable, refused('TM1462', /--release 2/))
+  await storage.remove(key)
+  await promoted.pushHistory(storage, history)
+  const where = { hostName: 'h', dataDirectory: '/r', reservedAt: '' }
+  const reservation = { ...where, timeline: 2, backup: 'b', restoreId: 'a1' }
+  await storage.write(key, encodeReservation(reservation))
+  await promoted.pushHistory(storage, history)
+  assert.ok((await storage.size(key)) !== undefined)
+})
+
 test('the longer one of two segments with the same records stays', async () => {
   const storage = await newArchive()
   const server = new WritingServer()
