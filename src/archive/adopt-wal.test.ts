@@ -167,7 +167,8 @@ test('without a difference only the writer changes', async () => {
   assert.equal(await moved.push(storage, 4n), 'stored')
 })
 
-test('another promotion of the same number: history and segments change places', async () => {
+/** Two servers that were promoted to timeline 2; the first one has archived. */
+async function twoPromotions() {
   const storage = await newArchive()
   const server = new WritingServer()
   server.write(1, 1)
@@ -184,6 +185,11 @@ test('another promotion of the same number: history and segments change places',
   }
   await one.push(storage, 2n)
   two.finish(2n, 'ready')
+  return { storage, one, two }
+}
+
+test('another promotion of the same number: history and segments change places', async () => {
+  const { storage, one, two } = await twoPromotions()
   const planned = await planFrom(storage, two, 2)
   assert.deepEqual(names(planned.aside), [one.name(2n), '00000002.history'])
   await adoptWal(storage, planned)
@@ -191,6 +197,24 @@ test('another promotion of the same number: history and segments change places',
   const history = (await archived(storage, '00000002.history'))?.toString()
   assert.match(history ?? '', /promotion 1/)
   assert.deepEqual((await quarantined(storage)).sort(), ['00000002.history', one.name(2n)].sort())
+})
+
+test('a crash while histories change places: a second run brings history and segments', async () => {
+  const { storage: before, two } = await twoPromotions()
+  const objects = await objectsOf(before)
+  const planned = await planFrom(before, two, 2)
+  const crashes = await forEachCrashPoint({
+    prepare: async () => openMemoryStorage(new Map(objects)),
+    run: async (storage) => await adoptWal(storage, planned),
+    crashAt: ({ operation }) => ['write', 'remove'].includes(operation),
+    async check(storage) {
+      await adoptWal(storage, await planFrom(storage, two, 2))
+      await assertArchived(storage, two.name(2n), two.content(2n))
+      const history = (await archived(storage, '00000002.history'))?.toString()
+      assert.match(history ?? '', /promotion 1/)
+    },
+  })
+  assert.ok(crashes >= 12, String(crashes))
 })
 
 test('a reserved number is given to the server that is adopted, or released', async () => {

@@ -1,8 +1,9 @@
 /** Who may continue the archive of a timeline: pushes from several data directories. */
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   damageObject,
   forEachCrashPoint,
@@ -24,10 +25,12 @@ import { isFailure } from '../base/failure.ts'
 import { formatLsn, lsn } from '../postgres/lsn.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
-import type { Storage } from '../storage/storage.ts'
+import { ForwardingStorage } from '../storage/forwarding-storage.ts'
+import type { Storage, WriteOptions } from '../storage/storage.ts'
+import { pushAhead } from './push-ahead.ts'
 import { pushWalFile } from './push-wal.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
-import { segmentKey } from './wal-file-name.ts'
+import { eventsKey, segmentKey } from './wal-file-name.ts'
 import { findWriterRecord, writeWriterRecord } from './writer-record.ts'
 
 const NOOP = { info: 0x20, resourceManager: 0, mainData: Buffer.alloc(0) }
@@ -215,6 +218,28 @@ test('a number that another restore reserved is refused, its own is not', async 
   assert.equal(await writerOf(storage, 2), promoted.data)
 })
 
+test('a reservation that nobody can read is of another, and one of another stays', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(1, 1)
+  const promoted = server.clone(2)
+  promoted.write(2, 2)
+  const history = `1\t${formatLsn(lsn(server.wal.position))}\tno recovery target specified\n`
+  const key = reservationKey(PLACE, 2)
+  await storage.write(key, Buffer.from('{'))
+  const marker = join(promoted.data, 'tidemark.restored')
+  writeFileSync(marker, JSON.stringify({ takeOver: true, restoreId: 'b2' }))
+  const unreadable = promoted.pushHistory(storage, history)
+  await assert.rejects(unreadable, refused('TM1462', /--release 2/))
+  await storage.remove(key)
+  await promoted.pushHistory(storage, history)
+  const where = { hostName: 'h', dataDirectory: '/r', reservedAt: '' }
+  const reservation = { ...where, timeline: 2, backup: 'b', restoreId: 'a1' }
+  await storage.write(key, encodeReservation(reservation))
+  await promoted.pushHistory(storage, history)
+  assert.ok((await storage.size(key)) !== undefined)
+})
+
 test('the longer one of two segments with the same records stays', async () => {
   const storage = await newArchive()
   const server = new WritingServer()
@@ -225,7 +250,10 @@ test('the longer one of two segments with the same records stays', async () => {
   server.write(1, 1)
   await server.push(storage, 1n)
   assert.equal(await open.push(storage, 2n), 'stored')
+  const index = eventsKey('main', PLACE.systemIdentifier, open.name(2n))
+  await storage.write(index, Buffer.from('of the shorter one'))
   assert.equal(await server.push(storage, 2n), 'extended')
+  assert.equal(await storage.read(index), undefined)
   await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal(await open.push(storage, 2n), 'found')
   await assertArchived(storage, server.name(2n), server.content(2n))
@@ -368,4 +396,65 @@ test('a backup puts its WAL behind a gap, and never where it contradicts the arc
   await assert.rejects(moved.push(storage, 4n), refused('TM1461'))
   await backUp(moved, 4n)
   await assert.rejects(backUp(other, 2n), refused('TM1460'))
+})
+
+/** The segment of that name takes its time. */
+class SlowFor extends ForwardingStorage {
+  readonly #name: string
+
+  constructor(inner: Storage, name: string) {
+    super(inner)
+    this.#name = name
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    if (key.includes(this.#name)) await sleep(300)
+    await super.write(key, bytes, options)
+  }
+}
+
+test('a running machine that was set back puts nothing behind what it had archived', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(2, 1)
+  const back = server.wal.fork(1)
+  server.write(1, 1)
+  for (const segment of [1n, 2n, 3n]) await server.push(storage, segment)
+  const setBack = new WritingServer(back)
+  setBack.write(4, 2)
+  const status = join(server.data, 'pg_wal/archive_status')
+  mkdirSync(status)
+  for (const segment of [2n, 3n, 4n, 5n]) {
+    writeFileSync(join(server.data, 'pg_wal', setBack.name(segment)), setBack.content(segment))
+    writeFileSync(join(status, `${setBack.name(segment)}.ready`), '')
+  }
+  const path = join(server.data, 'pg_wal', setBack.name(2n))
+  const slow = new SlowFor(storage, setBack.name(3n))
+  const options = { storages: [slow], cluster: 'main', path, threads: 0 }
+  const { asked, ahead, stoppedBy } = await pushAhead(options)
+  assert.equal(asked.outcomes[0]?.outcome, 'found')
+  assert.ok(isFailure(stoppedBy, 'TM1402'))
+  assert.deepEqual(ahead, [])
+  assert.equal(await archived(storage, server.name(4n)), undefined)
+})
+
+test('a standby that is slower than the server which began the archive catches up', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(6, 1)
+  for (const segment of [4n, 5n]) await server.push(storage, segment)
+  const standby = server.clone()
+  writeFileSync(join(standby.data, 'standby.signal'), '')
+  await assert.rejects(standby.push(storage, 1n), refused('TM1461'))
+  standby.put(4n)
+  for (const segment of [1n, 2n, 3n]) {
+    assert.equal(await standby.push(storage, segment), 'stored')
+  }
+  const stray = new WritingServer()
+  stray.write(6, 3)
+  stray.put(4n)
+  for (const segment of [1n, 2n, 3n]) {
+    await storage.remove(keyOf(server, segment))
+  }
+  await assert.rejects(stray.push(storage, 1n), refused('TM1460'))
 })

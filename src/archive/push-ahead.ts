@@ -3,7 +3,8 @@
  * ask for next (docs/design/wal-archive.md, section 6).
  *
  * Invariants: nothing is created before the file asked for is durable, whose failure is that of
- * the call. A file is acknowledged only when it is durable in every required storage. The first
+ * the call; nor side by side before one segment was created in this call: what was there already does
+ * not show that what comes next is not another's. A file is acknowledged only when it is durable in every required storage. The first
  * failure among the others ends the batch.
  */
 import { stat } from 'node:fs/promises'
@@ -79,6 +80,8 @@ class Batch {
   readonly #ahead: PushWalResult[] = []
   readonly #running = new Set<Promise<void>>()
   #others: PushWalOptions['others']
+  /** A segment was created in every required storage: the archive ended before it. */
+  #hasCreated = false
   #isStopped = false
   #stoppedBy: unknown
 
@@ -108,6 +111,7 @@ class Batch {
     const size = await walSegmentSize(this.#options.path, waiting)
     const threads = this.#options.threads ?? chooseThreads(segments, size)
     const pool = threads > 0 && segments > 0 ? new CodecPool(threads) : undefined
+    let before: Promise<void> = Promise.resolve()
     const atOnce = Math.max(
       threads + 1,
       Math.min(MOST_AT_ONCE, Math.floor(MOST_BYTES_AT_ONCE / size)),
@@ -117,7 +121,8 @@ class Batch {
         while (this.#running.size >= atOnce) await Promise.race(this.#running)
         if (file.kind === 'history') await Promise.all(this.#running)
         if (this.#isOver()) break
-        const push = this.#pushOne(file, asked, pool)
+        const push = this.#pushOne(file, asked, before, pool)
+        before = push
         this.#running.add(push)
         void push.then(() => this.#running.delete(push))
         if (file.kind === 'history') await push
@@ -135,14 +140,18 @@ class Batch {
   async #pushOne(
     file: WalFileName,
     asked: Promise<PushWalResult>,
+    before: Promise<void>,
     pool: CodecPool | undefined,
   ): Promise<void> {
     try {
       const path = join(dirname(this.#options.path), file.name)
       const segment =
         file.kind === 'segment' && pool !== undefined ? await pool.encode(path) : undefined
-      const { systemIdentifier, offers } = await asked
+      const first = await asked
+      const { systemIdentifier, offers } = first
       this.#leaveOut(offers)
+      this.#note(first)
+      if (!this.#hasCreated) await before
       if (this.#isStopped) return
       const options = { ...this.#options, path, systemIdentifier, others: this.#others ?? [] }
       const result =
@@ -150,11 +159,17 @@ class Batch {
           ? await pushWalFile(options)
           : await pushSource(options, encodedSource(path, segment, systemIdentifier), this.#origin)
       this.#leaveOut(result.offers)
+      this.#note(result)
       if (await this.#acknowledgements.acknowledge(file.name)) this.#ahead.push(result)
     } catch (error) {
       this.#isStopped = true
       this.#stoppedBy ??= error
     }
+  }
+
+  #note({ kind, outcomes }: PushWalResult): void {
+    const isCreated = outcomes.every(({ outcome }) => outcome === 'stored')
+    if (kind === 'segment' && isCreated) this.#hasCreated = true
   }
 
   /** One that did not answer once is not waited for again in this call. */

@@ -274,7 +274,7 @@ class Pump {
 
 /** Other content under one name: no other attempt can heal it. */
 export function contradictsArchive({ code }: Failure): boolean {
-  return ['TM1402', 'TM1404', 'TM1410', 'TM1442'].includes(code)
+  return ['TM1402', 'TM1404', 'TM1410', 'TM1442', 'TM1460'].includes(code)
 }
 
 function notContiguous(address: string, expected: Lsn, got: Lsn): Failure {

@@ -102,19 +102,21 @@ export class StreamSink implements WalSink {
   #complete(segment: SegmentBuffer): void {
     this.#current = undefined
     this.#lastEnd = { timeline: segment.timeline, end: segment.end }
-    const archiving = this.#archive(segment)
+    const archiving = this.#archive(segment, this.#completed.at(-1)?.archiving)
     // Met by the flush that waits for it.
     archiving.catch(() => {})
     this.#completed.push({ segment, archiving })
     this.#wake.abort()
   }
 
-  async #archive(segment: SegmentBuffer): Promise<void> {
+  /** Stored only after `before`, the segment before it: where that is refused, nothing is behind. */
+  async #archive(segment: SegmentBuffer, before?: Promise<void>): Promise<void> {
     const { cluster, systemIdentifier, required, onEvent } = this.#options
     const content = segment.view(0, segment.sizeBytes)
     const headerTimeline = parseFirstPage(content)?.timeline ?? segment.timeline
     const object = { systemIdentifier, name: segment.name, headerTimeline, content }
     const { bytes, contentHash } = await encodeWalObjectAside(object)
+    await before
     const file = parseWalFileName(segment.name) as WalFileName
     const wal: WalToStore = { cluster, systemIdentifier, file, contentHash, bytes: () => bytes }
     const results = await Promise.allSettled(
@@ -264,5 +266,5 @@ export class StreamSink implements WalSink {
 
 /** Other content, other WAL than before, another past: nothing that time heals. */
 export function contradicts({ code }: Failure): boolean {
-  return ['TM1402', 'TM1404', 'TM1410', 'TM1442'].includes(code)
+  return ['TM1402', 'TM1404', 'TM1410', 'TM1442', 'TM1460'].includes(code)
 }
