@@ -49,7 +49,7 @@ async function writeMuch(): Promise<void> {
 
 const MINIMAL = { wal_level: 'minimal', archive_mode: 'off', max_wal_senders: '0' }
 
-test('wal_level=minimal of long ago ends the window, until there is a backup behind it', async () => {
+test('wal_level=minimal of long ago ends the window, until a backup is behind it', async () => {
   const first = (await window()).intervals.flatMap(({ backups }) => backups)
   await cluster.server.sql('INSERT INTO notes VALUES (0)')
   await cluster.server.restart(MINIMAL)
