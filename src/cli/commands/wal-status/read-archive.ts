@@ -206,9 +206,16 @@ async function readMoment(
 
 /** What ends the newest interval besides a gap, which the listing tells already. */
 function judgeEnd(window: RecoveryWindow, { newest }: ServerProtection): Check[] {
+  const lasts = window.intervals.map(({ lastSegment }) => lastSegment).sort()
   return window.intervals.flatMap((interval) => {
-    if (interval.lastSegment !== newest?.name) return []
     const name = 'archived WAL'
+    // WAL goes on behind it, and no backup has been taken since.
+    const isLast = interval.lastSegment === lasts.at(-1) && interval.brokenAt !== undefined
+    if (interval.lastSegment !== newest?.name && !isLast) return []
+    if (interval.end === 'reset') {
+      const detail = `pg_resetwal: WAL begins anew at ${interval.brokenAt}; nothing replays that`
+      return [found('problem', 'TM1718', name, detail, 'take a new backup: tidemark backup')]
+    }
     if (interval.end === 'minimal') {
       const detail = `the server went on with wal_level=minimal at ${interval.to.lsn}`
       const fix = "ALTER SYSTEM SET wal_level = 'replica'; restart; take a new backup"
