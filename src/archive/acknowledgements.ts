@@ -13,6 +13,8 @@ import { isAbsence } from './read-wal-file.ts'
 
 /** In the data directory: pg_wal may be another file system. */
 export const ACKNOWLEDGEMENTS_DIRECTORY = 'tidemark.acks'
+/** Of segments that have no index yet (src/events/index-todo.ts). */
+export const INDEX_TODO_DIRECTORY = 'index'
 const POSTMASTER_FILE = 'postmaster.pid'
 const ANCHOR = /^\.run-(\d+)-[0-9a-f]{8}$/
 
@@ -50,6 +52,7 @@ async function open(directory: string, anchor: string, run: string): Promise<Ack
   const names = new Set<string>()
   const others: string[] = []
   for (const name of await readdir(directory)) {
+    if (name === INDEX_TODO_DIRECTORY) continue
     const own = (await inodeOf(join(directory, name))) === run
     const [, pid] = ANCHOR.exec(name) ?? []
     if (pid === undefined && own) names.add(name)
@@ -81,7 +84,7 @@ function ignoreExisting(error: unknown): void {
 }
 
 /** Device and inode, as `-ef` compares them; undefined: it is not there. */
-async function inodeOf(path: string): Promise<string | undefined> {
+export async function inodeOf(path: string): Promise<string | undefined> {
   try {
     const { dev, ino } = await lstat(path, { bigint: true })
     return `${dev}:${ino}`
@@ -95,7 +98,7 @@ async function unlinkQuietly(path: string): Promise<void> {
   await unlink(path).catch(() => undefined)
 }
 
-function isAlive(pid: number): boolean {
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
     return true

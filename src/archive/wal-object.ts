@@ -152,6 +152,16 @@ function compressOnce(content: Uint8Array): Uint8Array {
   return zstdCompressSync(content, COMPRESSION)
 }
 
+/**
+ * What the first WAL_HEADER_BYTES say of the content, not proved: only to be compared with the
+ * hash of bytes at hand. Undefined: these begin no WAL object.
+ */
+export function peekContentHash(header: Uint8Array): string | undefined {
+  const object = asBuffer(header)
+  if (object.length < HEADER_BYTES || object.toString('latin1', 0, 8) !== MAGIC) return undefined
+  return object.toString('hex', 64, 96)
+}
+
 function objectHash(bytes: Buffer): Buffer {
   return createHash('sha256')
     .update(bytes.subarray(0, 96))

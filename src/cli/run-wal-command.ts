@@ -4,10 +4,12 @@
  * Invariant: 44, "proved absent", is given only for the outcome `absent` of fetchWalFile();
  * every other end of `wal get` but success is 255. Nothing slow is imported here.
  */
-import { dirname, resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
+import { ACKNOWLEDGEMENTS_DIRECTORY } from '../archive/acknowledgements.ts'
 import type { FetchOutcome, FetchWalOptions } from '../archive/fetch-wal.ts'
 import type { PushAheadResult } from '../archive/push-ahead.ts'
 import type { PushWalOptions, PushWalResult } from '../archive/push-wal.ts'
@@ -24,6 +26,7 @@ export const EXIT_GET_FAILED = 255
 export async function runWalCommand(options: WalArguments): Promise<number> {
   try {
     const cluster = await findCluster(options)
+    if (options.indexNoted) return await indexBehind(options, cluster)
     return options.command === 'push' ? await push(options, cluster) : await get(options, cluster)
   } catch (error) {
     if (options.command === 'push') return await reportPush(error, options)
@@ -93,21 +96,35 @@ async function pushInto(
   offers?.concludeOffers(pushed.asked, asked.away, reportWarning)
   offers?.concludeAhead(pushed.ahead, asked.storages, reportWarning)
   if (options.json) process.stdout.write(`${JSON.stringify(describePushed(pushed))}\n`)
-  if (options.index) await indexPushed(pushed, request)
+  if (cluster.walIndex) await haveIndexed(pushed, request.path)
   return 0
 }
 
-/** Everything is durable: what follows can neither fail the push nor hold it up for long. */
-async function indexPushed({ asked, ahead }: Pushed, request: PushWalOptions): Promise<void> {
-  if (asked.kind !== 'segment') return
-  const { indexAfterPush } = await import('./index-after-push.ts')
-  const { storages, cluster, path } = request
+/** Everything is durable. A process that is left behind does the rest. */
+async function haveIndexed({ asked, ahead }: Pushed, path: string): Promise<void> {
   const names = [asked, ...ahead].filter(({ kind }) => kind === 'segment').map(({ name }) => name)
-  const { systemIdentifier } = asked
-  const directory = dirname(path)
-  const pushed = { storages, cluster, systemIdentifier, directory, names }
-  // A storage that hangs must not keep PostgreSQL waiting for what is archived already.
-  if ((await indexAfterPush(pushed)) === 'late') process.exit(0)
+  if (names.length === 0) return
+  const dataDirectory = resolve(path, '..', '..')
+  if (!existsSync(join(dataDirectory, ACKNOWLEDGEMENTS_DIRECTORY))) return
+  const { indexTodoOf, noteForIndex } = await import('../events/index-todo.ts')
+  if (!(await noteForIndex(indexTodoOf(dataDirectory), names))) return
+  const { startIndexer } = await import('./start-filler.ts')
+  startIndexer()
+}
+
+/** A repository that cannot be opened gets none. */
+async function indexBehind(options: WalArguments, cluster: WalCluster): Promise<number> {
+  const { indexNoted } = await import('../events/index-noted.ts')
+  await indexNoted({
+    dataDirectory: resolve(options.words[0] as string, '..', '..'),
+    cluster: cluster.name,
+    open: async () => {
+      const opened = await Promise.allSettled(cluster.repositories.map(openChecked))
+      return opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
+    },
+  })
+  // A storage that hangs must not outlive the server.
+  process.exit(0)
 }
 
 type Pushed = Pick<PushAheadResult, 'asked' | 'ahead'>

@@ -1,6 +1,6 @@
 /**
- * Leaves the filler of a spool behind: the same program with the same words, which outlives the
- * restore_command that starts it.
+ * Leaves a process behind, the filler of a spool or the indexer of what was pushed: the same program
+ * with the same words, which outlives the command of PostgreSQL that starts it.
  *
  * A shell stays above it and ends with 0 whatever becomes of it. In a container whose first process
  * is the postmaster, orphans become its children, and it takes the violent death of a child
@@ -10,13 +10,22 @@ import { spawn } from 'node:child_process'
 
 export function startFiller(dataDirectory: string): void {
   const words = process.argv.slice(2).map((word) => (word === '--ahead' ? '--fill' : word))
+  leaveBehind('"$@"; exit 0', words, dataDirectory)
+}
+
+/** Whoever waits for a processor comes first. In the same working directory, as paths may need. */
+export function startIndexer(): void {
+  leaveBehind('nice -n 10 "$@"; exit 0', [...process.argv.slice(2), '--index-noted'])
+}
+
+function leaveBehind(script: string, words: readonly string[], cwd?: string): void {
   const program = [process.execPath, ...process.execArgv, process.argv[1] as string]
-  const filler = spawn('sh', ['-c', '"$@"; exit 0', 'sh', ...program, ...words], {
-    cwd: dataDirectory,
+  const child = spawn('sh', ['-c', script, 'sh', ...program, ...words], {
+    ...(cwd === undefined ? {} : { cwd }),
     detached: true,
     stdio: 'ignore',
   })
-  // Without a shell there is no filler; nothing else is missing.
-  filler.on('error', () => {})
-  filler.unref()
+  // Without a shell there is none; nothing else is missing.
+  child.on('error', () => {})
+  child.unref()
 }

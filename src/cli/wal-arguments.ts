@@ -18,8 +18,8 @@ export interface WalArguments {
   readonly holes: 'fail' | 'absent'
   /** What PostgreSQL will ask for next is done as well. */
   readonly ahead: boolean
-  /** `wal push`: write event indexes before it ends, once everything is durable. */
-  readonly index: boolean
+  /** `wal push`: be the process that writes event indexes behind it; no option for people. */
+  readonly indexNoted: boolean
   /** `wal get`: be the filler that `--ahead` leaves behind; no option for people. */
   readonly fill: boolean
   /** `wal get --ahead`: the timeline that recovery goes to. */
@@ -30,7 +30,7 @@ export interface WalArguments {
 }
 
 const WORDS = { push: 1, get: 2 } as const
-const FLAGS = ['--ahead', '--index', '--fill', '--json', '--quiet', '--verbose', '--progress']
+const FLAGS = ['--ahead', '--index-noted', '--fill', '--json', '--quiet', '--verbose', '--progress']
 const VALUES = [
   '--config',
   '--cluster',
@@ -54,7 +54,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
   const systemIdentifier = values.get('--system-identifier')
   if (systemIdentifier !== undefined && !/^\d{1,20}$/.test(systemIdentifier)) return undefined
   if (command === 'push' && flags.has('--fill')) return undefined
-  if (command === 'get' && flags.has('--index')) return undefined
+  if (command === 'get' && flags.has('--index-noted')) return undefined
   const timeline = values.get('--timeline')
   if (timeline !== undefined && !/^[1-9]\d{0,9}$/.test(timeline)) return undefined
   return {
@@ -66,7 +66,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
     repositories: values.get('--repository')?.split(','),
     holes,
     ahead: flags.has('--ahead'),
-    index: flags.has('--index'),
+    indexNoted: flags.has('--index-noted'),
     fill: flags.has('--fill'),
     timeline: timeline === undefined ? undefined : Number(timeline),
     json: flags.has('--json'),

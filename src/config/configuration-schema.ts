@@ -165,6 +165,10 @@ const wal = z
       description:
         'How WAL comes into the archive. `archive_command`: PostgreSQL hands over each segment with `tidemark wal push`. `stream`: `tidemark wal receive` streams it, and has it up to the last flush.',
     }),
+    index: z.boolean().default(true).meta({
+      description:
+        'After `wal push --ahead` has archived segments, a process of low priority writes their event indexes; the push does not wait for it. `false`: `events` computes them while reading, or `wal index` does.',
+    }),
     slot: z
       .string()
       .regex(/^[a-z0-9_]{1,63}$/, { error: 'a slot is named by 1 to 63 of a-z, 0-9 and _' })

@@ -53,6 +53,8 @@ export interface ClusterConfiguration {
   /** Names of those without which nothing counts as stored. */
   readonly required: readonly string[]
   readonly walSource: 'archive_command' | 'stream'
+  /** Whether `wal push` has event indexes written. */
+  readonly walIndex: boolean
   readonly walStream: WalStreamConfiguration
   /** `90d`, `off` */
   readonly maxPackAge?: string
@@ -87,6 +89,7 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       repositories: names.map((repository) => repositories.get(repository)).filter(isKnown),
       required: cluster.required ?? names.slice(0, 1),
       walSource: cluster.wal?.source ?? 'archive_command',
+      walIndex: cluster.wal?.index ?? true,
       walStream: buildWalStream(name, cluster.wal),
       ...(cluster.maxPackAge === undefined ? {} : { maxPackAge: cluster.maxPackAge }),
       ...(cluster.retention === undefined ? {} : { retention: cluster.retention }),

@@ -16,7 +16,7 @@ import { readConfigurationText } from './find-configuration.ts'
 import { findPrivateDirectory } from './private-directory.ts'
 
 /** Raised when the schema or the shape below changes its meaning. */
-const MEMORY_FORMAT = 4
+const MEMORY_FORMAT = 5
 
 export interface WalConfiguration {
   readonly path: string
@@ -28,6 +28,8 @@ export interface WalCluster {
   readonly repositories: readonly RepositoryConfiguration[]
   /** Names of those that must have taken a file. */
   readonly required: readonly string[]
+  /** Event indexes are written of what was pushed. */
+  readonly walIndex: boolean
 }
 
 export async function loadWalConfiguration(
@@ -40,7 +42,7 @@ export async function loadWalConfiguration(
   if (known !== undefined) return { path, clusters: byName(known) }
   const { parseConfiguration } = await import('./parse-configuration.ts')
   const clusters = [...parseConfiguration(path, text).clusters.values()].map(
-    ({ name, repositories, required }) => ({ name, repositories, required }),
+    ({ name, repositories, required, walIndex }) => ({ name, repositories, required, walIndex }),
   )
   const isSecret = clusters.some(({ repositories }) => repositories.some(holdsSecret))
   if (memory !== undefined && !isSecret) remember(memory, clusters)
