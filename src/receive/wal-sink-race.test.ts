@@ -4,10 +4,11 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { damageObject } from '../../test/harness/faulty-storage.ts'
+import { damageObject, forEachCrashPoint } from '../../test/harness/faulty-storage.ts'
 import { PausingStorage } from '../../test/harness/pausing-storage.ts'
 import { MB, SYSTEM, SyntheticWal } from '../../test/harness/wal-builder.ts'
 import { listWal } from '../archive/list-wal.ts'
+import { findTail } from '../archive/read-tail.ts'
 import { lsn } from '../postgres/lsn.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
@@ -15,6 +16,7 @@ import type { Storage } from '../storage/storage.ts'
 import { openWalSink } from './wal-sink.ts'
 
 const ID = SYSTEM.toString()
+const PLACE = { cluster: 'main', systemIdentifier: ID, walSegmentSizeBytes: MB }
 
 async function prepare(): Promise<Storage> {
   const storage = openMemoryStorage()
@@ -129,4 +131,84 @@ test('a damaged segment beside its own tail keeps nobody from receiving', async 
   assert.equal(resume?.lsn, BigInt(2 * MB))
   assert.deepEqual(await tailsOf(storage), ['00000001'])
   await sink.close()
+})
+
+test('a crash while a timeline is ended loses nothing of its tail', async () => {
+  const bytes = makeWal(100_000)
+  let acknowledged = 0
+  const crashes = await forEachCrashPoint({
+    prepare: async () => {
+      acknowledged = 0
+      const storage = await prepare()
+      const { sink } = await open(storage)
+      sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, 10))
+      await sink.close()
+      return storage
+    },
+    run: async (storage) => {
+      const { sink } = await open(storage)
+      sink.append(1, lsn(BigInt(MB)), bytes)
+      acknowledged = Number(await sink.flush()) - MB
+      await sink.endTimeline(1, lsn(BigInt(MB + bytes.length)))
+      await sink.close()
+    },
+    check: async (storage) => {
+      const tail = await findTail([storage], PLACE, '000000010000000000000001')
+      assert.ok((tail?.bytes.length ?? 0) >= acknowledged)
+      assert.equal(tail?.loss, undefined)
+    },
+  })
+  assert.ok(crashes > 10)
+})
+
+test('a required repository that has nothing yet: nothing is taken for durable there', async () => {
+  const [one, two] = [await prepare(), await prepare()]
+  const { sink } = await open(one)
+  sink.append(1, lsn(BigInt(MB)), makeWal(50_000))
+  await sink.close()
+  const both = { required: [one, two], cluster: 'main', systemIdentifier: ID }
+  const { resume } = await openWalSink(both)
+  assert.deepEqual(resume, { timeline: 1, lsn: BigInt(MB), flushed: BigInt(MB) })
+})
+
+test('the tail of a sink that is still open is left to it', async () => {
+  const storage = await prepare()
+  const bytes = makeWal(MB)
+  const first = await open(storage)
+  first.sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, 50_000))
+  await first.sink.flush()
+  const own = (await listWal(storage, 'main', ID)).tails.map(({ opening }) => opening)
+  const isThere = async () => {
+    const { tails } = await listWal(storage, 'main', ID)
+    return tails.some(({ opening }) => own.includes(opening))
+  }
+  const second = await open(storage)
+  second.sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, 60_000))
+  await second.sink.flush()
+  assert.equal(await isThere(), true)
+  second.sink.append(1, lsn(BigInt(MB + 60_000)), bytes.subarray(60_000))
+  await second.sink.close()
+  assert.equal(await isThere(), true)
+  first.sink.append(1, lsn(BigInt(MB + 50_000)), bytes.subarray(50_000))
+  await first.sink.close()
+  assert.deepEqual(await tailsOf(storage), [])
+})
+
+test('a damaged tail stays beside one that covers it', async () => {
+  const storage = await prepare()
+  const bytes = makeWal(100_000)
+  const first = await open(storage)
+  for (let at = 0; at < 60_000; at += 20_000) {
+    first.sink.append(1, lsn(BigInt(MB + at)), bytes.subarray(at, at + 20_000))
+    await first.sink.flush()
+  }
+  await first.sink.close()
+  const [tail] = (await listWal(storage, 'main', ID)).tails
+  const key = tail?.parts[0]?.key ?? ''
+  await damageObject(storage, key, { kind: 'flip-bit', byte: 30_000 })
+  const second = await open(storage)
+  second.sink.append(1, lsn(BigInt(MB)), bytes)
+  await second.sink.close()
+  assert.notEqual(await storage.read(key), undefined)
+  assert.equal((await tailsOf(storage)).length, 2)
 })
