@@ -146,7 +146,7 @@ test('a refused file among the others ends the batch; it fails when it is asked 
   await assert.rejects(push(storage, directory, names[2] as string), { code: 'TM1404' })
 })
 
-test('a server that was set back with its memory puts nothing behind what it contradicts', async () => {
+test('a server set back with its memory puts nothing behind what it contradicts', async () => {
   const directory = makeWaitingDirectory()
   const names = fill(directory, 4)
   const inner = await makeStorage()
@@ -165,7 +165,7 @@ test('a server that was set back with its memory puts nothing behind what it con
   }
 })
 
-test('what is acknowledged counts for the repositories that it is in, and for no others', async () => {
+test('what is acknowledged counts for the repositories that it is in, no others', async () => {
   const directory = makeWaitingDirectory()
   const names = fill(directory, 4)
   const [first, second] = [await makeStorage(), await makeStorage()]
@@ -187,12 +187,32 @@ test('a call of the configuration before acknowledges nothing more', async () =>
   const paused = new PausingStorage(first, isLast)
   const before = push(paused, directory, names[0] as string, { places: ['first'], threads: 0 })
   await paused.reached
-  const refusing = openFaultyStorage(second, [{ at: 0, kind: 'transient' }])
+  const faults = Array.from({ length: 40 }, (_, at) => ({ at, kind: 'transient' as const }))
+  const refusing = openFaultyStorage(second, faults)
   await push(refusing, directory, names[0] as string, { places: ['second'] }).catch(() => {})
   paused.resume()
   await before
   const stored = await archived(second)
   assert.ok(directory.acknowledged().every((name) => stored.includes(name)))
+})
+
+test('no segment comes before its history; the time for a batch ends', async () => {
+  const directory = makeWaitingDirectory()
+  const names = fill(directory, 2)
+  directory.put('00000002.history', Buffer.from('1\t0/300000\tno recovery target specified\n'))
+  const next = waitingSegment(3n, { timeline: 2 })
+  directory.put(next.name, next.content)
+  const storage = openFaultyStorage(await makeStorage())
+  const slow = new SlowFor(storage, '00000002.history')
+  const late = await push(slow, directory, names[0] as string, { mostMs: -1 })
+  assert.deepEqual(late.ahead, [])
+  await push(slow, directory, names[1] as string, { threads: 0 })
+  const written = storage.trace
+    .filter(({ operation }) => operation === 'write')
+    .map(({ key }) => key)
+    .filter((key) => key.includes('00000002.history') || key.includes(next.name))
+  assert.equal(written.length, 2, written.join(' '))
+  assert.ok(written[0]?.includes('00000002.history'), written.join(' '))
 })
 
 test('a repository that goes away in the middle: what is acknowledged is there', async () => {

@@ -179,8 +179,8 @@ class Batch {
   }
 
   /**
-   * While files are found in the archive, the next one may be there with other content: a server that
-   * was set back. So they go one by one until one is new, and nothing follows a refused one.
+   * While files are found in the archive, the next one may be there with other content: a server
+   * that was set back. So they go one by one until one is new; nothing follows a refused one.
    */
   #notice({ name, kind, outcomes, offers }: PushWalResult): void {
     this.#leaveOut(offers)
