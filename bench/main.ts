@@ -34,6 +34,7 @@ const SPECIALS: Readonly<Record<string, () => Promise<Special>>> = {
   'wal-push': async () => (await import('./wal/measure-push.ts')).measurePush,
   'wal-get': async () => (await import('./wal/measure-get.ts')).measureGet,
   'wal-read': async () => (await import('./wal/measure-read.ts')).measureRead,
+  '--wal-receive': async () => (await import('./wal/measure-receive.ts')).measureReceive,
   '--large': async () => (await import('./scale/measure-large.ts')).measureLarge,
   '--scale': async () => (await import('./scale/measure-scale.ts')).measureScale,
 }
@@ -51,12 +52,6 @@ async function main(): Promise<void> {
   const special = findSpecial(args)
   if (special !== undefined) {
     const section = await (await special())(args, tell)
-    if (section !== undefined) writeSection(section)
-    return
-  }
-  if (args.includes('--wal-receive')) {
-    const { measureReceive } = await import('./wal/measure-receive.ts')
-    const section = await measureReceive(args, tell)
     if (section !== undefined) writeSection(section)
     return
   }

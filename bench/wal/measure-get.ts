@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- wal-get`: replay of the same WAL into copies of the same base, by the restore_command
- * that `tidemark restore` writes, by pgbackrest's asynchronous archive-get, and by cp, in turn.
+ * `npm run bench -- wal-get`: replay of the same WAL into copies of the same base, by the
+ * restore_command that `tidemark restore` writes, by pgbackrest's asynchronous archive-get, and by
+ * cp, in turn.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -133,7 +134,8 @@ async function format(
   const rows = names.map((name) => {
     const own = of(name)
     const held = name === 'tidemark' ? '–' : `**${ratio(name)}** (target ${targets[name]})`
-    return `| ${name} | ${own.length} | ${median(own).toFixed(2)} (${Math.min(...own).toFixed(2)}) | ${held} |\n`
+    const seconds = `${median(own).toFixed(2)} (${Math.min(...own).toFixed(2)})`
+    return `| ${name} | ${own.length} | ${seconds} | ${held} |\n`
   })
   const other = (await runProgram('pgbackrest', ['version'])).stdout.trim()
   const facts = [

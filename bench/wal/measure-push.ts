@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- wal-push`: a backlog of ready segments, archived as PostgreSQL's archiver does it:
- * one call of archive_command after the other, each `.ready` renamed to `.done`. Tidemark
+ * `npm run bench -- wal-push`: a backlog of ready segments, archived as PostgreSQL's archiver does
+ * it: one call of archive_command after the other, each `.ready` renamed to `.done`. Tidemark
  * beside pgbackrest's asynchronous archive-push, both with two threads or processes, in pairs.
  */
 import { linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -138,6 +138,6 @@ ${facts.map((fact) => `- ${fact}\n`).join('')}
 | tool | n | segments/s, median (best) | ms of CPU per segment | peak PSS MiB | kB per segment |
 |---|---|---|---|---|---|
 ${row('tidemark')}${row('pgbackrest')}
-Rate of tidemark over that of pgbackrest, median of the pairs: **${median(ratios).toFixed(2)}** (target ≥ 1.50)
+Rate over that of pgbackrest, median of the pairs: **${median(ratios).toFixed(2)}** (target ≥ 1.50)
 `
 }

@@ -156,6 +156,15 @@ async function bundle(directory: string): Promise<string> {
   return program
 }
 
+interface Contestant {
+  /** Ours with one thread and with two; pg_waldump. */
+  readonly name: 'one' | 'two' | 'theirs'
+  readonly program: string
+  readonly args: readonly string[]
+}
+
+type Samples = Readonly<Record<Contestant['name'], readonly Measurement[]>>
+
 async function runContest(
   { workload, directory, names }: Contest,
   program: string,
@@ -165,28 +174,27 @@ async function runContest(
   const [first = '', last = ''] = [names[0], names.at(-1)]
   const pgWaldump = findTool('pg_waldump', defaultMajor()) ?? 'pg_waldump'
   const dump = ['--stats', '-p', directory, first, last]
-  const ours: Measurement[] = []
-  const theirs: Measurement[] = []
-  const run = async (name: string): Promise<void> => {
-    const isOurs = name === 'tidemark'
-    const tool = isOurs ? process.execPath : pgWaldump
-    const result = await measure({
-      program: tool,
-      args: isOurs ? [program, directory] : dump,
-      runAs: undefined,
-      env: {},
-      sampleMs: 20,
-    })
-    ;(isOurs ? ours : theirs).push(result)
-  }
+  const contestants: readonly Contestant[] = [
+    { name: 'one', program: process.execPath, args: [program, directory, '1'] },
+    { name: 'two', program: process.execPath, args: [program, directory, '2'] },
+    { name: 'theirs', program: pgWaldump, args: dump },
+  ]
+  const all: Record<Contestant['name'], Measurement[]> = { one: [], two: [], theirs: [] }
   for (let round = 0; round <= rounds; round++) {
-    const names = round % 2 === 0 ? ['tidemark', 'pg_waldump'] : ['pg_waldump', 'tidemark']
-    for (const name of names) await run(name)
+    for (const { name, ...command } of round % 2 === 0 ? contestants : contestants.toReversed()) {
+      all[name].push(await measure({ ...command, runAs: undefined, env: {}, sampleMs: 20 }))
+    }
   }
-  compareCounts(ours.at(-1)?.output ?? '', theirs.at(-1)?.output ?? '')
+  const theirs = all.theirs.at(-1)?.output ?? ''
+  compareCounts(all.one.at(-1)?.output ?? '', theirs)
+  compareCounts(all.two.at(-1)?.output ?? '', theirs)
   tell(workload.name)
   // The first round warms the cache of the file system.
-  return formatRow(workload, names.length, ours.slice(1), theirs.slice(1))
+  return formatRow(workload, names.length, {
+    one: all.one.slice(1),
+    two: all.two.slice(1),
+    theirs: all.theirs.slice(1),
+  })
 }
 
 /** `Heap 5 600 8192` of ours; `Heap 5 ( 1.00) 600 ( 2.00) 8192 ( 3.00) …` of theirs. */
@@ -205,28 +213,26 @@ function compareCounts(ours: string, theirs: string): void {
   }
 }
 
-function formatRow(
-  workload: Workload,
-  segments: number,
-  ours: readonly Measurement[],
-  theirs: readonly Measurement[],
-): string {
+function formatRow(workload: Workload, segments: number, all: Samples): string {
   const megabytes = (segments * SEGMENT_BYTES) / 1e6
-  const speed = (all: readonly Measurement[]): string =>
-    (megabytes / median(all.map(({ wallSeconds }) => wallSeconds))).toFixed(0)
-  const ratio = median(
-    ours.map(({ wallSeconds }, n) => (theirs[n]?.wallSeconds ?? Number.NaN) / wallSeconds),
-  )
-  const both = (pick: (one: Measurement) => number, digits: number): string =>
-    [ours, theirs].map((all) => median(all.map(pick)).toFixed(digits)).join(' / ')
+  const speed = (samples: readonly Measurement[]): string =>
+    (megabytes / median(samples.map(({ wallSeconds }) => wallSeconds))).toFixed(0)
+  const ratio = (ours: readonly Measurement[]): string =>
+    median(
+      ours.map(({ wallSeconds }, n) => (all.theirs[n]?.wallSeconds ?? Number.NaN) / wallSeconds),
+    ).toFixed(2)
+  const each = (pick: (one: Measurement) => number, digits: number): string =>
+    [all.one, all.two, all.theirs]
+      .map((samples) => median(samples.map(pick)).toFixed(digits))
+      .join(' / ')
   const cells = [
     `${workload.name}; ${segments} segments`,
-    String(ours.length),
-    speed(ours),
-    speed(theirs),
-    ratio.toFixed(2),
-    both(({ cpuSeconds }) => cpuSeconds, 2),
-    both(({ peakPssBytes }) => peakPssBytes / 2 ** 20, 0),
+    String(all.one.length),
+    `${speed(all.one)} / ${speed(all.two)} / ${speed(all.theirs)}`,
+    ratio(all.one),
+    ratio(all.two),
+    each(({ cpuSeconds }) => cpuSeconds, 2),
+    each(({ peakPssBytes }) => peakPssBytes / 2 ** 20, 0),
     `≥ ${TARGET.toFixed(2)}`,
   ]
   return `| ${cells.join(' | ')} |\n`
@@ -234,7 +240,7 @@ function formatRow(
 
 async function format(rows: readonly string[]): Promise<string> {
   const head =
-    '| WAL | n | tidemark MB/s | pg_waldump MB/s | ratio of speeds (pairs) ' +
+    '| WAL | n | MB/s: one thread / two / pg_waldump | ratio of speeds, one thread | two threads ' +
     '| cpu s | peak PSS MiB | target |\n|---|---|---|---|---|---|---|---|\n'
   const title = '## Reading WAL, beside pg_waldump --stats'
   return `${title}\n\n${await describeRun()}\n${head}${rows.join('')}`

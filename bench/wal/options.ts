@@ -16,7 +16,7 @@ export function parseWalOptions(args: readonly string[]): WalBenchOptions {
     args: args.filter((word) => !word.startsWith('wal-')),
     options: {
       segments: { type: 'string', default: '200' },
-      scale: { type: 'string', default: '100' },
+      scale: { type: 'string', default: '200' },
       pairs: { type: 'string', default: '5' },
       directory: { type: 'string' },
       'dry-run': { type: 'boolean', default: false },

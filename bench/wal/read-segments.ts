@@ -1,11 +1,13 @@
 /**
  * What `pg_waldump --stats` does, with Tidemark's reader: every record of the WAL segments of a
  * directory is proved, and for each resource manager records, their bytes and those of
- * page images are counted. `read-segments.js DIRECTORY`.
+ * page images are counted. `read-segments.mjs DIRECTORY [THREADS]`: each thread takes a part,
+ * and the parts must fit together.
  */
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { lsn } from '../../src/postgres/lsn.ts'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { type Lsn, lsn } from '../../src/postgres/lsn.ts'
 import { parseWalPageHeader } from '../../src/postgres/wal-page.ts'
 import { RecordParts } from '../../src/postgres/wal-blocks.ts'
 import { createWalReader, type WalRecord } from '../../src/postgres/wal-reader.ts'
@@ -86,22 +88,38 @@ async function readWhole(file: FileHandle, bytes: Buffer): Promise<void> {
   }
 }
 
-async function main(directory: string): Promise<void> {
-  const names = (await readdir(directory)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort()
-  const paths = names.map((name) => join(directory, name))
-  const head = Buffer.alloc(64)
-  await withFile(paths[0] ?? '', async (file) => await readWhole(file, head))
-  const page = parseWalPageHeader(head)
-  if (page?.long === undefined) throw new Error(`${names[0]} is no WAL segment`)
-  const { walSegmentSizeBytes, systemIdentifier } = page.long
-  const start = { from: lsn(page.address) }
-  const reader = createWalReader({ walSegmentSizeBytes, systemIdentifier, start })
-  const segments = new Segments(paths, walSegmentSizeBytes)
+interface Range {
+  readonly paths: readonly string[]
+  /** How many of them are this range's; one more is there for a record that goes on in it. */
+  readonly count: number
+  readonly first: Lsn
+  readonly systemIdentifier: bigint
+  readonly walSegmentSizeBytes: number
+}
+
+interface RangeResult {
+  readonly statistics: Statistics
+  /** Link of the first record, and the last record: ranges must fit together. */
+  readonly previous: bigint | undefined
+  readonly last: bigint | undefined
+}
+
+async function readRange(range: Range): Promise<RangeResult> {
+  const { walSegmentSizeBytes, systemIdentifier, first } = range
+  const end = first + BigInt(range.count) * BigInt(walSegmentSizeBytes)
+  const reader = createWalReader({ walSegmentSizeBytes, systemIdentifier, start: { from: first } })
+  const segments = new Segments(range.paths.slice(0, range.count + 1), walSegmentSizeBytes)
   const statistics = new Statistics()
+  let previous: bigint | undefined
+  let last: bigint | undefined
   for (;;) {
     const result = reader.nextBatch()
-    if (result.kind === 'batch') statistics.add(result.batch)
-    else if (result.kind === 'record') {
+    if (result.kind === 'batch') {
+      if (result.batch.lsn(0) >= end) break
+      statistics.add(result.batch)
+    } else if (result.kind === 'record') {
+      if (result.record.lsn >= end) break
+      previous ??= result.record.previousLsn
       statistics.addRecord(result.record)
     } else if (result.kind === 'invalid') {
       throw new Error(`${result.reason} at ${result.lsn}`)
@@ -110,11 +128,52 @@ async function main(directory: string): Promise<void> {
       if (bytes === undefined) break
       reader.give(result.segment, bytes)
     }
+    last = reader.lastLsn()
+  }
+  return { statistics, previous, last }
+}
+
+async function findRanges(directory: string, threads: number): Promise<Range[]> {
+  const names = (await readdir(directory)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort()
+  const paths = names.map((name) => join(directory, name))
+  const head = Buffer.alloc(64)
+  await withFile(paths[0] ?? '', async (file) => await readWhole(file, head))
+  const page = parseWalPageHeader(head)
+  if (page?.long === undefined) throw new Error(`${names[0]} is no WAL segment`)
+  const { walSegmentSizeBytes, systemIdentifier } = page.long
+  const share = Math.ceil(paths.length / threads)
+  return Array.from({ length: threads }, (_, n) => ({
+    paths: paths.slice(n * share),
+    count: Math.min(share, paths.length - n * share),
+    first: lsn(page.address + BigInt(n * share) * BigInt(walSegmentSizeBytes)),
+    systemIdentifier,
+    walSegmentSizeBytes,
+  }))
+}
+
+function readInThread(range: Range): Promise<RangeResult> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL(import.meta.url), { workerData: range })
+    worker.on('message', resolve)
+    worker.on('error', reject)
+  })
+}
+
+async function main(directory: string, threads: number): Promise<void> {
+  const [own, ...others] = await findRanges(directory, threads)
+  const inThreads = others.map(readInThread)
+  const results = [await readRange(own as Range), ...(await Promise.all(inThreads))]
+  for (const [n, { previous }] of results.entries()) {
+    if (n > 0 && previous !== results[n - 1]?.last) throw new Error('the parts do not fit together')
   }
   for (const [n, name] of RESOURCE_MANAGER_NAMES.entries()) {
-    const [records, bytes, images] = [statistics.records, statistics.bytes, statistics.imageBytes]
-    console.log(`${name} ${records[n]} ${(bytes[n] ?? 0) - (images[n] ?? 0)} ${images[n]}`)
+    const sum = (pick: (all: Statistics) => Float64Array): number =>
+      results.reduce((total, { statistics }) => total + (pick(statistics)[n] as number), 0)
+    const imageBytes = sum((all) => all.imageBytes)
+    const bytes = sum((all) => all.bytes) - imageBytes
+    console.log(`${name} ${sum((all) => all.records)} ${bytes} ${imageBytes}`)
   }
 }
 
-await main(process.argv[2] ?? '')
+if (isMainThread) await main(process.argv[2] ?? '', Number(process.argv[3] ?? 1))
+else parentPort?.postMessage(await readRange(workerData as Range))

@@ -1,6 +1,6 @@
 /**
- * The cluster whose WAL is archived and replayed: pgbench, with a base copy from before its load and
- * every segment of the load kept as it was handed over.
+ * The cluster whose WAL is archived and replayed: pgbench, with a base copy from before its load
+ * and every segment of the load kept as it was handed over.
  */
 import { chmodSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'

@@ -25,6 +25,7 @@ import { formatLsn, lsn } from '../postgres/lsn.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
 import type { Storage } from '../storage/storage.ts'
+import { pushWalFile } from './push-wal.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
 import { segmentKey } from './wal-file-name.ts'
 import { findWriterRecord, writeWriterRecord } from './writer-record.ts'
@@ -314,7 +315,7 @@ test('in an encrypted repository the same is shown, refused and extended', async
   assert.deepEqual((await quarantined(storage)).length, 3)
 })
 
-test('an error at any call fails the push of a moved server, and the next one succeeds', async () => {
+test('an error at any call fails a moved server, and its next push succeeds', async () => {
   const server = new WritingServer()
   server.write(3, 1)
   const moved = server.clone()
@@ -351,3 +352,20 @@ test('a damaged neighbour shows nothing, and stops nobody who was the writer', a
 function keyOf(server: WritingServer, segment: bigint): string {
   return segmentKey('main', PLACE.systemIdentifier, server.name(segment))
 }
+
+test('a backup puts its WAL behind a gap, and never where it contradicts the archive', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(5, 1)
+  await server.push(storage, 1n)
+  const moved = server.clone()
+  const other = new WritingServer()
+  other.write(5, 2)
+  const backUp = async (from: WritingServer, segment: bigint): Promise<void> => {
+    const path = from.put(segment)
+    await pushWalFile({ storages: [storage], cluster: 'main', path, isOfBackup: true })
+  }
+  await assert.rejects(moved.push(storage, 4n), refused('TM1461'))
+  await backUp(moved, 4n)
+  await assert.rejects(backUp(other, 2n), refused('TM1460'))
+})

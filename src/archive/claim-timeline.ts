@@ -41,6 +41,8 @@ export interface TimelineClaim extends WalPlace {
   readonly writer: LocalWriter | undefined
   /** Of the restore that made the data directory, if one did. */
   readonly restoreId: string | undefined
+  /** A backup needs it, and has proved whose files these are. */
+  readonly isOfBackup: boolean
 }
 
 /** The failure to throw after quarantine; undefined: it may be stored. */
@@ -87,6 +89,8 @@ async function refuseReserved(
 ): Promise<Failure | undefined> {
   const { file, cluster, writer, restoreId } = claim
   const { timeline } = file
+  // Whoever archived the history has the number: a receiver follows the server that it was told.
+  if (file.kind === 'segment' && (await hasHistory(storage, claim))) return undefined
   const reservation = await findReservation(storage, claim, timeline)
   if (reservation === undefined) return undefined
   if (reservation !== 'unreadable' && reservation.restoreId === restoreId) return undefined
@@ -108,6 +112,13 @@ async function refuseReserved(
   })
 }
 
+async function hasHistory(storage: Storage, claim: TimelineClaim): Promise<boolean> {
+  const { cluster, systemIdentifier, file } = claim
+  const name = historyFileName(file.timeline)
+  const key = walKey(cluster, systemIdentifier, { ...file, name, kind: 'history' }, '')
+  return (await storage.size(key)) !== undefined
+}
+
 export const KEPT =
   'Its bytes are in quarantine, and PostgreSQL keeps its WAL until then: see that its disk lasts'
 
@@ -119,7 +130,8 @@ function adoptCommand({ cluster, file, writer }: TimelineClaim): string {
 type Need = 'no-contradiction' | 'fit'
 
 /** What a server must show, by what the record says of it. */
-function needOf(standing: Standing | 'outside', writer: LocalWriter | undefined): Need {
+function needOf(standing: Standing | 'outside', { writer, isOfBackup }: TimelineClaim): Need {
+  if (isOfBackup) return 'no-contradiction'
   if (writer?.isStandby === true) return 'fit'
   return standing === 'other' ? 'fit' : 'no-contradiction'
 }
@@ -132,7 +144,7 @@ async function judgeJoin(
 ): Promise<Failure | undefined> {
   const join = await examineJoin(storage, claim)
   if (join.kind === 'fits' || join.kind === 'nothing-archived') return undefined
-  const need = needOf(standing, claim.writer)
+  const need = needOf(standing, claim)
   if (join.kind === 'nothing' && need === 'no-contradiction') return undefined
   const { file, cluster, writer } = claim
   const here = writer === undefined ? 'this file' : `this server (${describeWriter(writer)})`

@@ -63,7 +63,8 @@ export function describeDiskOutlook(outlook: DiskOutlook): string {
   const { freeBytes, walBytesPerSecond, secondsLeft } = outlook
   const free = `${formatSize(freeBytes)} are free for pg_wal`
   if (walBytesPerSecond === undefined || secondsLeft === undefined) return free
-  return `${free}, which lasts about ${formatSpan(secondsLeft)} at ${formatSize(walBytesPerSecond)}/s`
+  const rate = `${formatSize(walBytesPerSecond)}/s`
+  return `${free}, which lasts about ${formatSpan(secondsLeft)} at ${rate}`
 }
 
 function formatSize(bytes: number): string {

@@ -1,10 +1,10 @@
 /**
- * The filler: fetches the segments that replay will ask for into the spool, ahead of it, until there
- * is nothing more to do (docs/design/wal-archive.md, section 7).
+ * The filler: fetches the segments that replay will ask for into the spool, ahead of it, until
+ * there is nothing more to do (docs/design/wal-archive.md, section 7).
  *
- * Invariants: a file gets its name when it is whole, verified and synced. The filler answers nobody:
- * what it cannot get is left to the program, which says why. It ends when replay has, however that
- * came to pass.
+ * Invariants: a file gets its name when it is whole, verified and synced. The filler answers
+ * nobody: what it cannot get is left to the program, which says why. It ends when replay has,
+ * however that came to pass.
  */
 import { lstat, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
@@ -125,7 +125,8 @@ class Filler {
   #end: bigint | undefined
   #hasFailed = false
   #lastTakenMs = monotonicMs()
-  #lookedMs = 0
+  #lookedMs = Number.NEGATIVE_INFINITY
+  #limit = 0
 
   constructor(state: FillerState) {
     this.#state = state
@@ -147,12 +148,14 @@ class Filler {
 
   async #look(): Promise<FillOutcome | undefined> {
     const at = monotonicMs()
-    const { spool, identity } = this.#state
+    const { spool, identity, size } = this.#state
     if (this.#hasFailed) return (await readFiller(spool)) === identity ? 'failed' : 'replaced'
     if (at - this.#lookedMs < LOOK_MS) return undefined
     this.#lookedMs = at
     if ((await readFiller(spool)) !== identity) return 'replaced'
     if (!(await isRecovering(spool))) return 'ended'
+    const { bavail, bsize } = await statfs(spool.directory)
+    this.#limit = spoolLimit(size, bavail * bsize + this.#ready.size * size)
     return at - this.#lastTakenMs > MOST_IDLE_MS ? 'idle' : undefined
   }
 
@@ -185,15 +188,13 @@ class Filler {
 
   async #plan(): Promise<void> {
     const { spool, size, path, threads } = this.#state
-    const { bavail, bsize } = await statfs(spool.directory)
-    const ready = this.#ready.size * size
     const { fetch, remove } = planFill({
       path,
       walSegmentSizeBytes: size,
       position: this.#position,
       end: this.#end,
       present: [...this.#ready, ...this.#fetching.keys()],
-      limit: spoolLimit(size, bavail * bsize + ready),
+      limit: this.#limit,
     })
     for (const name of remove) {
       if (!this.#ready.delete(name)) continue

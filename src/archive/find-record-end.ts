@@ -7,7 +7,7 @@ import { createWalReader, type WalReadResult } from '../postgres/wal-reader.ts'
 import { parseWalPageHeader, WAL_PAGE_BYTES } from '../postgres/wal-page.ts'
 import type { TailPlace } from './tail-keys.ts'
 
-/** An offset in the segment; 0 when no record begins and ends in it. */
+/** An offset in the segment; 0 when no record ends in it. */
 export function findRecordEnd(place: TailPlace, segment: string, bytes: Uint8Array): number {
   const { walSegmentSizeBytes, systemIdentifier } = place
   const named = parseSegmentName(segment, walSegmentSizeBytes)
@@ -18,8 +18,10 @@ export function findRecordEnd(place: TailPlace, segment: string, bytes: Uint8Arr
     systemIdentifier: BigInt(systemIdentifier),
     start: { from: start },
   })
-  reader.give(named.segment, padSegment(bytes, walSegmentSizeBytes))
-  let end = 0
+  const padded = padSegment(bytes, walSegmentSizeBytes)
+  reader.give(named.segment, padded)
+  const continued = Number((continuedEnd(padded, start) ?? start) - start)
+  let end = continued <= bytes.length ? continued : 0
   for (;;) {
     const result = reader.next()
     if (result.kind !== 'record') return end
@@ -54,17 +56,19 @@ export function isCutByTail(
   const page = invalid.faultLsn - (invalid.faultLsn % BigInt(WAL_PAGE_BYTES))
   const pageHeader = page === start ? 40n : 24n
   if (page + pageHeader > tailEnd) return true
-  const end =
-    invalid.lsn < start
-      ? continuedEnd(segment, start)
-      : recordEnd(segment, start, invalid.lsn, tailEnd)
+  if (invalid.lsn < start) {
+    // Its rest should be here: a page that holds none is no end.
+    const end = continuedEnd(segment, start)
+    return end !== undefined && end > tailEnd
+  }
+  const end = recordEnd(segment, start, invalid.lsn, tailEnd)
   return end === undefined || end > tailEnd
 }
 
-/** Of a record that began in the segment before. */
+/** Of a record that began in the segment before; undefined: there is none. */
 function continuedEnd(segment: Buffer, start: Lsn): Lsn | undefined {
   const header = parseWalPageHeader(segment, 0)
-  if (header === undefined) return undefined
+  if (header?.isContinuation !== true) return undefined
   return walk(start, lsn(start + BigInt(header.headerBytes)), header.remainingBytes)
 }
 

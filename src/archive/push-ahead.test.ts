@@ -238,7 +238,7 @@ test('a repository that goes away in the middle: what is acknowledged is there',
   }
 })
 
-test('a crash at every call: what is acknowledged is stored, and a retry stores the rest', async () => {
+test('a crash at every call: what is acknowledged is stored, a retry brings the rest', async () => {
   let directory = makeWaitingDirectory()
   let names: string[] = []
   const crashes = await forEachCrashPoint({
@@ -306,7 +306,7 @@ test('two calls at once acknowledge nothing that is not stored', async () => {
   assert.deepEqual(directory.acknowledged(), names.slice(1))
 })
 
-test('without a running server, or when the file does not wait, only that file is taken', async () => {
+test('without a running server, or of a file that does not wait: only that file', async () => {
   const storage = await makeStorage()
   const stopped = makeWaitingDirectory()
   const names = fill(stopped, 3)

@@ -50,6 +50,8 @@ export interface PushWalOptions {
   readonly dataDirectory?: string
   /** Needed only for history and label files that lie in no data directory. */
   readonly systemIdentifier?: string
+  /** A backup needs it: it is refused only where it contradicts the archive. */
+  readonly isOfBackup?: boolean
   /** Hears of failures of further storages, when one has failed already. */
   readonly onWarning?: (failure: Failure) => void
 }
@@ -268,7 +270,7 @@ async function pushToStorage(
 
 async function claim(
   storage: Storage,
-  { cluster, path }: PushWalOptions,
+  { cluster, path, isOfBackup = false }: PushWalOptions,
   source: Source,
   { walSegmentSizeBytes }: SystemIdentity,
 ): Promise<Failure | undefined> {
@@ -279,6 +281,7 @@ async function claim(
     cluster,
     directory: dirname(path),
     walSegmentSizeBytes,
+    isOfBackup,
   })
 }
 

@@ -277,3 +277,14 @@ test('a tail of the new timeline that ends before the fork hides nothing', async
   archive(wal, 1, [2n])
   assert.equal((await scan(path)).end.last?.endLsn, fork)
 })
+
+test('a tail that does not continue the segment before it is no end of WAL', async () => {
+  const wal = new SyntheticWal()
+  fill(wal, BigInt(2 * MB + 50_000), () => 9000)
+  archive(wal, 1, [1n])
+  const other = new SyntheticWal({ firstSegment: 2n })
+  other.append(commit(1, 9000))
+  other.append(commit(2, 9000))
+  await writePiece(other, 1, 2n, 18_000)
+  assert.equal((await scan()).end.reason, 'damage')
+})

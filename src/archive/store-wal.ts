@@ -9,7 +9,7 @@ import { Failure } from '../base/failure.ts'
 import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { compareSegments, type SegmentComparison } from './compare-segments.ts'
-import { quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
+import { eventsKey, quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
 import { decodeWalObject, hashContent } from './wal-object.ts'
 
 /**
@@ -67,7 +67,11 @@ async function extend(
   const { cluster, systemIdentifier, file } = wal
   await quarantineWal(storage, { ...wal, contentHash: archivedHash, bytes: () => archived })
   await quarantineWal(storage, wal)
+  // What was derived from the shorter one, before and behind: it may be derived meanwhile.
+  const derived = eventsKey(cluster, systemIdentifier, file.name)
+  await removeIfThere(storage, derived)
   await storage.write(key, wal.bytes())
+  await removeIfThere(storage, derived)
   const rivals = quarantineKey(cluster, systemIdentifier, file.name, '')
   for await (const { key: rival } of storage.list(rivals)) {
     if (rival.endsWith('.damaged')) continue
@@ -80,6 +84,11 @@ async function extend(
     return await storeWal(storage, { ...wal, contentHash, bytes: () => bytes })
   }
   return 'extended'
+}
+
+/** Whoever may only write is asked for nothing more, where there is nothing. */
+async function removeIfThere(storage: Storage, key: string): Promise<void> {
+  if ((await storage.size(key)) !== undefined) await storage.remove(key)
 }
 
 /** Keeps refused bytes under name and content hash; durable when fulfilled. */

@@ -136,7 +136,7 @@ function segmentKey(cluster: string, systemIdentifier: string, name: string): st
 
 async function push(options: TargetOptions, path: string): Promise<void> {
   const { storage, cluster, dataDirectory } = options
-  await pushWalFile({ storages: [storage], cluster, path, dataDirectory })
+  await pushWalFile({ storages: [storage], cluster, path, dataDirectory, isOfBackup: true })
 }
 
 function notArchived(options: BackupWalOptions, name: string): Failure {

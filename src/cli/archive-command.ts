@@ -19,25 +19,30 @@ export interface ArchiveCommandOptions {
   readonly cluster: string
 }
 
+const IS_ACKNOWLEDGED = '[ tidemark.acks/%f -ef postmaster.pid ] || '
+const AHEAD = ' --ahead'
+
 /**
  * What a call has archived in advance is acknowledged by the shell, without starting the program: a
  * hard link to postmaster.pid says so (docs/design/wal-archive.md, section 6). All paths are
  * absolute but those in the data directory, where the archiver runs, with a bare environment.
  */
 export function formatArchiveCommand(options: ArchiveCommandOptions): string {
-  const isAcknowledged = '[ tidemark.acks/%f -ef postmaster.pid ]'
-  return `${isAcknowledged} || ${formatCall(options, ['--ahead'])} "%p"`
-}
-
-/** One file per call, without acknowledgements. */
-export function formatPlainArchiveCommand(options: ArchiveCommandOptions): string {
-  return `${formatCall(options, [])} "%p"`
-}
-
-function formatCall(options: ArchiveCommandOptions, more: readonly string[]): string {
   const { program, configuration, cluster } = options
-  const words = [program, '--config', configuration, 'wal', 'push', ...more, '--cluster', cluster]
-  return words.map((word) => quoteWord(word.replaceAll('%', '%%'))).join(' ')
+  const words = [program, '--config', configuration, 'wal', 'push'].map(quoteForServer)
+  const call = `${words.join(' ')}${AHEAD} --cluster ${quoteForServer(cluster)}`
+  return `${IS_ACKNOWLEDGED}${call} "%p"`
+}
+
+/** The same with one file per call, which works as well, and slower. */
+export function plainFormOf(archiveCommand: string): string {
+  const call = archiveCommand.replace(IS_ACKNOWLEDGED, '')
+  const at = call.lastIndexOf(`${AHEAD} `)
+  return at < 0 ? call : call.slice(0, at) + call.slice(at + AHEAD.length)
+}
+
+function quoteForServer(word: string): string {
+  return quoteWord(word.replaceAll('%', '%%'))
 }
 
 /** For a POSIX shell; PostgreSQL replaces %p, %f and %% before the shell sees them. */

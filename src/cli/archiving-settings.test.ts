@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { formatArchiveCommand } from './archive-command.ts'
+import { formatArchiveCommand, plainFormOf } from './archive-command.ts'
 import { doesNothing, planArchiving, type ServerSetting } from './archiving-settings.ts'
 
 const COMMAND = '/opt/tidemark/bin/tidemark --config /t.yaml wal push --cluster main "%p"'
@@ -72,5 +72,9 @@ test('the command survives a shell, PostgreSQL and SQL', () => {
     formatArchiveCommand(options),
     `[ tidemark.acks/%f -ef postmaster.pid ] || ` +
       `'/it'\\''s/tidemark' --config '/a b/100%%.yaml' wal push --ahead --cluster main "%p"`,
+  )
+  assert.equal(
+    plainFormOf(formatArchiveCommand(options)),
+    `'/it'\\''s/tidemark' --config '/a b/100%%.yaml' wal push --cluster main "%p"`,
   )
 })

@@ -1,4 +1,4 @@
-/** `archive_command` as processes: killed, terminated, without room, beside an old server's child. */
+/** `archive_command` as processes: killed, terminated, without room, after a restart. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'

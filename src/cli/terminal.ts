@@ -22,6 +22,8 @@ export interface Terminal {
   printJson(value: unknown): void
   /** One of many JSON documents, each on a line of its own. */
   printJsonLine(value: unknown): void
+  /** Waits while the reader of the result is slower than we are; false: it has gone. */
+  flush(): Promise<boolean>
   /** A remark; silent with --quiet. */
   remark(line: string): void
   /** For the result. */
@@ -51,6 +53,7 @@ export function openTerminal(options: TerminalOptions): Terminal {
     printJsonLine(value) {
       stdout.write(`${formatJson(value, 0)}\n`)
     },
+    flush: makeFlush(stdout),
     remark(line) {
       if (!options.quiet) stderr.write(`${line}\n`)
     },
@@ -58,6 +61,35 @@ export function openTerminal(options: TerminalOptions): Terminal {
     drawing: stdout.isTTY === true ? drawingOn(stdout, options.env) : undefined,
     isInteractive: stdin.isTTY === true && stderr.isTTY === true && stdout.isTTY === true,
     progressStream: stderr,
+  }
+}
+
+/**
+ * Node.js keeps what a slow pipe has not taken. A reader that has seen enough (`| head`) closes
+ * the pipe: that is no failure of whoever asks here.
+ */
+function makeFlush(stdout: WriteStream): () => Promise<boolean> {
+  let isGone = false
+  let isWatched = false
+  const watch = (): void => {
+    isWatched = true
+    stdout.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error
+      isGone = true
+    })
+  }
+  return async () => {
+    if (!isWatched) watch()
+    if (!isGone && stdout.writableNeedDrain) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          stdout.off('drain', done).off('error', done).off('close', done)
+          resolve()
+        }
+        stdout.on('drain', done).on('error', done).on('close', done)
+      })
+    }
+    return !isGone
   }
 }
 

@@ -64,8 +64,8 @@ test('wrong values: the place and what would be right', () => {
   const url = refuse(GOOD.replace('file:///mnt/other', '/mnt/other'))
   assert.match(url.message, /:3:17: repositories\.other\.url/)
   assert.match(url.message, /it is a path, not a URL/)
-  const source = refuse(`${GOOD}    wal: { source: stream }\n`)
-  assert.match(source.message, /:8:20: clusters\.main\.wal\.source cannot be 'stream'/)
+  const source = refuse(`${GOOD}    wal: { source: streem }\n`)
+  assert.match(source.message, /:8:20: clusters\.main\.wal\.source cannot be 'streem'/)
   assert.match(source.fix, /'archive_command'/)
   const name = refuse(GOOD.replace('main:', 'Main:'))
   assert.match(name.message, /:5:3: 'Main' is not a name/)
@@ -123,4 +123,25 @@ test('which of two clusters', () => {
     () => chooseCluster(parseConfiguration('/x', text), undefined),
     (error) => isFailure(error, 'TM1004') && /main, test/.test(error.because ?? ''),
   )
+})
+
+test('a cluster whose WAL is streamed: slot, standbys, times', () => {
+  const said = (wal: string) => {
+    const { clusters } = parseConfiguration('/etc/tidemark.yaml', `${GOOD}    wal: ${wal}\n`)
+    return clusters.get('main')
+  }
+  assert.deepEqual(said('{ source: stream }')?.walStream, { slot: 'tidemark_main', standbys: [] })
+  const all = said(
+    '{ source: stream, slot: s1, flushEvery: 500ms, onPressure: keep, ' +
+      'standbys: [{ connection: "postgresql://b/x", password: "file:/p" }] }',
+  )
+  assert.equal(all?.walSource, 'stream')
+  assert.deepEqual(all?.walStream, {
+    slot: 's1',
+    standbys: [{ connection: 'postgresql://b/x', password: 'file:/p' }],
+    flushEveryMs: 500,
+    onPressure: 'keep',
+  })
+  assert.match(refuse(`${GOOD}    wal: { slot: A-b }\n`).message, /a slot is named by/)
+  assert.match(refuse(`${GOOD}    wal: { flushEvery: 3 hours }\n`).message, /wal\.flushEvery/)
 })

@@ -175,3 +175,25 @@ test('a table that was made while another was dropped does not get its name', ()
   )
   assert.equal(names.nameOf(node(20007), at(170)), undefined)
 })
+
+test('the new file of VACUUM FULL is the table, not the passing relation that filled it', () => {
+  const swap = (oid: number, ...dropped: number[]) => {
+    const names = makeNameResolver([snapshot(100, { 20000: 'orders', 20001: 'lines' })])
+    names.learn(created(150, 20007))
+    names.learn(named(155, 20007, `pg_temp_${oid}`))
+    const made = [{ node: node(20007), lsn: lsn(150n), isUnlogged: false }]
+    names.learn(transaction(160, { dropped: dropped.map(node), created: made }))
+    return names.nameOf(node(20007), at(170))
+  }
+  const found = swap(20000, 20000)
+  assert.deepEqual([found?.schema, found?.name, found?.rows], ['public', 'orders', undefined])
+  assert.equal(swap(19999, 20000)?.name, 'orders', 'a table that was rewritten before')
+  assert.equal(swap(20001, 20000, 20001)?.name, 'lines', 'two at once, told by the oid')
+  assert.equal(swap(19999, 20000, 20001), undefined, 'two at once, and nothing tells')
+})
+
+test('rows are those of a reading before the moment', () => {
+  const names = makeNameResolver([snapshot(200, { 20000: 'orders' })])
+  assert.equal(names.nameOf(node(20000), at(150))?.rows, undefined)
+  assert.equal(names.nameOf(node(20000), at(250))?.rows, 100)
+})

@@ -214,3 +214,55 @@ test('the end of a timeline leaves its tail as a piece; the next begins at the f
   assertBytes(await tailOf(storage, 2, 1), bytes.subarray(MB))
   assertBytes(await tailOf(storage, 2, 2), forked)
 })
+
+test('a slow repository that is not required gets the right bytes', async () => {
+  const [required, inner] = [await repository(), await repository()]
+  const slow = new ForwardingStorage(inner)
+  slow.write = async (key, bytes, options) => {
+    await new Promise((resolve) => setTimeout(resolve, 40))
+    await inner.write(key, bytes, options)
+  }
+  const { bytes } = makeWal(4)
+  const { sink, events } = await open([required], { others: [slow], patienceMs: 10_000 })
+  for (let at = 0; at < bytes.length; at += 300_000) {
+    sink.append(1, lsn(BigInt(MB + at)), bytes.subarray(at, at + 300_000))
+    await sink.flush()
+  }
+  await sink.close()
+  const behind = events.flatMap((event) => (event.kind === 'behind' ? [event.segment] : []))
+  for (let segment = 1; segment <= 4; segment++) {
+    const expected = bytes.subarray((segment - 1) * MB, segment * MB)
+    assertBytes(await archived(required, segment), expected)
+    const found = await archived(inner, segment)
+    if (found === undefined) assert.ok(behind.includes(nameOf(segment)))
+    else assertBytes(found, expected)
+  }
+  const tail = await tailOf(inner, 5)
+  assert.ok(tail.equals(bytes.subarray(4 * MB, 4 * MB + tail.length)))
+})
+
+test('a process that connects again and again leaves one tail', async () => {
+  for (const kind of ['journal', 'pieces'] as const) {
+    const storage = await repository(kind)
+    const { bytes } = makeWal(1)
+    for (let round = 1; round <= 4; round++) {
+      const { sink } = await open([storage])
+      sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, 20_000 * round))
+      await sink.close()
+      assertBytes(await tailOf(storage, 1), bytes.subarray(0, 20_000 * round))
+    }
+    // One that ends before the tail does leaves both, until the segment is whole.
+    const short = await open([storage])
+    short.sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, 5000))
+    await short.sink.close()
+    assert.equal((await listWal(storage, 'main', ID)).tails.length, 2)
+    const last = await open([storage])
+    last.sink.append(1, lsn(BigInt(MB)), bytes)
+    await last.sink.close()
+    const { tails } = await listWal(storage, 'main', ID)
+    assert.deepEqual(
+      tails.map(({ segment }) => segment),
+      [nameOf(2)],
+    )
+  }
+})

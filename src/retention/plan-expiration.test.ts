@@ -287,6 +287,38 @@ test('the end of what the server wrote is never given up, however long ago that 
   assert.ok(promoted !== undefined && isRecoverable(after, promoted, promoted.next - 1))
 })
 
+test('writers stay, and a reserved number goes with the backup that was restored', () => {
+  const world = makeWorld(
+    [
+      { do: 'back-up', on: 0, pin: false, shared: 0 },
+      { do: 'write', on: 0, segments: 3, hours: 50 },
+      { do: 'back-up', on: 0, pin: false, shared: 0 },
+      { do: 'write', on: 0, segments: 3, hours: 50 },
+      { do: 'back-up', on: 0, pin: false, shared: 0 },
+    ],
+    [true],
+  )
+  const named = backupId
+  const other = (kind: 'writer' | 'reservation', key: string, backup?: number) => {
+    const backupId = backup === undefined ? undefined : named(backup)
+    return { kind, key, sizeBytes: 1, segment: undefined, backupId }
+  }
+  const others = [
+    other('writer', 'writer'),
+    other('reservation', 'of the first', 0),
+    other('reservation', 'of the last', 2),
+    other('reservation', 'unreadable'),
+  ]
+  const facts = describeWorld(world)
+  const systems = facts.systems.map((system) => ({ ...system, others }))
+  const options = { policy: { ...NOTHING, last: 1 }, nowMs: world.clockMs }
+  const plan = planExpiration({ ...facts, systems }, options)
+  assert.deepEqual(
+    plan.wal.flatMap((wal) => wal.others.map(({ key }) => key)),
+    ['of the first'],
+  )
+})
+
 test('tails go with the WAL around them, and never the one at the end', () => {
   const steps: WorldStep[] = [
     { do: 'write', on: 0, segments: 4, hours: 1 },

@@ -1,6 +1,6 @@
 /**
- * A backlog of WAL and PostgreSQL's own archiver: the repository is away and comes back, the server is
- * killed and started again, and in the end everything is there and recovers.
+ * A backlog of WAL and PostgreSQL's own archiver: the repository is away and comes back, the server
+ * is killed and started again, and in the end everything is there and recovers.
  */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, renameSync } from 'node:fs'
@@ -46,7 +46,7 @@ async function waitForLog(pattern: RegExp, from: number): Promise<string> {
   throw new Error(`the log does not say ${pattern}`)
 }
 
-test('the repository is away: one line for each failure, and PostgreSQL keeps its WAL', async () => {
+test('the repository is away: a line for each failure, and PostgreSQL keeps its WAL', async () => {
   const from = (await cluster.server.log()).length
   const away = `${cluster.repository}.away`
   renameSync(cluster.repository, away)
@@ -89,7 +89,7 @@ test('a server that is killed with a backlog archives all of it when it is back'
   assert.ok(readdirSync(acks).length <= 2, readdirSync(acks).join(' '))
 })
 
-test('every row of the backlogs is recovered, and no backup takes the acknowledgements', async () => {
+test('every row of the backlogs is recovered; no backup takes the acknowledgements', async () => {
   await cluster.backup()
   const directory = cluster.path('restored')
   await cluster.ok('window', '--check')

@@ -59,6 +59,10 @@ test('from init to a restore of what was flushed, without archive_mode', async (
   const during = await checksOf(cluster)
   assert.equal(during.get('TM1431'), 'ok')
   assert.equal(during.get('TM1719'), 'ok', 'the proof came through the receiver')
+  const status = await cluster.run('status', '--check')
+  assert.equal(status.status, 0, status.stdout)
+  const walStatus = await cluster.run('wal', 'status', '--check')
+  assert.equal(walStatus.status, 0, walStatus.stdout)
   await server.sql('INSERT INTO t SELECT generate_series(1, 10)')
   receiver.kill('SIGTERM')
   const ended = await receiver.done

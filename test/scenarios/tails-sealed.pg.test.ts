@@ -90,7 +90,8 @@ async function streamAndDie(
     await feeder.feed()
   }
   await server.kill()
-  rmSync(server.dataDirectory, { recursive: true })
+  // What it had started may still write there.
+  rmSync(server.dataDirectory, { recursive: true, maxRetries: 20, retryDelay: 100 })
   await opened.sink.close()
   const prefix = `clusters/main/wal/${row?.id}/`
   const keys = (await collect(storage.list(prefix))).map(({ key }) => key)

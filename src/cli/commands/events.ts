@@ -58,7 +58,7 @@ export async function runEvents(
     timeline: opened.walPath.path.timeline === opened.usualTimeline ? undefined : timeline,
   })
   await printRange(context, opened, range, printer, limit)
-  printer.finish(range)
+  if (await context.terminal.flush()) printer.finish(range)
   return 0
 }
 
@@ -83,7 +83,7 @@ async function printRange(
   for await (const event of reportEvents(events, names, findMark)) {
     signal.throwIfAborted()
     if (isBefore(event, range.from)) continue
-    printer.take(event)
+    if (printer.take(event) && !(await terminal.flush())) break
     if (limit !== undefined && printer.shown >= limit) break
   }
   progress.end()
@@ -127,10 +127,11 @@ class EventPrinter {
     this.#restore = restore
   }
 
-  take(event: ReportedEvent): void {
+  /** True: it was printed. */
+  take(event: ReportedEvent): boolean {
     const isPrinted = isShown(event, this.#filter)
     this.#count(event, isPrinted)
-    if (!isPrinted) return
+    if (!isPrinted) return false
     this.shown++
     const { terminal, progress, json } = this.#context
     const options: FormatOptions = {
@@ -141,9 +142,10 @@ class EventPrinter {
     progress.end()
     if (json) {
       terminal.printJsonLine(eventJson(event, options))
-      return
+      return true
     }
     for (const line of formatEvent(event, options, terminal.colours)) terminal.print(line)
+    return true
   }
 
   #count(event: ReportedEvent, isPrinted: boolean): void {

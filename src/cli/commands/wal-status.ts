@@ -50,6 +50,7 @@ export async function runWalStatus(
       ? cluster.repositories
       : [chooseRepository(cluster, options.repository)]
   const server = await readWalServer(context, cluster)
+  const ownSlot = cluster.walSource === 'stream' ? cluster.walStream.slot : undefined
   const archives: MeasuredArchive[] = []
   for (const repository of repositories) {
     const read = await readArchiveStatus(cluster.name, repository, server.reached, context.env)
@@ -62,10 +63,7 @@ export async function runWalStatus(
     archives,
     findings: [
       ...server.findings,
-      ...judgeSlots(
-        server.reached?.slots ?? [],
-        cluster.walSource === 'stream' ? cluster.walStream.slot : undefined,
-      ),
+      ...judgeSlots(server.reached?.slots ?? [], ownSlot),
       ...archives.flatMap(({ findings }) => findings),
     ],
   }

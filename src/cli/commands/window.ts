@@ -107,8 +107,9 @@ export function formatWindow(cluster: string, window: RecoveryWindow, colours: C
 }
 
 function formatInterval(cluster: string, interval: WindowInterval, colours: Colours): string[] {
-  const { timeline, from, to, backups, lastSegment, gap, damage, end } = interval
-  const held = `${formatCount(backups.length, 'backup')} and the WAL up to ${lastSegment}`
+  const { timeline, from, to, backups, lastSegment, tail, gap, damage, end } = interval
+  const flushed = tail === undefined ? '' : `, with what was flushed of ${tail}`
+  const held = `${formatCount(backups.length, 'backup')} and the WAL up to ${lastSegment}${flushed}`
   const lines = [
     `${cluster}: ${colours.bold(describeMoments(from.time, to.time))}`,
     `  ${from.lsn} to ${to.lsn}, timeline ${timeline}, ${held}`,

@@ -3,10 +3,11 @@
  * computed from the segment.
  */
 import { timelineOfSegment } from '../../archive/find-gaps.ts'
+import { findRecordEnd } from '../../archive/find-record-end.ts'
 import { findPathSegment, type LoadedSegment, type WalPath } from '../../archive/load-segment.ts'
 import { hashContent } from '../../archive/wal-object.ts'
 import { Failure } from '../../base/failure.ts'
-import { formatSegmentName } from '../../postgres/lsn.ts'
+import { formatSegmentName, lsn, parseSegmentName, segmentStart } from '../../postgres/lsn.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { buildIndex } from '../build-index.ts'
 import type { IndexHeader, SegmentEvents } from '../segment-index.ts'
@@ -77,7 +78,9 @@ export class IndexSource {
   async #compute(segment: bigint): Promise<IndexOfSegment | undefined> {
     const loaded = await findPathSegment(this.#options, segment)
     if (loaded === undefined) return undefined
-    const index = indexOf(loaded, segment, this.#options.systemIdentifier)
+    const whole = withoutCutRecord(loaded, this.#options)
+    if (whole === undefined) return undefined
+    const index = indexOf(whole, segment, this.#options)
     this.#options.onSegment?.(loaded.name, 'computed')
     this.#computed.set(segment, index)
     for (const oldest of this.#computed.keys()) {
@@ -88,10 +91,26 @@ export class IndexSource {
   }
 }
 
+/** Of a tail the padding is no WAL, nor is the record that it cuts. Undefined: nothing else is. */
+function withoutCutRecord(loaded: LoadedSegment, archive: WalPath): LoadedSegment | undefined {
+  const { tail, name, bytes, usableEnd } = loaded
+  if (tail === undefined) return loaded
+  const start = segmentStart(segmentOf(name, archive), bytes.length)
+  const held = bytes.subarray(0, Number(tail.endLsn - start))
+  const recordEnd = findRecordEnd(archive, name, held)
+  if (recordEnd === 0) return undefined
+  const end = lsn(start + BigInt(recordEnd))
+  return { ...loaded, usableEnd: usableEnd !== undefined && usableEnd < end ? usableEnd : end }
+}
+
+function segmentOf(name: string, { walSegmentSizeBytes }: WalPath): bigint {
+  return parseSegmentName(name, walSegmentSizeBytes)?.segment ?? 0n
+}
+
 function indexOf(
   { bytes, timeline, usableEnd }: LoadedSegment,
   segment: bigint,
-  systemIdentifier: string,
+  { systemIdentifier }: WalPath,
 ): IndexOfSegment {
   const { header, events } = buildIndex({
     systemIdentifier: BigInt(systemIdentifier),

@@ -77,12 +77,14 @@ export class OtherRepository {
   }
 
   #enqueue(segment: SegmentBuffer, act: () => Promise<void>): void {
-    this.#work = this.#work.then(act).catch((error: unknown) => {
+    segment.hold()
+    const told = this.#work.then(act).catch((error: unknown) => {
       if (!(error instanceof Failure)) throw error
       this.#notBeforeMs = monotonicMs() + PAUSE_MS
       this.#tellBehind(segment, error)
       if (contradicts(error)) this.#options.onContradiction(error)
     })
+    this.#work = told.finally(() => segment.release())
     this.#work.catch(() => {})
   }
 

@@ -22,17 +22,10 @@ import { settleTail } from '../../archive/write-tail.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
 import { formatLsn, lsn } from '../../postgres/lsn.ts'
 import type { SystemIdentity } from '../../repository/system-identity.ts'
-import {
-  judgeLiveness,
-  type Liveness,
-  lookUpStartTicks,
-  parseProcessIdentity,
-  readProcessIdentity,
-} from '../../storage/process-identity.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { SinkEvent } from '../wal-sink.ts'
 import type { SegmentBuffer } from './segment-buffer.ts'
-import { describeTail, openTailWriter, type TailWriter } from './tail-writer.ts'
+import { describeTail, judgeWriter, openTailWriter, type TailWriter } from './tail-writer.ts'
 
 export interface RepositorySinkOptions extends TailPlace {
   readonly storage: Storage
@@ -81,7 +74,7 @@ export class RepositorySink {
   async #writeTail(segment: SegmentBuffer, upTo: number): Promise<void> {
     if (this.#finished === segment.name) return
     this.#compare(segment, upTo)
-    const writer = this.#writerOf(segment)
+    const writer = await this.#writerOf(segment)
     try {
       await writer.write(upTo)
     } catch (error) {
@@ -92,10 +85,12 @@ export class RepositorySink {
     await this.#removeCovered(segment, upTo)
   }
 
-  #writerOf(segment: SegmentBuffer): TailWriter {
+  async #writerOf(segment: SegmentBuffer): Promise<TailWriter> {
     const known = this.#writer
     if (known?.segment === segment) return known
     this.#compared = 0
+    // Of a segment that was passed over: what is written of it stays.
+    if (known !== undefined) await known.close()
     const writer = openTailWriter(this.#options, segment)
     this.#writer = writer
     return writer
@@ -219,13 +214,6 @@ export class RepositorySink {
       this.#writer = undefined
     })
   }
-}
-
-/** This process itself is alive: another sink of it. */
-function judgeWriter({ head }: ReadTail): Liveness {
-  const identity = head === undefined ? undefined : parseProcessIdentity(head.writer)
-  if (identity === undefined) return 'unknown'
-  return judgeLiveness(identity, readProcessIdentity(), lookUpStartTicks)
 }
 
 function divergent(prior: ReadTail, segment: SegmentBuffer, at: number): Failure {

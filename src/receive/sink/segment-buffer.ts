@@ -13,22 +13,49 @@ import {
 /** Segments up to this size get their memory at once; larger ones as they fill. */
 const AT_ONCE_BYTES = 16 * 1024 * 1024
 
+/** Buffers kept for the next segments: new ones cost a page fault for every 4 KiB. */
+const MOST_KEPT = 3
+
+/** The memory of segments that nobody reads any more. Of one sink. */
+export class BufferPool {
+  readonly #free: Buffer[] = []
+
+  take(sizeBytes: number): Buffer {
+    const length = Math.min(sizeBytes, AT_ONCE_BYTES)
+    const at = this.#free.findIndex((one) => one.length >= length)
+    const [found] = at < 0 ? [] : this.#free.splice(at, 1)
+    return found ?? Buffer.allocUnsafeSlow(length)
+  }
+
+  give(bytes: Buffer): void {
+    if (this.#free.length < MOST_KEPT && bytes.length <= AT_ONCE_BYTES) this.#free.push(bytes)
+  }
+}
+
+/**
+ * Whoever reads it later (not before the call returns) holds it meanwhile; the memory of one that
+ * nobody holds any more is used again.
+ */
 export class SegmentBuffer {
   readonly timeline: Timeline
   readonly segment: bigint
   readonly name: string
   readonly start: Lsn
   readonly sizeBytes: number
+  readonly #pool: BufferPool
   #bytes: Buffer
   #length = 0
+  #holders = 1
 
-  constructor(timeline: Timeline, segment: bigint, sizeBytes: number) {
+  /** Held by who makes it. */
+  constructor(timeline: Timeline, segment: bigint, sizeBytes: number, pool = new BufferPool()) {
+    this.#pool = pool
     this.timeline = timeline
     this.segment = segment
     this.sizeBytes = sizeBytes
     this.name = formatSegmentName(timeline, segment, sizeBytes)
     this.start = segmentStart(segment, sizeBytes)
-    this.#bytes = Buffer.allocUnsafeSlow(Math.min(sizeBytes, AT_ONCE_BYTES))
+    this.#bytes = pool.take(sizeBytes)
   }
 
   get length(): number {
@@ -52,8 +79,21 @@ export class SegmentBuffer {
     return count
   }
 
-  /** A view that stays true: what was appended never changes. */
+  hold(): void {
+    this.#holders += 1
+  }
+
+  release(): void {
+    this.#holders -= 1
+    if (this.#holders > 0) return
+    const bytes = this.#bytes
+    this.#bytes = Buffer.alloc(0)
+    this.#pool.give(bytes)
+  }
+
+  /** A view that stays true while the segment is held: what was appended never changes. */
   view(from: number, to: number): Buffer {
+    if (this.#holders === 0) throw new Error(`the segment ${this.name} is not held any more`)
     return this.#bytes.subarray(from, Math.min(to, this.#length))
   }
 

@@ -15,7 +15,7 @@ import { formatLsn, type Lsn, lsn, segmentNumber, type Timeline } from '../../po
 import type { SinkEvent, WalSink } from '../wal-sink.ts'
 import { OtherRepository } from './other-repository.ts'
 import type { RepositorySink } from './repository-sink.ts'
-import { SegmentBuffer } from './segment-buffer.ts'
+import { BufferPool, SegmentBuffer } from './segment-buffer.ts'
 
 export interface StreamSinkOptions {
   readonly required: readonly RepositorySink[]
@@ -40,6 +40,7 @@ interface CompletedSegment {
 export class StreamSink implements WalSink {
   readonly #options: StreamSinkOptions
   readonly #others: readonly OtherRepository[]
+  readonly #pool = new BufferPool()
   #current: SegmentBuffer | undefined
   #completed: CompletedSegment[] = []
   #running: Promise<Lsn> | undefined
@@ -95,7 +96,7 @@ export class StreamSink implements WalSink {
 
   #begin(timeline: Timeline, at: Lsn): SegmentBuffer {
     const size = this.#options.walSegmentSizeBytes
-    return new SegmentBuffer(timeline, segmentNumber(at, size), size)
+    return new SegmentBuffer(timeline, segmentNumber(at, size), size, this.#pool)
   }
 
   #complete(segment: SegmentBuffer): void {
@@ -165,7 +166,9 @@ export class StreamSink implements WalSink {
     const upTo = segment?.length ?? 0
     const target = segment?.end ?? this.#lastEnd?.end ?? lsn(0n)
     await this.#awaitCompleted(target)
-    if (segment !== undefined && upTo > 0) await this.#flushTail(segment, upTo)
+    // One that became whole meanwhile is archived now, needs no tail, and is held no more.
+    const isTail = segment !== undefined && upTo > 0 && !segment.isWhole
+    if (isTail) await this.#flushTail(segment, upTo)
     return target
   }
 
@@ -183,7 +186,8 @@ export class StreamSink implements WalSink {
         one.archiving = again
         await again
       }
-      this.#completed.shift()
+      // Flushes follow one another: none still writes its tail. Others hold it themselves.
+      this.#completed.shift()?.segment.release()
     }
   }
 
@@ -226,6 +230,7 @@ export class StreamSink implements WalSink {
       const { required } = this.#options
       for (const repository of required) await repository.endSegment(segment)
       for (const other of this.#others) other.endSegment(segment)
+      segment.release()
     }
     this.#current = undefined
     this.#lastEnd = undefined

@@ -15,8 +15,16 @@ import {
   type TailHead,
 } from '../../archive/tail-format.ts'
 import { MOST_PIECE_BYTES, type TailTarget } from '../../archive/write-tail.ts'
+import type { ReadTail } from '../../archive/read-tail.ts'
 import { lsn } from '../../postgres/lsn.ts'
-import { formatProcessIdentity, readProcessIdentity } from '../../storage/process-identity.ts'
+import {
+  formatProcessIdentity,
+  judgeLiveness,
+  type Liveness,
+  lookUpStartTicks,
+  parseProcessIdentity,
+  readProcessIdentity,
+} from '../../storage/process-identity.ts'
 import type { Journal, OpenJournal } from '../../storage/storage.ts'
 import type { SegmentBuffer } from './segment-buffer.ts'
 
@@ -41,6 +49,18 @@ export function openTailWriter(target: TailTarget, segment: SegmentBuffer): Tail
 
 let writer: string | undefined
 
+/** Openings that this process writes to: those of a sink that was closed are nobody's. */
+const openHere = new Set<string>()
+
+/** Will somebody write more of this tail, or remove it himself? */
+export function judgeWriter({ opening, head }: ReadTail): Liveness {
+  const identity = head === undefined ? undefined : parseProcessIdentity(head.writer)
+  if (identity === undefined) return 'unknown'
+  const liveness = judgeLiveness(identity, readProcessIdentity(), lookUpStartTicks)
+  const isOurs = head?.writer === writer
+  return isOurs && !openHere.has(opening) ? 'dead' : liveness
+}
+
 export function describeTail(target: TailTarget, segment: SegmentBuffer): TailHead {
   writer ??= formatProcessIdentity(readProcessIdentity())
   return {
@@ -59,6 +79,7 @@ class JournalWriter implements TailWriter {
   readonly #openJournal: OpenJournal
   #journal: Journal | undefined
   #key = ''
+  #opening = ''
   /** Of attempts that failed: they go when a later one holds all that they may hold. */
   #failed: string[] = []
   #written = 0
@@ -98,6 +119,8 @@ class JournalWriter implements TailWriter {
     const key = journalKey(cluster, systemIdentifier, head.segment, head.opening)
     this.#journal = await this.#openJournal(key, encodeTailHead(head))
     this.#key = key
+    this.#opening = head.opening
+    openHere.add(head.opening)
   }
 
   #fail(): void {
@@ -105,6 +128,7 @@ class JournalWriter implements TailWriter {
     this.#written = 0
     this.#failed.push(this.#key)
     this.#key = ''
+    openHere.delete(this.#opening)
   }
 
   async #removeFailed(): Promise<void> {
@@ -115,6 +139,7 @@ class JournalWriter implements TailWriter {
   async close(): Promise<void> {
     const journal = this.#journal
     this.#journal = undefined
+    openHere.delete(this.#opening)
     await journal?.close()
   }
 }
@@ -130,6 +155,7 @@ class PieceWriter implements TailWriter {
     this.#target = target
     this.segment = segment
     this.#head = describeTail(target, segment)
+    openHere.add(this.#head.opening)
   }
 
   get written(): number {
@@ -161,5 +187,7 @@ class PieceWriter implements TailWriter {
     await storage.write(key, encodeTailPiece(this.#head, from, [this.segment.view(from, to)]))
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    openHere.delete(this.#head.opening)
+  }
 }

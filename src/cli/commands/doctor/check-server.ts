@@ -2,7 +2,7 @@
 import { type DiskOutlook, describeDiskOutlook } from '../../../archive/disk-outlook.ts'
 import type { ServerSetting } from '../../../postgres/server-session.ts'
 import { doesNothing, type PlannedSetting } from '../../archiving-settings.ts'
-import { isOurArchiveCommand } from '../../archive-command.ts'
+import { isOurArchiveCommand, plainFormOf } from '../../archive-command.ts'
 import { formatCount, formatDuration } from '../../format-units.ts'
 import { type Check, found, ok } from './check.ts'
 
@@ -62,6 +62,10 @@ export function checkArchiveCommand(settings: Settings, wanted: PlannedSetting |
   if (wanted === undefined) return ok('TM1705', name, 'calls tidemark wal push')
   const { present, statement } = wanted
   const fix = `${statement};\nSELECT pg_reload_conf();`
+  if (present === plainFormOf(wanted.wanted)) {
+    const detail = 'it archives one file per call; with --ahead all that is ready'
+    return found('warning', 'TM1705', name, detail, fix)
+  }
   if (isOurArchiveCommand(present)) {
     const detail = `it calls another configuration, cluster or program: '${present}'`
     return found('warning', 'TM1705', name, detail, fix)

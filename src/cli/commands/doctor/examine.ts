@@ -130,7 +130,11 @@ export async function examine(
   if (examination.cluster.walSource === 'archive_command') add(checkArchiver(state, serverNow))
   const { dataDirectory } = examination
   const disk = dataDirectory === undefined ? undefined : await readDiskOutlook(dataDirectory)
-  if (disk !== undefined) add(checkWalDisk(disk, failsNow(state)))
+  const isStuck =
+    examination.cluster.walSource === 'stream'
+      ? checks.some(({ code, result }) => code === 'TM1431' && result === 'problem')
+      : failsNow(state)
+  if (disk !== undefined) add(checkWalDisk(disk, isStuck))
   add(proof)
   return checks
 }

@@ -85,16 +85,20 @@ function choosePath(
   })
 }
 
-/** Where the paths are on other timelines at the LSN, they are other histories. */
-function covers(
-  interval: PlannedInterval,
+/**
+ * Is there WAL from a backup to there, the tail behind the last segment included? Pure. Where
+ * the paths are on other timelines at the LSN, they are other histories.
+ */
+export function covers(
+  interval: Pick<PlannedInterval, 'path' | 'backups' | 'lastSegment' | 'tail'>,
   lsn: Lsn,
   path: TimelineHistory,
   walSegmentSizeBytes: number,
 ): boolean {
   const [first] = interval.backups as readonly [BackupRecord]
   const from = consistencyLsn(first)
-  if (lsn < from || segmentNumber(lsn, walSegmentSizeBytes) > interval.lastSegment) return false
+  const last = interval.lastSegment + (interval.tail === undefined ? 0n : 1n)
+  if (lsn < from || segmentNumber(lsn, walSegmentSizeBytes) > last) return false
   const isSame = timelineAt(interval.path, lsn) === timelineAt(path, lsn)
   return isSame && includes(path, first.timeline, from)
 }

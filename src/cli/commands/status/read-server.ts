@@ -3,16 +3,20 @@ import { type DiskOutlook, readDiskOutlook } from '../../../archive/disk-outlook
 import { findLocalDirectory } from '../../../backup/server-facts.ts'
 import { Failure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
+import { findSlot } from '../../../postgres/replication-slot.ts'
 import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
 import { type CommandContext, connectionUrl } from '../../command-context.ts'
 import { type Check, found } from '../doctor/check.ts'
 import {
+  type ArchiverState,
   checkArchiveMode,
   checkArchiver,
   checkPendingRestart,
   checkWalDisk,
   failsNow,
+  type Settings,
 } from '../doctor/check-server.ts'
+import { checkSlot } from '../doctor/check-streaming.ts'
 import { readArchiverState } from '../doctor/read-server.ts'
 
 export interface ReachedServer {
@@ -48,7 +52,7 @@ export async function readServerStatus(
       connection: connectionUrl(context, cluster),
       applicationName: 'tidemark status',
     })
-    return await readReachedServer(session, cluster.walSource)
+    return await readReachedServer(session, cluster)
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const detail = `${error.code}: ${error.message}`
@@ -59,10 +63,9 @@ export async function readServerStatus(
   }
 }
 
-/** Where WAL is streamed, the server's own archiver may be off. */
 export async function readReachedServer(
   session: ServerSession,
-  walSource: ClusterConfiguration['walSource'],
+  cluster: ClusterConfiguration,
 ): Promise<ServerStatus> {
   const { facts } = session
   const dataDirectory = await findLocalDirectory(session)
@@ -92,10 +95,34 @@ export async function readReachedServer(
     },
     failure: undefined,
     findings: [
-      ...(walSource === 'stream' ? [] : [checkArchiveMode(settings, facts.isInRecovery)]),
-      ...(walSource === 'stream' ? [] : [checkArchiver(archiver, at)]),
-      ...(disk === undefined ? [] : [checkWalDisk(disk, failsNow(archiver))]),
+      ...(await checkSource(session, cluster, settings, { archiver, disk, at })),
       checkPendingRestart(settings),
     ],
   }
+}
+
+interface ArchivingNow {
+  readonly archiver: ArchiverState
+  readonly disk: DiskOutlook | undefined
+  readonly at: Date
+}
+
+/** Does WAL leave the server, by the way that the configuration names, and if not: for how long? */
+async function checkSource(
+  session: ServerSession,
+  { walSource, walStream }: ClusterConfiguration,
+  settings: Settings,
+  { archiver, disk, at }: ArchivingNow,
+): Promise<Check[]> {
+  const onDisk = (isStuck: boolean): Check[] =>
+    disk === undefined ? [] : [checkWalDisk(disk, isStuck)]
+  if (walSource === 'stream') {
+    const slot = checkSlot(walStream.slot, await findSlot(session, walStream.slot))
+    return [slot, ...onDisk(slot.result === 'problem')]
+  }
+  return [
+    checkArchiveMode(settings, session.facts.isInRecovery),
+    checkArchiver(archiver, at),
+    ...onDisk(failsNow(archiver)),
+  ]
 }

@@ -47,7 +47,7 @@ export async function readWalServer(
       connection: connectionUrl(context, cluster),
       applicationName: 'tidemark wal status',
     })
-    const { reached, findings } = await readReachedServer(session, cluster.walSource)
+    const { reached, findings } = await readReachedServer(session, cluster)
     if (reached === undefined) throw new Error('a server that answers was not reached')
     return { reached: await addWalFacts(session, reached), failure: undefined, findings }
   } catch (error) {
