@@ -266,13 +266,15 @@ async function format(
   rows: readonly string[],
 ): Promise<string> {
   const head =
-    '| case | n | tidemark | pg_receivewal | ratio of speeds (pairs) | cpu s | peak PSS MiB | target |\n' +
+    '| case | n | tidemark | pg_receivewal | ratio of speeds (pairs) ' +
+    '| cpu s | peak PSS MiB | target |\n' +
     '|---|---|---|---|---|---|---|---|\n'
   const body = rows.map((row) => `| ${row} | ≥ ${TARGET.toFixed(2)} |\n`).join('')
   return (
     `## Receiving WAL\n\n` +
     `- WAL: pgbench, scale ${SCALE}, ${CLIENTS} clients; at least ${options.segments} segments\n` +
-    `- commits: pgbench, ${CLIENTS} clients, ${options.seconds} s, each waits for the receiver's flush\n` +
+    `- commits: pgbench, ${CLIENTS} clients, ${options.seconds} s, ` +
+    `each waits for the receiver's flush\n` +
     `- pg_receivewal writes plain segments; tidemark a repository in a directory (zstd)\n` +
     `${await describeRun()}\n${head}${body}`
   )

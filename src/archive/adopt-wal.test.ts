@@ -238,7 +238,7 @@ test('another promotion of the same number: history and segments change places',
   assert.deepEqual((await quarantined(storage)).sort(), ['00000002.history', one.name(2n)].sort())
 })
 
-test('a crash while histories change places: a second run brings history and segments', async () => {
+test('a crash while histories change places: a second run brings everything', async () => {
   const { storage: before, two } = await twoPromotions()
   const objects = await objectsOf(before)
   const planned = await planFrom(before, two, 2)

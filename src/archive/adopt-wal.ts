@@ -51,6 +51,8 @@ export async function adoptWal(storage: Storage, plan: AdoptionPlan): Promise<Ad
   for (const adopted of plan.bring) {
     await bring(storage, plan, adopted, locked)
     brought.push(adopted.file.name)
+    const derived = eventsKey(plan.cluster, plan.systemIdentifier, adopted.file.name)
+    if (adopted.file.kind === 'segment') await storage.remove(derived)
   }
   aside.push(...(await setLateOnesAside(storage, plan)))
   for (const adopted of plan.bring) await tidyQuarantine(storage, plan, adopted)

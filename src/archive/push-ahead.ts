@@ -3,9 +3,9 @@
  * ask for next (docs/design/wal-archive.md, section 6).
  *
  * Invariants: nothing is created before the file asked for is durable, whose failure is that of
- * the call; nor side by side before one segment was created in this call: what was there already does
- * not show that what comes next is not another's. A file is acknowledged only when it is durable in every required storage. The first
- * failure among the others ends the batch.
+ * the call; nor side by side before one segment was created in this call: what was there already
+ * does not show that what comes next is not another's. A file is acknowledged only when it is
+ * durable in every required storage. The first failure among the others ends the batch.
  */
 import { stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'

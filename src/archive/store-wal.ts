@@ -5,7 +5,7 @@
  * object; the bytes of the other are in quarantine before it fails. Segments that differ behind
  * the end of their records only are no conflict: the longer one stays (docs/design/lineage.md, 5).
  */
-import { Failure, isFailure } from '../base/failure.ts'
+import { Failure } from '../base/failure.ts'
 import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { compareSegments, type SegmentComparison } from './compare-segments.ts'
@@ -53,8 +53,7 @@ function compareWith(archived: Uint8Array, key: string, wal: WalToStore): Segmen
 }
 
 /**
- * Both are in quarantine before the longer one takes the place, and the event index of the shorter
- * one is gone: it would hide what the longer one tells. Of several that do this at once the
+ * Both are in quarantine before the longer one takes the place. Of several that do this at once the
  * last one to write sees the copies of all that wrote before it, so that the longest stays. A
  * crash leaves the shorter one in its place, or the longer one.
  */
@@ -68,10 +67,11 @@ async function extend(
   const { cluster, systemIdentifier, file } = wal
   await quarantineWal(storage, { ...wal, contentHash: archivedHash, bytes: () => archived })
   await quarantineWal(storage, wal)
-  await removeIndex(storage, wal)
+  // What was derived from the shorter one, before and behind: it may be derived meanwhile.
+  const derived = eventsKey(cluster, systemIdentifier, file.name)
+  await removeIfThere(storage, derived)
   await storage.write(key, wal.bytes())
-  // One that was built meanwhile, of what was there.
-  await removeIndex(storage, wal)
+  await removeIfThere(storage, derived)
   const rivals = quarantineKey(cluster, systemIdentifier, file.name, '')
   for await (const { key: rival } of storage.list(rivals)) {
     if (rival.endsWith('.damaged')) continue
@@ -86,16 +86,9 @@ async function extend(
   return 'extended'
 }
 
-/** Where it is locked it stays, and is of no use: `wal index --rebuild` replaces it. */
-async function removeIndex(
-  storage: Storage,
-  { cluster, systemIdentifier, file }: WalToStore,
-): Promise<void> {
-  try {
-    await storage.remove(eventsKey(cluster, systemIdentifier, file.name))
-  } catch (error) {
-    if (!isFailure(error, 'TM1513')) throw error
-  }
+/** Whoever may only write is asked for nothing more, where there is nothing. */
+async function removeIfThere(storage: Storage, key: string): Promise<void> {
+  if ((await storage.size(key)) !== undefined) await storage.remove(key)
 }
 
 /** Keeps refused bytes under name and content hash; durable when fulfilled. */

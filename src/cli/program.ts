@@ -260,6 +260,10 @@ function addPushAndGet(wal: Command, run: RunAction): void {
     )
     .argument('<path>', 'the file (%p)')
     .option('--ahead', 'archive what else is ready, too, and acknowledge it in tidemark.acks')
+    .option(
+      '--index',
+      'write the event index, too, when nothing else is ready: ends a little later',
+    )
     .option('--cluster <name>', CLUSTER)
     .option('--system-identifier <number>', SYSTEM)
     .action(async (path: string, _options: unknown, command: Command) => {
@@ -304,6 +308,7 @@ function walArguments(
     repository?: string
     holes?: 'fail' | 'absent'
     ahead?: boolean
+    index?: boolean
     timeline?: string
   },
 ) {
@@ -316,6 +321,7 @@ function walArguments(
     repositories: options.repository?.split(','),
     holes: options.holes ?? 'fail',
     ahead: options.ahead === true,
+    index: options.index === true,
     fill: false,
     timeline: parseTimeline(options.timeline),
     json: context.json,

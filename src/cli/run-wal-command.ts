@@ -93,7 +93,7 @@ async function pushInto(
   offers?.concludeOffers(pushed.asked, asked.away, reportWarning)
   offers?.concludeAhead(pushed.ahead, asked.storages, reportWarning)
   if (options.json) process.stdout.write(`${JSON.stringify(describePushed(pushed))}\n`)
-  await indexPushed(pushed, request)
+  if (options.index) await indexPushed(pushed, request)
   return 0
 }
 

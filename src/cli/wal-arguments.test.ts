@@ -13,6 +13,7 @@ test('the command lines that PostgreSQL runs', () => {
     repositories: undefined,
     holes: 'fail',
     ahead: false,
+    index: false,
     fill: false,
     timeline: undefined,
     json: false,
@@ -27,6 +28,8 @@ test('the command lines that PostgreSQL runs', () => {
   const ahead = parseWalArguments(['wal', 'get', '--ahead', '--timeline', '4', 'f', 'p'])
   assert.deepEqual([ahead?.ahead, ahead?.timeline], [true, 4])
   assert.equal(parseWalArguments(['wal', 'push', '--ahead', 'a'])?.ahead, true)
+  assert.equal(parseWalArguments(['wal', 'push', '--index', 'a'])?.index, true)
+  assert.equal(parseWalArguments(['wal', 'get', '--index', 'f', 'p']), undefined)
 })
 
 test('everything else is left to the full parser', () => {

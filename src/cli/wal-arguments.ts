@@ -18,6 +18,8 @@ export interface WalArguments {
   readonly holes: 'fail' | 'absent'
   /** What PostgreSQL will ask for next is done as well. */
   readonly ahead: boolean
+  /** `wal push`: write event indexes before it ends, once everything is durable. */
+  readonly index: boolean
   /** `wal get`: be the filler that `--ahead` leaves behind; no option for people. */
   readonly fill: boolean
   /** `wal get --ahead`: the timeline that recovery goes to. */
@@ -28,7 +30,7 @@ export interface WalArguments {
 }
 
 const WORDS = { push: 1, get: 2 } as const
-const FLAGS = ['--ahead', '--fill', '--json', '--quiet', '--verbose', '--progress']
+const FLAGS = ['--ahead', '--index', '--fill', '--json', '--quiet', '--verbose', '--progress']
 const VALUES = [
   '--config',
   '--cluster',
@@ -52,6 +54,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
   const systemIdentifier = values.get('--system-identifier')
   if (systemIdentifier !== undefined && !/^\d{1,20}$/.test(systemIdentifier)) return undefined
   if (command === 'push' && flags.has('--fill')) return undefined
+  if (command === 'get' && flags.has('--index')) return undefined
   const timeline = values.get('--timeline')
   if (timeline !== undefined && !/^[1-9]\d{0,9}$/.test(timeline)) return undefined
   return {
@@ -63,6 +66,7 @@ export function parseWalArguments(argv: readonly string[]): WalArguments | undef
     repositories: values.get('--repository')?.split(','),
     holes,
     ahead: flags.has('--ahead'),
+    index: flags.has('--index'),
     fill: flags.has('--fill'),
     timeline: timeline === undefined ? undefined : Number(timeline),
     json: flags.has('--json'),

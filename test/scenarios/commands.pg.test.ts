@@ -175,7 +175,8 @@ test('the proof fails when the archiver fails, and says where to look', async ()
   const proof = checks.find(({ code }) => code === 'TM1719')
   assert.match(proof?.detail ?? '', /the server failed 3 times to archive/)
   assert.match(await server.log(), /TM1003: .*broken\.yaml:1:1: unknown key 'nonsense'/)
-  assert.equal((await run('doctor', '--fix')).status, 0)
+  const mended = await run('doctor', '--fix')
+  assert.equal(mended.status, 0, mended.stdout + mended.stderr)
 })
 
 test('backup, list, show, window, status: one story', async () => {

@@ -1,6 +1,6 @@
 /**
- * The event index of a real archive: written by `wal push`, computed by `wal index`, proved by
- * `verify`, removed with its segments by `expire`, brought by `sync`.
+ * The event index of a real archive: written by `wal push --index`, computed by
+ * `wal index`, proved by `verify`, removed with its segments by `expire`, brought by `sync`.
  */
 import assert from 'node:assert/strict'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -22,6 +22,10 @@ before(async () => {
   cluster = await protectServer({ walSegmentSizeMb: 1 })
   const url = `file://${cluster.repository}`
   await cluster.ok('init', '--yes', '--connection', cluster.server.url(), '--repository', url)
+  const [setting] = await cluster.server.sql('SHOW archive_command')
+  const command = String(setting?.['archive_command']).replace('wal push', 'wal push --index')
+  await cluster.server.sql(`ALTER SYSTEM SET archive_command = '${command}'`)
+  await cluster.server.sql('SELECT pg_reload_conf()')
   await cluster.ok('backup')
   for (let round = 0; round < 3; round++) {
     await cluster.server.sql('CREATE TABLE IF NOT EXISTS t AS SELECT 1 AS n')
@@ -47,7 +51,7 @@ async function index(...options: string[]): Promise<IndexReport['servers'][numbe
   return servers[0] as IndexReport['servers'][number]
 }
 
-test('wal push has written indexes; wal index computes those that are missing, and all', async () => {
+test('wal push has written indexes; wal index computes missing ones, and all', async () => {
   assert.ok(indexes().length > 0, 'the last segment that is pushed has its index')
   const first = await index()
   assert.deepEqual(first.failed, [])

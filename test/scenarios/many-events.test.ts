@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { prepareManyEvents } from './many-events.ts'
 
-test('events streams: every transaction counted, the large ones shown, the first ones at once', async () => {
+test('events streams: all are counted, the large ones shown, the first ones at once', async () => {
   const shape = { segments: 12, transactionsPerSegment: 20_000, largeEvery: 1000 }
   const many = await prepareManyEvents(shape)
   const { lines, end } = await many.run(64)

@@ -205,9 +205,10 @@ export function checkQuarantine(server: ServerProtection | undefined): Check {
     'warning',
     'TM1720',
     'quarantine',
-    `${formatCount(files.length, 'WAL file')} refused and kept: ${shorten(files.map(({ name }) => name))}`,
-    'see which server they come from (tidemark wal list, its log), and stop archiving on the wrong ' +
-      'one; if it is the right one: tidemark wal adopt --timeline N --from DIR',
+    `${formatCount(files.length, 'WAL file')} refused and kept: ` +
+      shorten(files.map(({ name }) => name)),
+    'see which server they come from (tidemark wal list, its log), and stop archiving on the ' +
+      'wrong one; if it is the right one: tidemark wal adopt --timeline N --from DIR',
   )
 }
 
