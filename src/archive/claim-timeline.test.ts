@@ -1,9 +1,8 @@
 /** Who may continue the archive of a timeline: pushes from several data directories. */
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import {
   damageObject,
   forEachCrashPoint,
@@ -27,7 +26,6 @@ import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
 import { ForwardingStorage } from '../storage/forwarding-storage.ts'
 import type { Storage, WriteOptions } from '../storage/storage.ts'
-import { pushAhead } from './push-ahead.ts'
 import { pushWalFile } from './push-wal.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
 import { eventsKey, segmentKey } from './wal-file-name.ts'
@@ -260,6 +258,53 @@ test('the longer one of two segments with the same records stays', async () => {
   assert.equal((await quarantined(storage)).length, 2)
 })
 
+/** Before an object is written over, something else happens. */
+class BeforeReplacing extends ForwardingStorage {
+  #before: (() => Promise<unknown>) | undefined
+
+  constructor(inner: Storage, before: () => Promise<unknown>) {
+    super(inner)
+    this.#before = before
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    const before = key.endsWith('.wal') && options?.createOnly !== true ? this.#before : undefined
+    if (before !== undefined) this.#before = undefined
+    await before?.()
+    await super.write(key, bytes, options)
+  }
+}
+
+test('of two that extend a segment at once the longer one stays, whoever is last', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(1, 1)
+  server.wal.append(NOOP)
+  const short = server.clone()
+  server.wal.append(NOOP)
+  const middle = server.clone()
+  server.write(1, 1)
+  await server.push(storage, 1n)
+  for (const one of [short, middle]) one.put(1n)
+  await short.push(storage, 2n)
+  const late = new BeforeReplacing(storage, async () => {
+    assert.equal(await server.push(storage, 2n), 'extended')
+  })
+  await middle.push(late, 2n)
+  await assertArchived(storage, server.name(2n), server.content(2n))
+})
+
+test('a standby over a gap is refused, even where nobody is known to write', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(5, 1)
+  const standby = server.clone()
+  writeFileSync(join(standby.data, 'standby.signal'), '')
+  assert.equal(await standby.push(storage, 1n), 'stored')
+  standby.recycle(1n)
+  await assert.rejects(standby.push(storage, 4n), refused('TM1461'))
+})
+
 test('a crash while a segment is extended leaves one, and a retry the longer', async () => {
   const server = new WritingServer()
   server.write(1, 1)
@@ -396,46 +441,6 @@ test('a backup puts its WAL behind a gap, and never where it contradicts the arc
   await assert.rejects(moved.push(storage, 4n), refused('TM1461'))
   await backUp(moved, 4n)
   await assert.rejects(backUp(other, 2n), refused('TM1460'))
-})
-
-/** The segment of that name takes its time. */
-class SlowFor extends ForwardingStorage {
-  readonly #name: string
-
-  constructor(inner: Storage, name: string) {
-    super(inner)
-    this.#name = name
-  }
-
-  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
-    if (key.includes(this.#name)) await sleep(300)
-    await super.write(key, bytes, options)
-  }
-}
-
-test('a running machine that was set back puts nothing behind what it had archived', async () => {
-  const storage = await newArchive()
-  const server = new WritingServer()
-  server.write(2, 1)
-  const back = server.wal.fork(1)
-  server.write(1, 1)
-  for (const segment of [1n, 2n, 3n]) await server.push(storage, segment)
-  const setBack = new WritingServer(back)
-  setBack.write(4, 2)
-  const status = join(server.data, 'pg_wal/archive_status')
-  mkdirSync(status)
-  for (const segment of [2n, 3n, 4n, 5n]) {
-    writeFileSync(join(server.data, 'pg_wal', setBack.name(segment)), setBack.content(segment))
-    writeFileSync(join(status, `${setBack.name(segment)}.ready`), '')
-  }
-  const path = join(server.data, 'pg_wal', setBack.name(2n))
-  const slow = new SlowFor(storage, setBack.name(3n))
-  const options = { storages: [slow], cluster: 'main', path, threads: 0 }
-  const { asked, ahead, stoppedBy } = await pushAhead(options)
-  assert.equal(asked.outcomes[0]?.outcome, 'found')
-  assert.ok(isFailure(stoppedBy, 'TM1402'))
-  assert.deepEqual(ahead, [])
-  assert.equal(await archived(storage, server.name(4n)), undefined)
 })
 
 test('a standby that is slower than the server which began the archive catches up', async () => {

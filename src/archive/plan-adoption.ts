@@ -142,8 +142,8 @@ function segmentsOf({ timelines }: WalListing, timeline: Timeline): bigint[] {
 }
 
 /**
- * `other`: another promotion chose the same number. `absent`: it has yet to come, or an adoption was
- * killed after it went aside.
+ * `other`: another promotion chose the same number. `absent`: it has yet to come, or an adoption
+ * was killed after it went aside.
  */
 async function judgeHistory(
   storage: Storage,

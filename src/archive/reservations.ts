@@ -112,7 +112,7 @@ export async function reserveTimeline(
   }
 }
 
-/** Where objects are locked it stays, until its backup expires: the next number is free all the same. */
+/** Where objects are locked it stays until its backup expires: the next number is free. */
 async function giveUp(
   created: readonly Storage[],
   place: WalPlace,

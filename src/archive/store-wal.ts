@@ -5,7 +5,7 @@
  * object; the bytes of the other are in quarantine before it fails. Segments that differ behind
  * the end of their records only are no conflict: the longer one stays (docs/design/lineage.md, 5).
  */
-import { Failure, isFailure } from '../base/failure.ts'
+import { Failure } from '../base/failure.ts'
 import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { compareSegments, type SegmentComparison } from './compare-segments.ts'
@@ -53,8 +53,7 @@ function compareWith(archived: Uint8Array, key: string, wal: WalToStore): Segmen
 }
 
 /**
- * Both are in quarantine before the longer one takes the place, and the event index of the shorter
- * one is gone: it would hide what the longer one tells. Of several that do this at once the
+ * Both are in quarantine before the longer one takes the place. Of several that do this at once the
  * last one to write sees the copies of all that wrote before it, so that the longest stays. A
  * crash leaves the shorter one in its place, or the longer one.
  */

@@ -109,7 +109,7 @@ export class StreamSink implements WalSink {
     this.#wake.abort()
   }
 
-  /** Stored only after `before`, the segment before it: where that is refused, nothing is behind. */
+  /** Stored only after `before`, the segment before it: behind a refused one there is nothing. */
   async #archive(segment: SegmentBuffer, before?: Promise<void>): Promise<void> {
     const { cluster, systemIdentifier, required, onEvent } = this.#options
     const content = segment.view(0, segment.sizeBytes)
