@@ -29,7 +29,7 @@ after(async () => {
 
 async function run(storage: Storage, names = [NAME], limitMs?: number): Promise<string> {
   const pushed = { storages: [storage], cluster: 'main', systemIdentifier: ID, directory, names }
-  return await indexAfterPush(pushed, limitMs)
+  return await indexAfterPush(pushed, limitMs === undefined ? {} : { limitMs })
 }
 
 test('nothing else is ready: the index is there', async () => {

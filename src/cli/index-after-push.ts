@@ -34,11 +34,11 @@ export interface PushedSegments {
 /** `late`: it took too long, and may still be under way. */
 export async function indexAfterPush(
   pushed: PushedSegments,
-  limitMs = LIMIT_MS,
+  { limitMs = LIMIT_MS, evenIfBusy = false } = {},
 ): Promise<'done' | 'left' | 'late'> {
   const limit = new AbortController()
   try {
-    if (await isMoreReady(pushed)) return 'left'
+    if (!evenIfBusy && (await isMoreReady(pushed))) return 'left'
     setPriority(LOW_PRIORITY)
     const late = sleep(limitMs, limit.signal).then(
       () => 'late' as const,

@@ -4,10 +4,12 @@
  * Invariant: 44, "proved absent", is given only for the outcome `absent` of fetchWalFile();
  * every other end of `wal get` but success is 255. Nothing slow is imported here.
  */
-import { dirname, resolve } from 'node:path'
+import { open as openFile } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import type { RepositoryConfiguration } from '../config/configuration.ts'
 import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
+import { BEGINNING_BYTES, mayBreak } from '../archive/may-break.ts'
 import type { FetchOutcome, FetchWalOptions } from '../archive/fetch-wal.ts'
 import type { PushAheadResult } from '../archive/push-ahead.ts'
 import type { PushWalOptions, PushWalResult } from '../archive/push-wal.ts'
@@ -93,21 +95,51 @@ async function pushInto(
   offers?.concludeOffers(pushed.asked, asked.away, reportWarning)
   offers?.concludeAhead(pushed.ahead, asked.storages, reportWarning)
   if (options.json) process.stdout.write(`${JSON.stringify(describePushed(pushed))}\n`)
-  if (options.index) await indexPushed(pushed, request)
+  await indexPushed(pushed, request, options.index)
   return 0
 }
 
 /** Everything is durable: what follows can neither fail the push nor hold it up for long. */
-async function indexPushed({ asked, ahead }: Pushed, request: PushWalOptions): Promise<void> {
+async function indexPushed(
+  { asked, ahead }: Pushed,
+  request: PushWalOptions,
+  all: boolean,
+): Promise<void> {
   if (asked.kind !== 'segment') return
-  const { indexAfterPush } = await import('./index-after-push.ts')
   const { storages, cluster, path } = request
-  const names = [asked, ...ahead].filter(({ kind }) => kind === 'segment').map(({ name }) => name)
   const { systemIdentifier } = asked
   const directory = dirname(path)
+  const segments = [asked, ...ahead].filter(({ kind }) => kind === 'segment')
+  const pushedNames = segments.map(({ name }) => name)
+  // Where the WAL breaks, a mark goes with the index: the window must end there.
+  const names = all ? pushedNames : await findPerhapsBroken(directory, pushedNames)
+  if (names.length === 0) return
+  const { indexAfterPush } = await import('./index-after-push.ts')
   const pushed = { storages, cluster, systemIdentifier, directory, names }
   // A storage that hangs must not keep PostgreSQL waiting for what is archived already.
-  if ((await indexAfterPush(pushed)) === 'late') process.exit(0)
+  if ((await indexAfterPush(pushed, { evenIfBusy: !all })) === 'late') process.exit(0)
+}
+
+async function findPerhapsBroken(directory: string, names: readonly string[]): Promise<string[]> {
+  const found: string[] = []
+  for (const name of names) {
+    if (await readMayBreak(join(directory, name))) found.push(name)
+  }
+  return found
+}
+
+/** A file that has gone, or cannot be read now, is left to `wal index`. */
+async function readMayBreak(path: string): Promise<boolean> {
+  const file = await openFile(path).catch(() => undefined)
+  if (file === undefined) return false
+  try {
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(BEGINNING_BYTES), 0)
+    return bytesRead === BEGINNING_BYTES && mayBreak(buffer)
+  } catch {
+    return false
+  } finally {
+    await file.close()
+  }
 }
 
 type Pushed = Pick<PushAheadResult, 'asked' | 'ahead'>
