@@ -5,7 +5,7 @@
  * object; the bytes of the other are in quarantine before it fails. Segments that differ behind
  * the end of their records only are no conflict: the longer one stays (docs/design/lineage.md, 5).
  */
-import { Failure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { compareSegments, type SegmentComparison } from './compare-segments.ts'

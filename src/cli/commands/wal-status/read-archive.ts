@@ -156,8 +156,15 @@ async function findLastMoment(
   if (interval?.to.time !== undefined && lsn !== undefined) {
     return { lsn, atMs: Date.parse(interval.to.time) }
   }
-  return await readMoment(server, storage, cluster, 0n)
+  // The window ends before it; its last segment may hold no record with a time.
+  for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
+    const point = await readMoment(server, storage, cluster, back)
+    if (point !== undefined) return point
+  }
+  return undefined
 }
+
+const SEARCHED_SEGMENTS = 8n
 
 /** So many segments before the newest one lies the other end of the rate. */
 const RATE_SEGMENTS = 16n
