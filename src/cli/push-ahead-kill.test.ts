@@ -43,6 +43,7 @@ clusters:
   main:
     connection: postgresql:///postgres
     repositories: [local]
+    wal: { index: false }
 `,
   )
   const command = formatArchiveCommand({ program: TIDEMARK, configuration, cluster: 'main' })

@@ -1,6 +1,6 @@
 /**
- * Leaves a process behind, the filler of a spool or the indexer of what was pushed: the same program
- * with the same words, which outlives the command of PostgreSQL that starts it.
+ * Leaves a process behind, the filler of a spool or the indexer of what was pushed: the same
+ * program with the same words, which outlives the command of PostgreSQL that starts it.
  *
  * A shell stays above it and ends with 0 whatever becomes of it. In a container whose first process
  * is the postmaster, orphans become its children, and it takes the violent death of a child

@@ -66,7 +66,7 @@ async function hashOfIndex(storage: Storage, number: number): Promise<string | u
   return (await findIndexHeader(storage, ARCHIVE, nameOf(number)))?.contentHash
 }
 
-test('each repository gets the indexes of the segments that it has; then the process ends', async () => {
+test('each repository gets indexes of the segments it has, and nothing is left', async () => {
   const directory = makeDirectory(1, 2, 3)
   const [both, one] = [await makeStorage(1, 2, 3), await makeStorage(2)]
   assert.equal(await note(directory, 1, 2, 3), true)

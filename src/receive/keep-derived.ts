@@ -34,6 +34,8 @@ export interface KeptArchive {
   readonly storages: readonly Storage[]
   /** Said once. */
   readonly onWarning: (failure: Failure) => void
+  /** When names are read first. */
+  readonly firstNamesMs?: number
 }
 
 export interface NamedServer {
@@ -92,7 +94,7 @@ export class DerivedKeeper {
   keepNames(server: NamedServer): AbortController {
     const stop = new AbortController()
     const loop = async (): Promise<void> => {
-      await sleep(FIRST_NAMES_MS, stop.signal)
+      await sleep(this.#archive.firstNamesMs ?? FIRST_NAMES_MS, stop.signal)
       for (;;) {
         await this.#readNames(server).catch((error: unknown) => {
           if (isFailure(error)) this.#warn(error)

@@ -1,11 +1,14 @@
 /**
- * The event index of a real archive: written by `wal push --index`, computed by
- * `wal index`, proved by `verify`, removed with its segments by `expire`, brought by `sync`.
+ * The event index of a real archive: written behind `wal push`, computed by `wal index`,
+ * proved by `verify`, removed with its segments by `expire`, brought by `sync`.
  */
 import assert from 'node:assert/strict'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { formatArchiveCommand } from '../../src/cli/archive-command.ts'
+import { TIDEMARK } from '../harness/tidemark.ts'
 import { filesBelow, type ProtectedServer, protectServer } from './recovery-cluster.ts'
 
 interface IndexReport {
@@ -22,9 +25,9 @@ before(async () => {
   cluster = await protectServer({ walSegmentSizeMb: 1 })
   const url = `file://${cluster.repository}`
   await cluster.ok('init', '--yes', '--connection', cluster.server.url(), '--repository', url)
-  const [setting] = await cluster.server.sql('SHOW archive_command')
-  const command = String(setting?.['archive_command']).replace('wal push', 'wal push --index')
-  await cluster.server.sql(`ALTER SYSTEM SET archive_command = '${command}'`)
+  const command = { program: TIDEMARK, configuration: cluster.config, cluster: 'main' }
+  const setting = formatArchiveCommand(command).replaceAll("'", "''")
+  await cluster.server.sql(`ALTER SYSTEM SET archive_command = '${setting}'`)
   await cluster.server.sql('SELECT pg_reload_conf()')
   await cluster.ok('backup')
   for (let round = 0; round < 3; round++) {
@@ -51,8 +54,32 @@ async function index(...options: string[]): Promise<IndexReport['servers'][numbe
   return servers[0] as IndexReport['servers'][number]
 }
 
-test('wal push has written indexes; wal index computes missing ones, and all', async () => {
-  assert.ok(indexes().length > 0, 'the last segment that is pushed has its index')
+async function waitUntil(holds: () => boolean, what: string): Promise<void> {
+  for (let waited = 0; waited < 600; waited++) {
+    if (holds()) return
+    await sleep(50)
+  }
+  assert.fail(what)
+}
+
+/** Command lines of what was left behind for this cluster. */
+function leftBehind(): string[] {
+  return readdirSync('/proc').flatMap((pid) => {
+    try {
+      const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+      return line.includes('--index-noted') && line.includes(cluster.config) ? [line] : []
+    } catch {
+      return []
+    }
+  })
+}
+
+test('indexes are written behind wal push; wal index computes missing ones, and all', async () => {
+  const acknowledgements = join(cluster.server.dataDirectory, 'tidemark.acks')
+  const noted = (): string[] =>
+    filesBelow(join(acknowledgements, 'index')).filter((name) => /^[0-9A-F]{24}$/.test(name))
+  await waitUntil(() => indexes().length >= 3 && noted().length === 0, 'no indexes')
+  await waitUntil(() => leftBehind().length === 0, 'a process stays')
   const first = await index()
   assert.deepEqual(first.failed, [])
   assert.equal(indexes().length, segments().length)
@@ -96,4 +123,17 @@ test('a damaged segment is named, and the others get their index', async () => {
   )
   assert.equal(built, all - 1)
   writeFileSync(last, whole)
+})
+
+test('a server that is killed takes the process with it; its backups have no names', async () => {
+  await cluster.server.sql('CREATE TABLE u AS SELECT generate_series(1, 20000) AS n')
+  await cluster.archiveNow()
+  await cluster.server.stop('immediate')
+  await waitUntil(() => leftBehind().length === 0, 'it outlives its server')
+  await cluster.server.start()
+  await cluster.archiveNow()
+  await cluster.ok('backup')
+  const directory = cluster.path('restored')
+  await cluster.ok('restore', '--into', directory, '--to', 'latest')
+  assert.deepEqual(filesBelow(join(directory, 'tidemark.acks')), [])
 })
