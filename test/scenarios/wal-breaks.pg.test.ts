@@ -40,11 +40,12 @@ const window = async (): Promise<Window> => (await cluster.run('--json', 'window
 const breaks = (): string[] =>
   filesBelow(cluster.repository).filter((name) => name.endsWith('.break'))
 
-/** More segments than `window` reads. */
+/** More segments than `window` reads; their indexes bring the marks. */
 async function writeMuch(): Promise<void> {
   const rows = 'SELECT n, repeat(md5(n::text), 9) FROM generate_series(1, 30000) n'
   await cluster.server.sql(`INSERT INTO notes ${rows}`)
   await cluster.archiveNow()
+  await cluster.ok('wal', 'index')
 }
 
 const MINIMAL = { wal_level: 'minimal', archive_mode: 'off', max_wal_senders: '0' }
@@ -56,7 +57,6 @@ test('wal_level=minimal of long ago ends the window, until a backup is behind it
   await cluster.server.sql('INSERT INTO notes VALUES (1)')
   await cluster.server.restart()
   await writeMuch()
-  // `wal push` alone has seen it.
   assert.equal(breaks().length, 1, breaks().join())
   const { intervals, withoutBackup } = await window()
   assert.deepEqual(
