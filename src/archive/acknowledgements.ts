@@ -6,7 +6,7 @@
  * after the file is durable. So it says nothing of another start of the server, whoever
  * runs, stops or is left over.
  */
-import { link, lstat, mkdir, readdir, unlink } from 'node:fs/promises'
+import { link, lstat, mkdir, readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { randomHex } from '../base/random.ts'
 import { isAbsence } from './read-wal-file.ts'
@@ -16,6 +16,8 @@ export const ACKNOWLEDGEMENTS_DIRECTORY = 'tidemark.acks'
 /** Of segments that have no index yet (src/events/index-todo.ts). */
 export const INDEX_TODO_DIRECTORY = 'index'
 const POSTMASTER_FILE = 'postmaster.pid'
+/** In which repositories the files are that are acknowledged. */
+const PLACES_FILE = '.for'
 const ANCHOR = /^\.run-(\d+)-[0-9a-f]{8}$/
 
 export interface Acknowledgements {
@@ -28,9 +30,13 @@ export interface Acknowledgements {
   close(): Promise<void>
 }
 
-/** Undefined: no server runs here, or its file system has no hard links. */
+/**
+ * Undefined: no server runs here, or its file system has no hard links. What was said for other
+ * `places` is taken back: the file is not known to be in these.
+ */
 export async function openAcknowledgements(
   dataDirectory: string,
+  places: string,
 ): Promise<Acknowledgements | undefined> {
   const directory = join(dataDirectory, ACKNOWLEDGEMENTS_DIRECTORY)
   const anchor = join(directory, `.run-${process.pid}-${randomHex(4)}`)
@@ -43,16 +49,40 @@ export async function openAcknowledgements(
   }
   const run = await inodeOf(anchor)
   const isSame = run !== undefined && run === (await inodeOf(join(dataDirectory, POSTMASTER_FILE)))
-  if (isSame) return await open(directory, anchor, run)
+  if (isSame && (await settlePlaces(directory, anchor, places))) {
+    return await open(directory, anchor, run)
+  }
   await unlinkQuietly(anchor)
   return undefined
+}
+
+/**
+ * Links go before the places change: a crash in between leaves none. Anchors of other calls go as
+ * well, so that one with the configuration before says nothing more. False: it cannot be done.
+ */
+async function settlePlaces(directory: string, anchor: string, places: string): Promise<boolean> {
+  const path = join(directory, PLACES_FILE)
+  try {
+    const known = await readFile(path, 'utf8').catch(ignoreAbsence)
+    if (known === places) return true
+    for (const name of await readdir(directory)) {
+      const isKept = known === undefined && ANCHOR.test(name)
+      if (name === PLACES_FILE || join(directory, name) === anchor || isKept) continue
+      await unlink(join(directory, name)).catch(ignoreAbsence)
+    }
+    await writeFile(`${anchor}.for`, places, { mode: 0o600 })
+    await rename(`${anchor}.for`, path)
+    return true
+  } catch {
+    return false
+  }
 }
 
 async function open(directory: string, anchor: string, run: string): Promise<Acknowledgements> {
   const names = new Set<string>()
   const others: string[] = []
   for (const name of await readdir(directory)) {
-    if (name === INDEX_TODO_DIRECTORY) continue
+    if (name === INDEX_TODO_DIRECTORY || name === PLACES_FILE) continue
     const own = (await inodeOf(join(directory, name))) === run
     const [, pid] = ANCHOR.exec(name) ?? []
     if (pid === undefined && own) names.add(name)
@@ -81,6 +111,10 @@ async function open(directory: string, anchor: string, run: string): Promise<Ack
 
 function ignoreExisting(error: unknown): void {
   if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+}
+
+function ignoreAbsence(error: unknown): undefined {
+  if (!isAbsence(error)) throw error
 }
 
 /** Device and inode, as `-ef` compares them; undefined: it is not there. */

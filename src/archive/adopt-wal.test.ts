@@ -16,7 +16,8 @@ import {
 import { isFailure } from '../base/failure.ts'
 import { formatLsn, lsn } from '../postgres/lsn.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
-import type { Storage } from '../storage/storage.ts'
+import { ForwardingStorage } from '../storage/forwarding-storage.ts'
+import type { Storage, WriteOptions } from '../storage/storage.ts'
 import {
   type AdoptionSource,
   openDirectorySource,
@@ -28,6 +29,9 @@ import { type AdoptionPlan, planAdoption } from './plan-adoption.ts'
 import { encodeTailPiece } from './tail-format.ts'
 import { pieceKey } from './tail-keys.ts'
 import { encodeReservation, findReservation, reservationKey } from './reservations.ts'
+import { storeWal } from './store-wal.ts'
+import { parseWalFileName, type WalFileName } from './wal-file-name.ts'
+import { encodeWalObject, hashContent } from './wal-object.ts'
 
 const request = (timeline = 1) => ({ ...PLACE, timeline, walSegmentSizeBytes: MB })
 
@@ -155,6 +159,41 @@ test('a clone that still archives while it runs is seen, and goes aside', async 
   assert.equal(await server.push(storage, 4n), 'stored')
 })
 
+/** What a push does that had read the record before, after the first removal. */
+class LatePush extends ForwardingStorage {
+  #late: (() => Promise<unknown>) | undefined
+
+  constructor(inner: Storage, late: () => Promise<unknown>) {
+    super(inner)
+    this.#late = late
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    await super.write(key, bytes, options)
+    const late = this.#late
+    if (late === undefined || !key.endsWith('.wal')) return
+    this.#late = undefined
+    await late()
+  }
+}
+
+test('what a push that was under way creates behind what was brought goes aside', async () => {
+  const { storage, server, clone } = await twoServers([2n])
+  const planned = await planFrom(storage, server)
+  const file = parseWalFileName(clone.name(4n)) as WalFileName
+  const content = clone.content(4n)
+  const contentHash = hashContent(content)
+  const object = { ...PLACE, name: file.name, headerTimeline: 1, content }
+  const bytes = (): Uint8Array => encodeWalObject(object, contentHash)
+  const late = new LatePush(storage, async () => {
+    await storeWal(storage, { ...PLACE, file, contentHash, bytes })
+  })
+  const { aside } = await adoptWal(late, planned)
+  assert.deepEqual(aside, [clone.name(2n), clone.name(4n)])
+  assert.equal(await archived(storage, clone.name(4n)), undefined)
+  assert.equal(await server.push(storage, 4n), 'stored')
+})
+
 test('without a difference only the writer changes', async () => {
   const storage = await newArchive()
   const server = new WritingServer()
@@ -167,7 +206,8 @@ test('without a difference only the writer changes', async () => {
   assert.equal(await moved.push(storage, 4n), 'stored')
 })
 
-test('another promotion of the same number: history and segments change places', async () => {
+/** Two servers that were promoted to timeline 2; the first one has archived. */
+async function twoPromotions() {
   const storage = await newArchive()
   const server = new WritingServer()
   server.write(1, 1)
@@ -184,6 +224,11 @@ test('another promotion of the same number: history and segments change places',
   }
   await one.push(storage, 2n)
   two.finish(2n, 'ready')
+  return { storage, one, two }
+}
+
+test('another promotion of the same number: history and segments change places', async () => {
+  const { storage, one, two } = await twoPromotions()
   const planned = await planFrom(storage, two, 2)
   assert.deepEqual(names(planned.aside), [one.name(2n), '00000002.history'])
   await adoptWal(storage, planned)
@@ -191,6 +236,24 @@ test('another promotion of the same number: history and segments change places',
   const history = (await archived(storage, '00000002.history'))?.toString()
   assert.match(history ?? '', /promotion 1/)
   assert.deepEqual((await quarantined(storage)).sort(), ['00000002.history', one.name(2n)].sort())
+})
+
+test('a crash while histories change places: a second run brings everything', async () => {
+  const { storage: before, two } = await twoPromotions()
+  const objects = await objectsOf(before)
+  const planned = await planFrom(before, two, 2)
+  const crashes = await forEachCrashPoint({
+    prepare: async () => openMemoryStorage(new Map(objects)),
+    run: async (storage) => await adoptWal(storage, planned),
+    crashAt: ({ operation }) => ['write', 'remove'].includes(operation),
+    async check(storage) {
+      await adoptWal(storage, await planFrom(storage, two, 2))
+      await assertArchived(storage, two.name(2n), two.content(2n))
+      const history = (await archived(storage, '00000002.history'))?.toString()
+      assert.match(history ?? '', /promotion 1/)
+    },
+  })
+  assert.ok(crashes >= 12, String(crashes))
 })
 
 test('a reserved number is given to the server that is adopted, or released', async () => {

@@ -8,10 +8,11 @@
  */
 import { Failure, isFailure } from '../base/failure.ts'
 import { now } from '../base/clock.ts'
-import type { Timeline } from '../postgres/lsn.ts'
+import { segmentStart, type Timeline } from '../postgres/lsn.ts'
 import { readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type AdoptedFile, loadArchived } from './adoption-source.ts'
+import { removeBreaks } from './break-mark.ts'
 import { judgeContinuation } from './compare-segments.ts'
 import { parseFirstPage } from './judge-segment.ts'
 import { listSegmentsAfter } from './list-segments.ts'
@@ -46,6 +47,9 @@ export async function adoptWal(storage: Storage, plan: AdoptionPlan): Promise<Ad
   for (const file of await listAside(storage, plan)) {
     if (await setAside(storage, plan, file)) aside.push(file.name)
     else locked.push(file)
+  }
+  if (plan.from !== undefined) {
+    await removeBreaks(storage, plan, segmentStart(plan.from, plan.walSegmentSizeBytes))
   }
   const brought: string[] = []
   for (const adopted of plan.bring) {

@@ -24,10 +24,11 @@ import { isFailure } from '../base/failure.ts'
 import { formatLsn, lsn } from '../postgres/lsn.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { openSealedStorage } from '../storage/sealed-storage.ts'
-import type { Storage } from '../storage/storage.ts'
+import { ForwardingStorage } from '../storage/forwarding-storage.ts'
+import type { Storage, WriteOptions } from '../storage/storage.ts'
 import { pushWalFile } from './push-wal.ts'
 import { encodeReservation, reservationKey } from './reservations.ts'
-import { segmentKey } from './wal-file-name.ts'
+import { eventsKey, segmentKey } from './wal-file-name.ts'
 import { findWriterRecord, writeWriterRecord } from './writer-record.ts'
 
 const NOOP = { info: 0x20, resourceManager: 0, mainData: Buffer.alloc(0) }
@@ -215,6 +216,28 @@ test('a number that another restore reserved is refused, its own is not', async 
   assert.equal(await writerOf(storage, 2), promoted.data)
 })
 
+test('a reservation that nobody can read is of another, and one of another stays', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(1, 1)
+  const promoted = server.clone(2)
+  promoted.write(2, 2)
+  const history = `1\t${formatLsn(lsn(server.wal.position))}\tno recovery target specified\n`
+  const key = reservationKey(PLACE, 2)
+  await storage.write(key, Buffer.from('{'))
+  const marker = join(promoted.data, 'tidemark.restored')
+  writeFileSync(marker, JSON.stringify({ takeOver: true, restoreId: 'b2' }))
+  const unreadable = promoted.pushHistory(storage, history)
+  await assert.rejects(unreadable, refused('TM1462', /--release 2/))
+  await storage.remove(key)
+  await promoted.pushHistory(storage, history)
+  const where = { hostName: 'h', dataDirectory: '/r', reservedAt: '' }
+  const reservation = { ...where, timeline: 2, backup: 'b', restoreId: 'a1' }
+  await storage.write(key, encodeReservation(reservation))
+  await promoted.pushHistory(storage, history)
+  assert.ok((await storage.size(key)) !== undefined)
+})
+
 test('the longer one of two segments with the same records stays', async () => {
   const storage = await newArchive()
   const server = new WritingServer()
@@ -225,11 +248,61 @@ test('the longer one of two segments with the same records stays', async () => {
   server.write(1, 1)
   await server.push(storage, 1n)
   assert.equal(await open.push(storage, 2n), 'stored')
+  const index = eventsKey('main', PLACE.systemIdentifier, open.name(2n))
+  await storage.write(index, Buffer.from('of the shorter one'))
   assert.equal(await server.push(storage, 2n), 'extended')
+  assert.equal(await storage.read(index), undefined)
   await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal(await open.push(storage, 2n), 'found')
   await assertArchived(storage, server.name(2n), server.content(2n))
   assert.equal((await quarantined(storage)).length, 2)
+})
+
+/** Before an object is written over, something else happens. */
+class BeforeReplacing extends ForwardingStorage {
+  #before: (() => Promise<unknown>) | undefined
+
+  constructor(inner: Storage, before: () => Promise<unknown>) {
+    super(inner)
+    this.#before = before
+  }
+
+  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    const before = key.endsWith('.wal') && options?.createOnly !== true ? this.#before : undefined
+    if (before !== undefined) this.#before = undefined
+    await before?.()
+    await super.write(key, bytes, options)
+  }
+}
+
+test('of two that extend a segment at once the longer one stays, whoever is last', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(1, 1)
+  server.wal.append(NOOP)
+  const short = server.clone()
+  server.wal.append(NOOP)
+  const middle = server.clone()
+  server.write(1, 1)
+  await server.push(storage, 1n)
+  for (const one of [short, middle]) one.put(1n)
+  await short.push(storage, 2n)
+  const late = new BeforeReplacing(storage, async () => {
+    assert.equal(await server.push(storage, 2n), 'extended')
+  })
+  await middle.push(late, 2n)
+  await assertArchived(storage, server.name(2n), server.content(2n))
+})
+
+test('a standby over a gap is refused, even where nobody is known to write', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(5, 1)
+  const standby = server.clone()
+  writeFileSync(join(standby.data, 'standby.signal'), '')
+  assert.equal(await standby.push(storage, 1n), 'stored')
+  standby.recycle(1n)
+  await assert.rejects(standby.push(storage, 4n), refused('TM1461'))
 })
 
 test('a crash while a segment is extended leaves one, and a retry the longer', async () => {
@@ -368,4 +441,25 @@ test('a backup puts its WAL behind a gap, and never where it contradicts the arc
   await assert.rejects(moved.push(storage, 4n), refused('TM1461'))
   await backUp(moved, 4n)
   await assert.rejects(backUp(other, 2n), refused('TM1460'))
+})
+
+test('a standby that is slower than the server which began the archive catches up', async () => {
+  const storage = await newArchive()
+  const server = new WritingServer()
+  server.write(6, 1)
+  for (const segment of [4n, 5n]) await server.push(storage, segment)
+  const standby = server.clone()
+  writeFileSync(join(standby.data, 'standby.signal'), '')
+  await assert.rejects(standby.push(storage, 1n), refused('TM1461'))
+  standby.put(4n)
+  for (const segment of [1n, 2n, 3n]) {
+    assert.equal(await standby.push(storage, segment), 'stored')
+  }
+  const stray = new WritingServer()
+  stray.write(6, 3)
+  stray.put(4n)
+  for (const segment of [1n, 2n, 3n]) {
+    await storage.remove(keyOf(server, segment))
+  }
+  await assert.rejects(stray.push(storage, 1n), refused('TM1460'))
 })

@@ -28,15 +28,19 @@ import {
   writeWriterRecord,
 } from './writer-record.ts'
 
-export interface TimelineClaim extends WalPlace {
+/** A file, and where what lies beside it may be looked at. */
+export interface JoiningFile extends WalPlace {
   /** A segment or a history. */
   readonly file: WalFileName
   /** The raw bytes. */
   readonly content: () => Promise<Uint8Array>
-  readonly contentHash: string
-  /** Where it lies; its neighbours may be there, too. */
-  readonly directory: string
+  /** Where it lies; its neighbours may be there, too. Undefined: it was streamed. */
+  readonly directory: string | undefined
   readonly walSegmentSizeBytes: number
+}
+
+export interface TimelineClaim extends JoiningFile {
+  readonly contentHash: string
   /** Undefined: a file that someone brings, from outside of a data directory. */
   readonly writer: LocalWriter | undefined
   /** Of the restore that made the data directory, if one did. */
@@ -190,7 +194,7 @@ export interface Join {
 }
 
 /** Looks at the place where a segment joins the archive. */
-export async function examineJoin(storage: Storage, claim: TimelineClaim): Promise<Join> {
+export async function examineJoin(storage: Storage, claim: JoiningFile): Promise<Join> {
   const { file, walSegmentSizeBytes: size } = claim
   const named = parseSegmentName(file.name, size)
   if (named === undefined) throw new Error(`not a segment: ${file.name}`)
@@ -211,7 +215,7 @@ export async function examineJoin(storage: Storage, claim: TimelineClaim): Promi
 /** Undefined: the segment before is not archived. */
 async function examineBefore(
   storage: Storage,
-  claim: TimelineClaim,
+  claim: JoiningFile,
   before: string,
 ): Promise<Join | undefined> {
   const hash = await findContentHash(storage, claim, before)
@@ -228,7 +232,7 @@ async function examineBefore(
 /** Undefined: the segment behind is not archived. */
 async function examineBehind(
   storage: Storage,
-  claim: TimelineClaim,
+  claim: JoiningFile,
   behind: string,
 ): Promise<Join | undefined> {
   if ((await findContentHash(storage, claim, behind)) === undefined) return undefined
@@ -251,20 +255,27 @@ function compareOwn(archived: Uint8Array, own: Uint8Array, name: string): Join {
   return { kind: 'contradicts', because: `its own ${name} is another than the archived one` }
 }
 
-/** Neither neighbour is archived: the last segment before, or the history, decides. */
-async function examineEarlier(storage: Storage, claim: TimelineClaim): Promise<Join> {
+/**
+ * Neither neighbour is archived: the last segment before, the first behind, or the history decides.
+ * What lies behind is what a standby meets that is slower than the server which began the archive.
+ */
+async function examineEarlier(storage: Storage, claim: JoiningFile): Promise<Join> {
   const { cluster, systemIdentifier, file } = claim
   const prefix = timelinePrefix(cluster, systemIdentifier, file.timeline)
   const own = segmentKey(cluster, systemIdentifier, file.name)
-  let [last, isFollowed] = [undefined as string | undefined, false]
+  let [last, next] = [undefined as string | undefined, undefined as string | undefined]
   for await (const { key } of storage.list(prefix)) {
-    if (key > own) isFollowed = true
-    else last = key.slice(key.lastIndexOf('/') + 1, -'.wal'.length)
+    const name = key.slice(key.lastIndexOf('/') + 1, -'.wal'.length)
+    if (key < own) last = name
+    else next ??= name
   }
-  if (last === undefined) return await examineHistory(storage, claim, isFollowed)
-  const copy = await findOwnCopy(claim, last)
-  const archived = copy === undefined ? undefined : await findArchivedContent(storage, claim, last)
-  if (copy !== undefined && archived !== undefined) return compareOwn(archived, copy, last)
+  for (const name of [last, next]) {
+    const copy = name === undefined ? undefined : await findOwnCopy(claim, name)
+    if (name === undefined || copy === undefined) continue
+    const archived = await findArchivedContent(storage, claim, name)
+    if (archived !== undefined) return compareOwn(archived, copy, name)
+  }
+  if (last === undefined) return await examineHistory(storage, claim, next !== undefined)
   return {
     kind: 'nothing',
     because: `the last archived segment is ${last}, and its pg_wal does not hold it any more`,
@@ -274,7 +285,7 @@ async function examineEarlier(storage: Storage, claim: TimelineClaim): Promise<J
 /** The first segment of its timeline: both come from the same promotion, or do not. */
 async function examineHistory(
   storage: Storage,
-  claim: TimelineClaim,
+  claim: JoiningFile,
   isFollowed: boolean,
 ): Promise<Join> {
   const { cluster, systemIdentifier, file, directory } = claim
@@ -285,14 +296,14 @@ async function examineHistory(
     if (!isFollowed) return { kind: 'nothing-archived' }
     return { kind: 'nothing', because: 'only later segments are archived' }
   }
-  const own = await findFile(join(directory, name))
+  const own = directory === undefined ? undefined : await findFile(join(directory, name))
   if (own === undefined) return { kind: 'nothing', because: `its pg_wal does not hold ${name}` }
   if (hashContent(own) === contentHashOf(bytes)) return { kind: 'fits' }
   return { kind: 'contradicts', because: `its own ${name} is another than the archived one` }
 }
 
 /** From the header of the object, which is not proved: equal hashes are proof enough. */
-async function findContentHash(
+export async function findContentHash(
   storage: Storage,
   { cluster, systemIdentifier }: WalPlace,
   name: string,
@@ -331,10 +342,13 @@ function ignoreDamage(error: unknown): undefined {
 }
 
 /** Of a segment beside the pushed file; undefined when it is gone or is a recycled one. */
-async function findOwnCopy(claim: TimelineClaim, name: string): Promise<Buffer | undefined> {
+async function findOwnCopy(
+  { directory, walSegmentSizeBytes: size }: JoiningFile,
+  name: string,
+): Promise<Buffer | undefined> {
+  if (directory === undefined) return undefined
   try {
-    const own = await readWalFile(join(claim.directory, name))
-    const size = claim.walSegmentSizeBytes
+    const own = await readWalFile(join(directory, name))
     const start = segmentStart(parseSegmentName(name, size)?.segment ?? 0n, size)
     return own.length === size && parseFirstPage(own)?.address === start ? own : undefined
   } catch (error) {

@@ -72,6 +72,8 @@ test('property: any cut of a segment is the shorter one of the same records', ()
   const whole = segment(fillSegments(new SyntheticWal(), 1), 1n)
   fc.assert(
     fc.property(fc.integer({ min: 8192, max: MB - 4000 }), fc.integer({ max: 255 }), (at, fill) => {
+      // What the records themselves consist of would go on with them.
+      fc.pre((fill & 0xff) !== 1)
       const cut = copyOf(whole, (copy) => copy.fill(fill, at))
       const result = compareSegments(whole, cut)
       const isEqual = Buffer.compare(whole, cut) === 0

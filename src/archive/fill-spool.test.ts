@@ -15,12 +15,14 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { waitingSegment } from '../../test/harness/waiting-directory.ts'
+import { PausingStorage } from '../../test/harness/pausing-storage.ts'
 import { MB, SYSTEM } from '../../test/harness/wal-builder.ts'
 import { lsn } from '../postgres/lsn.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { formatProcessIdentity, readProcessIdentity } from '../storage/process-identity.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import type { Storage } from '../storage/storage.ts'
+import { CodecPool } from './codec-pool.ts'
 import { fetchAhead } from './fetch-ahead.ts'
 import { type FillOutcome, fillSpool } from './fill-spool.ts'
 import { planFill, spoolLimit } from './plan-fill.ts'
@@ -196,6 +198,64 @@ test('a spool of another start is not taken from, and the next program clears it
   assert.deepEqual(readFileSync(recovery.destination), waitingSegment(2n).content)
   assert.equal(started, 1)
   assert.deepEqual(recovery.held(), [])
+})
+
+test('of two fillers in one spool neither gives a name to what the other is writing', async (t) => {
+  const storage = await makeStorage(2)
+  const recovery = makeRecovery()
+  const { spool, data } = recovery
+  const file = join(spool.directory, nameOf(2n))
+  const { content } = waitingSegment(2n)
+  await get(storage, recovery, nameOf(1n))
+  // The first has written its file, and stands before the rename; the second is half way.
+  const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const reached = [false, false]
+  const decode = CodecPool.prototype.decode
+  t.mock.method(
+    CodecPool.prototype,
+    'decode',
+    async function pausing(this: CodecPool, job: Parameters<typeof decode>[0]) {
+      if (!reached[0]) {
+        await decode.call(this, job)
+        reached[0] = true
+        await first.promise
+        return
+      }
+      writeFileSync(job.path, content.subarray(0, 1000), { flag: 'wx' })
+      reached[1] = true
+      await second.promise
+      writeFileSync(job.path, content)
+    },
+  )
+  const fillings = [fill(storage, recovery)]
+  await waitUntil(() => reached[0] === true)
+  fillings.push(fill(storage, recovery))
+  await waitUntil(() => reached[1] === true)
+  first.resolve()
+  await Promise.race([fillings[0], sleep(2000)])
+  const length = existsSync(file) ? readFileSync(file).length : content.length
+  second.resolve()
+  rmSync(join(data, 'recovery.signal'))
+  await fillings[1]
+  assert.equal(length, content.length, 'torn under the name of a segment')
+})
+
+test('a filler that stood still puts nothing into the spool of another start', async () => {
+  const storage = await makeStorage(3)
+  const recovery = makeRecovery()
+  const { spool, data } = recovery
+  await get(storage, recovery, nameOf(1n))
+  const paused = new PausingStorage(storage, (call) => call.includes(`${nameOf(2n)}.wal`))
+  const filling = fill(paused, recovery)
+  await paused.reached
+  rmSync(join(data, 'postmaster.pid'))
+  writeFileSync(join(data, 'postmaster.pid'), `${process.pid}\n`)
+  assert.ok(await ensureSpool(spool))
+  await aimSpool(spool, nameOf(1n))
+  paused.resume()
+  await filling
+  assert.ok(await isSpoolValid(spool), 'nor does it take that away')
+  assert.deepEqual(readdirSync(spool.directory).sort(), ['aim', 'server'])
 })
 
 test('a filler at work is waited for; one that hangs or is dead is not', async () => {

@@ -10,6 +10,7 @@ import { lstat, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { monotonicMs, sleep } from '../base/clock.ts'
+import { randomHex } from '../base/random.ts'
 import {
   NO_ANCESTORS,
   parseHistoryFile,
@@ -146,11 +147,11 @@ class Filler {
   }
 
   async #look(): Promise<FillOutcome | undefined> {
-    if (this.#hasFailed) return 'failed'
     const at = monotonicMs()
+    const { spool, identity, size } = this.#state
+    if (this.#hasFailed) return (await readFiller(spool)) === identity ? 'failed' : 'replaced'
     if (at - this.#lookedMs < LOOK_MS) return undefined
     this.#lookedMs = at
-    const { spool, identity, size } = this.#state
     if ((await readFiller(spool)) !== identity) return 'replaced'
     if (!(await isRecovering(spool))) return 'ended'
     const { bavail, bsize } = await statfs(spool.directory)
@@ -222,7 +223,8 @@ class Filler {
     const { storages, cluster, systemIdentifier } = options
     const place = join(spool.directory, name)
     const coming = `${place}${COMING_SUFFIX}`
-    const path = `${place}${PART_SUFFIX}`
+    // Another filler of this spool must not write to it, nor give it its name.
+    const path = `${place}-${process.pid}-${randomHex(4)}${PART_SUFFIX}`
     await writeFile(coming, '', { mode: 0o600 })
     try {
       const request = { storages, cluster, systemIdentifier, name, holes: 'absent' as const }
@@ -231,7 +233,7 @@ class Filler {
         return true
       })
       if (isThere === true) {
-        await rename(path, place)
+        await this.#hand(path, place)
         this.#ready.add(name)
       } else {
         this.#stopAt(parseSegmentName(name, size)?.segment)
@@ -239,6 +241,14 @@ class Filler {
     } finally {
       await rm(coming, { force: true })
     }
+  }
+
+  /** The path may lead to the spool of another start meanwhile, and of another server. */
+  async #hand(path: string, place: string): Promise<void> {
+    const { spool, identity } = this.#state
+    if ((await readFiller(spool)) === identity) return await rename(path, place)
+    await rm(path, { force: true })
+    throw new Error('the spool was taken away')
   }
 
   #stopAt(segment: bigint | undefined): void {

@@ -7,6 +7,7 @@ import { parseHistoryFileName, type TimelineHistory } from '../postgres/history-
 import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/lsn.ts'
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
+import { type BreakPlace, parseBreakKey } from './break-mark.ts'
 import { EXPIRED_MARK_NAME, type ExpiredWalMark, readExpiredMark } from './expired-wal.ts'
 import { findGaps, rangesOnPath, type SegmentRange, timelinesOfSegment } from './find-gaps.ts'
 import { findArchivedHistory } from './find-history.ts'
@@ -31,6 +32,8 @@ export interface WalListing {
   readonly reserved?: readonly KeptWalFile[]
   /** What the receiver found to be missing for ever. */
   readonly recordedGaps?: readonly GapPlace[]
+  /** What the segments of which an index was made say that ends the window. */
+  readonly breaks?: readonly BreakPlace[]
   /** How far WAL expired, where it has: holes before are none. */
   readonly expired?: ExpiredWalMark
   /** Keys that the format does not know. */
@@ -81,14 +84,14 @@ export async function listWal(
       : { history: undefined, historyFailure: undefined }
     timelines.push({ timeline, ...history, ...summarize(found) })
   }
-  const { labels, partials, quarantine, writers, reserved, recordedGaps, strangers, bytes } =
-    collected
+  const { labels, partials, quarantine, writers, reserved, recordedGaps, breaks } = collected
+  const { strangers, bytes } = collected
   const { walSegmentSizeBytes } = identity
   const expired = collected.hasMark
     ? { expired: await readExpiredMark(storage, cluster, systemIdentifier) }
     : {}
   const tails = groupTails(collected.tailParts)
-  const known = { labels, partials, quarantine, writers, reserved, recordedGaps }
+  const known = { labels, partials, quarantine, writers, reserved, recordedGaps, breaks }
   const asides = { ...known, tails, strangers }
   const kept = { ...asides, bytes, ...expired }
   return { systemIdentifier, walSegmentSizeBytes, timelines, ...kept }
@@ -173,6 +176,7 @@ interface Collection {
   readonly writers: KeptWalFile[]
   readonly reserved: KeptWalFile[]
   readonly recordedGaps: GapPlace[]
+  readonly breaks: BreakPlace[]
   readonly strangers: string[]
   hasMark: boolean
   bytes: number | undefined
@@ -180,7 +184,7 @@ interface Collection {
 
 function newCollection(): Collection {
   const timelines = new Map<Timeline, CollectedTimeline>()
-  const hints = { writers: [], reserved: [], recordedGaps: [] }
+  const hints = { writers: [], reserved: [], recordedGaps: [], breaks: [] }
   const asides = { labels: [], partials: [], quarantine: [], ...hints }
   const kept = { ...asides, tailParts: [], strangers: [] }
   return { timelines, ...kept, hasMark: false, bytes: 0 }
@@ -225,6 +229,11 @@ function collect(
   const gap = path.startsWith('gaps/') ? parseGapKey(object.key) : undefined
   if (gap !== undefined) {
     into.recordedGaps.push(gap)
+    return
+  }
+  const mark = path.startsWith('breaks/') ? parseBreakKey(object.key) : undefined
+  if (mark !== undefined) {
+    into.breaks.push(mark)
     return
   }
   const folder = folderOf(into, path)

@@ -66,7 +66,8 @@ export async function planAdoption(
   const archive = await listWal(storage, cluster, systemIdentifier)
   const record = await findWriterRecord(storage, request, timeline)
   const reservation = await findReservation(storage, request, timeline)
-  const isOtherHistory = await hasOtherHistory(storage, request)
+  const archivedHistory = await judgeHistory(storage, request)
+  const isOtherHistory = archivedHistory === 'other'
   const archived = segmentsOf(archive, timeline)
   const size = archive.walSegmentSizeBytes
   const chain = isOtherHistory
@@ -94,7 +95,7 @@ export async function planAdoption(
     reservation,
     from,
     aside: [...moved.reverse().map((segment) => segmentFile(timeline, segment, size)), ...history],
-    bring: isOtherHistory || reservation !== undefined ? withHistory(source, bring) : bring,
+    bring: archivedHistory === 'same' ? bring : withHistory(source, bring),
     current: [...source.current.values()],
     missing,
     dependents,
@@ -140,16 +141,20 @@ function segmentsOf({ timelines }: WalListing, timeline: Timeline): bigint[] {
   return segments
 }
 
-/** Another promotion chose the same number. */
-async function hasOtherHistory(storage: Storage, request: AdoptionRequest): Promise<boolean> {
-  const { cluster, systemIdentifier, timeline, source } = request
-  if (source.history === undefined) return false
+/**
+ * `other`: another promotion chose the same number. `absent`: it has yet to come, or an adoption
+ * was killed after it went aside.
+ */
+async function judgeHistory(
+  storage: Storage,
+  { cluster, systemIdentifier, timeline, source }: AdoptionRequest,
+): Promise<'same' | 'other' | 'absent'> {
   const name = historyName(timeline)
   const key = walKey(cluster, systemIdentifier, name, '')
-  const bytes = await storage.read(key)
-  if (bytes === undefined) return false
+  const bytes = source.history === undefined ? undefined : await storage.read(key)
+  if (source.history === undefined || bytes === undefined) return 'absent'
   const archived = decodeWalObject(key, bytes, { systemIdentifier, name: name.name }).contentHash
-  return archived !== hashContent(await source.history.load())
+  return archived === hashContent(await source.history.load()) ? 'same' : 'other'
 }
 
 /**

@@ -10,6 +10,7 @@ import {
   waitingSegment,
   type WaitingDirectory,
 } from '../../test/harness/waiting-directory.ts'
+import { PausingStorage } from '../../test/harness/pausing-storage.ts'
 import { MB, SYSTEM } from '../../test/harness/wal-builder.ts'
 import { Failure } from '../base/failure.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
@@ -20,6 +21,7 @@ import { findWalFile } from './fetch-wal.ts'
 import { listWal } from './list-wal.ts'
 import { type PushAheadOptions, pushAhead } from './push-ahead.ts'
 import { orderWaiting } from './waiting-files.ts'
+import { segmentKey } from './wal-file-name.ts'
 
 const ID = SYSTEM.toString()
 
@@ -80,7 +82,7 @@ test('everything that is ready is archived and acknowledged in one call', async 
     assert.deepEqual(found?.content, waitingSegment(BigInt(index + 1)).content)
   }
   assert.deepEqual(
-    readdirSync(join(directory.data, 'tidemark.acks')).filter((name) => name.startsWith('.')),
+    readdirSync(join(directory.data, 'tidemark.acks')).filter((name) => name.startsWith('.run-')),
     [],
     'no anchor is left',
   )
@@ -142,6 +144,75 @@ test('a refused file among the others ends the batch; it fails when it is asked 
   const stored = await archived(storage)
   assert.ok(acknowledged.every((name) => stored.includes(name)))
   await assert.rejects(push(storage, directory, names[2] as string), { code: 'TM1404' })
+})
+
+test('a server set back with its memory puts nothing behind what it contradicts', async () => {
+  const directory = makeWaitingDirectory()
+  const names = fill(directory, 4)
+  const inner = await makeStorage()
+  await push(inner, directory, names[0] as string)
+  const put = (number: bigint): void => {
+    directory.put(waitingSegment(number).name, waitingSegment(number, { mark: 77 }).content)
+  }
+  // The same postmaster: nothing tells it from the writer. Only 1 and 2 are from before.
+  rmSync(join(directory.data, 'tidemark.acks'), { recursive: true })
+  for (const number of [3n, 4n, 5n, 6n]) put(number)
+  const storage = new SlowFor(inner, names[2] as string)
+  for (const name of names.slice(0, 2)) {
+    const { stoppedBy } = await push(storage, directory, name, { threads: 0 })
+    assert.ok(stoppedBy instanceof Failure && stoppedBy.code === 'TM1402', String(stoppedBy))
+    assert.deepEqual(await archived(inner), names, name)
+  }
+})
+
+test('what is acknowledged counts for the repositories that it is in, no others', async () => {
+  const directory = makeWaitingDirectory()
+  const names = fill(directory, 4)
+  const [first, second] = [await makeStorage(), await makeStorage()]
+  await push(first, directory, names[0] as string, { places: ['first'] })
+  assert.deepEqual(directory.acknowledged(), names.slice(1))
+  // The second file was refused, and a new repository takes the place of the first.
+  rmSync(join(directory.data, 'tidemark.acks', names[1] as string))
+  await push(second, directory, names[1] as string, { places: ['second'] })
+  assert.deepEqual(await archived(second), names)
+  assert.deepEqual(directory.acknowledged(), [names[0], ...names.slice(2)])
+})
+
+test('a call of the configuration before acknowledges nothing more', async () => {
+  const directory = makeWaitingDirectory()
+  const names = fill(directory, 3)
+  const [first, second] = [await makeStorage(), await makeStorage()]
+  const isLast = (call: string): boolean =>
+    call === `write ${segmentKey('main', ID, names[2] ?? '')}`
+  const paused = new PausingStorage(first, isLast)
+  const before = push(paused, directory, names[0] as string, { places: ['first'], threads: 0 })
+  await paused.reached
+  const faults = Array.from({ length: 40 }, (_, at) => ({ at, kind: 'transient' as const }))
+  const refusing = openFaultyStorage(second, faults)
+  await push(refusing, directory, names[0] as string, { places: ['second'] }).catch(() => {})
+  paused.resume()
+  await before
+  const stored = await archived(second)
+  assert.ok(directory.acknowledged().every((name) => stored.includes(name)))
+})
+
+test('no segment comes before its history; the time for a batch ends', async () => {
+  const directory = makeWaitingDirectory()
+  const names = fill(directory, 2)
+  directory.put('00000002.history', Buffer.from('1\t0/300000\tno recovery target specified\n'))
+  const next = waitingSegment(3n, { timeline: 2 })
+  directory.put(next.name, next.content)
+  const storage = openFaultyStorage(await makeStorage())
+  const slow = new SlowFor(storage, '00000002.history')
+  const late = await push(slow, directory, names[0] as string, { mostMs: -1 })
+  assert.deepEqual(late.ahead, [])
+  await push(slow, directory, names[1] as string, { threads: 0 })
+  const written = storage.trace
+    .filter(({ operation }) => operation === 'write')
+    .map(({ key }) => key)
+    .filter((key) => key.includes('00000002.history') || key.includes(next.name))
+  assert.equal(written.length, 2, written.join(' '))
+  assert.ok(written[0]?.includes('00000002.history'), written.join(' '))
 })
 
 test('a repository that goes away in the middle: what is acknowledged is there', async () => {
@@ -262,7 +333,8 @@ test('an anchor of a program that died is removed, one of a living one is not', 
   for (const path of [living, dead]) linkSync(join(directory.data, 'postmaster.pid'), path)
   writeFileSync(join(acks, 'stranger'), '')
   await push(await makeStorage(), directory, names[0] as string)
-  assert.deepEqual(readdirSync(acks).sort(), [`.run-${process.pid}-00000000`, names[1]].sort())
+  const kept = ['.for', `.run-${process.pid}-00000000`, names[1]]
+  assert.deepEqual(readdirSync(acks).sort(), kept.sort())
 })
 
 test('histories come first, then names in order; what is no WAL file is left out', () => {

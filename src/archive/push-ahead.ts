@@ -3,12 +3,13 @@
  * ask for next (docs/design/wal-archive.md, section 6).
  *
  * Invariants: nothing is created before the file asked for is durable, whose failure is that of
- * the call. A file is acknowledged only when it is durable in every required storage. The first
- * failure among the others ends the batch.
+ * the call. Segments go side by side only behind the archive's end. A file is acknowledged only
+ * when it is durable in every required storage. The first failure among the others ends the batch.
  */
 import { stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { monotonicMs } from '../base/clock.ts'
+import type { Timeline } from '../postgres/lsn.ts'
 import { type Acknowledgements, openAcknowledgements } from './acknowledgements.ts'
 import { chooseThreads, CodecPool } from './codec-pool.ts'
 import {
@@ -21,12 +22,14 @@ import {
   type WalOrigin,
 } from './push-wal.ts'
 import { listWaitingFiles } from './waiting-files.ts'
-import type { WalFileName } from './wal-file-name.ts'
+import { parseWalFileName, type WalFileName } from './wal-file-name.ts'
 
 export interface PushAheadOptions extends PushWalOptions {
   /** After so long nothing new is begun. */
   readonly mostMs?: number
   readonly threads?: number
+  /** What the required repositories are; their addresses unless given. */
+  readonly places?: readonly string[]
 }
 
 export interface PushAheadResult {
@@ -44,7 +47,7 @@ const MOST_BYTES_AT_ONCE = 192 * 1024 * 1024
 
 export async function pushAhead(options: PushAheadOptions): Promise<PushAheadResult> {
   const dataDirectory = options.dataDirectory ?? resolve(options.path, '..', '..')
-  const acknowledgements = await openAcknowledgements(dataDirectory)
+  const acknowledgements = await openAcknowledgements(dataDirectory, describePlaces(options))
   if (acknowledgements === undefined)
     return { asked: await pushWalFile(options), ahead: [], stoppedBy: undefined }
   try {
@@ -56,6 +59,11 @@ export async function pushAhead(options: PushAheadOptions): Promise<PushAheadRes
   } finally {
     await acknowledgements.close()
   }
+}
+
+function describePlaces({ cluster, storages, places }: PushAheadOptions): string {
+  const named = places ?? storages.map(({ url }) => url)
+  return `${JSON.stringify([cluster, ...[...named].sort()])}\n`
 }
 
 /** What waits besides the file asked for. Empty when that does not wait: nobody asks for it. */
@@ -78,6 +86,8 @@ class Batch {
   readonly #beganMs = monotonicMs()
   readonly #ahead: PushWalResult[] = []
   readonly #running = new Set<Promise<void>>()
+  /** Open when a segment of the timeline was new to every required storage. */
+  readonly #gates = new Map<Timeline, PromiseWithResolvers<void>>()
   #others: PushWalOptions['others']
   #isStopped = false
   #stoppedBy: unknown
@@ -112,12 +122,14 @@ class Batch {
       threads + 1,
       Math.min(MOST_AT_ONCE, Math.floor(MOST_BYTES_AT_ONCE / size)),
     )
+    let before = Promise.resolve()
     try {
       for (const file of waiting) {
         while (this.#running.size >= atOnce) await Promise.race(this.#running)
         if (file.kind === 'history') await Promise.all(this.#running)
         if (this.#isOver()) break
-        const push = this.#pushOne(file, asked, pool)
+        const push = this.#pushOne(file, asked, before, pool)
+        before = push
         this.#running.add(push)
         void push.then(() => this.#running.delete(push))
         if (file.kind === 'history') await push
@@ -135,26 +147,46 @@ class Batch {
   async #pushOne(
     file: WalFileName,
     asked: Promise<PushWalResult>,
+    before: Promise<void>,
     pool: CodecPool | undefined,
   ): Promise<void> {
     try {
       const path = join(dirname(this.#options.path), file.name)
       const segment =
         file.kind === 'segment' && pool !== undefined ? await pool.encode(path) : undefined
-      const { systemIdentifier, offers } = await asked
-      this.#leaveOut(offers)
+      const first = await asked
+      const { systemIdentifier } = first
+      this.#notice(first)
+      await Promise.race([before, this.#gateOf(file.timeline).promise])
       if (this.#isStopped) return
       const options = { ...this.#options, path, systemIdentifier, others: this.#others ?? [] }
       const result =
         segment === undefined
           ? await pushWalFile(options)
           : await pushSource(options, encodedSource(path, segment, systemIdentifier), this.#origin)
-      this.#leaveOut(result.offers)
+      this.#notice(result)
       if (await this.#acknowledgements.acknowledge(file.name)) this.#ahead.push(result)
     } catch (error) {
       this.#isStopped = true
       this.#stoppedBy ??= error
     }
+  }
+
+  #gateOf(timeline: Timeline): PromiseWithResolvers<void> {
+    const gate = this.#gates.get(timeline) ?? Promise.withResolvers<void>()
+    this.#gates.set(timeline, gate)
+    return gate
+  }
+
+  /**
+   * While files are found in the archive, the next one may be there with other content: a server
+   * that was set back. So they go one by one until one is new; nothing follows a refused one.
+   */
+  #notice({ name, kind, outcomes, offers }: PushWalResult): void {
+    this.#leaveOut(offers)
+    const isNew = kind === 'segment' && outcomes.every(({ outcome }) => outcome === 'stored')
+    const timeline = isNew ? parseWalFileName(name)?.timeline : undefined
+    if (timeline !== undefined) this.#gateOf(timeline).resolve()
   }
 
   /** One that did not answer once is not waited for again in this call. */

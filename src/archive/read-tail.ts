@@ -176,8 +176,8 @@ export interface FoundTail extends ReadTail {
 
 /**
  * The tail of a segment that reaches furthest; undefined when no storage has one, or none that
- * holds anything. TM1443 when two contradict each other. A storage that cannot say fails it only
- * when no other one has a tail.
+ * holds anything. TM1443 when two contradict each other. A storage that cannot say fails it: its
+ * tail may be the one that has what was acknowledged last.
  */
 export async function findTail(
   storages: readonly Storage[],
@@ -185,14 +185,8 @@ export async function findTail(
   segment: string,
 ): Promise<FoundTail | undefined> {
   const tails: ReadTail[] = []
-  const failures: Failure[] = []
   for (const storage of storages.flatMap((one) => copiesOf(one))) {
-    try {
-      tails.push(...(await readTailsOf(storage, place, segment)))
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error
-      failures.push(error)
-    }
+    tails.push(...(await readTailsOf(storage, place, segment)))
   }
   const [first] = tails
     .filter(({ bytes }) => bytes.length > 0)
@@ -200,7 +194,6 @@ export async function findTail(
   if (first === undefined) {
     const damage = tails.find(({ failure }) => failure !== undefined)?.failure
     if (damage !== undefined) throw damage
-    if (failures[0] !== undefined) throw failures[0]
     return undefined
   }
   for (const other of tails) requireAgreement(place, first, other)

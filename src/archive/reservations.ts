@@ -108,7 +108,22 @@ export async function reserveTimeline(
       if (isTaken) break
     }
     if (!isTaken) return { timeline: created.length > 0 ? timeline : undefined, failures }
-    await release(created, place, timeline)
+    await giveUp(created, place, timeline)
+  }
+}
+
+/** Where objects are locked it stays until its backup expires: the next number is free. */
+async function giveUp(
+  created: readonly Storage[],
+  place: WalPlace,
+  timeline: Timeline,
+): Promise<void> {
+  for (const storage of created) {
+    try {
+      await release([storage], place, timeline)
+    } catch (error) {
+      if (!isFailure(error)) throw error
+    }
   }
 }
 

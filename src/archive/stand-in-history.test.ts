@@ -6,7 +6,12 @@ import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { parseHistoryFile } from '../postgres/history-file.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { findReservation, type Reservation, reserveTimeline } from './reservations.ts'
+import {
+  findReservation,
+  type Reservation,
+  reservationKey,
+  reserveTimeline,
+} from './reservations.ts'
 import { giveStandIn } from './stand-in-history.ts'
 
 const PLACE = { cluster: 'main', systemIdentifier: '7000' }
@@ -69,6 +74,20 @@ test('nobody else is told of reservations', async () => {
   const both = restored(marker)
   writeFileSync(join(both, 'standby.signal'), '')
   assert.equal(await probe([storage], both), 2)
+})
+
+test("the target's own history is never made up", async () => {
+  const storage = openMemoryStorage()
+  const marker = { takeOver: true, timeline: 2, restoreId: 'b', reservedTimeline: 4 }
+  assert.equal(await probe([storage], restored(marker)), 2)
+  assert.equal(await probe([storage], restored(marker), 3), 4)
+})
+
+test('a reservation that cannot be read is of another', async () => {
+  const storage = openMemoryStorage()
+  await storage.write(reservationKey(PLACE, 2), Buffer.from('{'))
+  const marker = { takeOver: true, timeline: 1, restoreId: 'b' }
+  assert.equal(await probe([storage], restored(marker)), 3)
 })
 
 test('a number is above all that is in use in any form', async () => {

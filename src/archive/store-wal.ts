@@ -5,7 +5,7 @@
  * object; the bytes of the other are in quarantine before it fails. Segments that differ behind
  * the end of their records only are no conflict: the longer one stays (docs/design/lineage.md, 5).
  */
-import { Failure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { compareSegments, type SegmentComparison } from './compare-segments.ts'
@@ -67,11 +67,10 @@ async function extend(
   const { cluster, systemIdentifier, file } = wal
   await quarantineWal(storage, { ...wal, contentHash: archivedHash, bytes: () => archived })
   await quarantineWal(storage, wal)
-  // What was derived from the shorter one, before and behind: it may be derived meanwhile.
-  const derived = eventsKey(cluster, systemIdentifier, file.name)
-  await removeIfThere(storage, derived)
+  await removeIndex(storage, wal)
   await storage.write(key, wal.bytes())
-  await removeIfThere(storage, derived)
+  // One that was built meanwhile, of what was there.
+  await removeIndex(storage, wal)
   const rivals = quarantineKey(cluster, systemIdentifier, file.name, '')
   for await (const { key: rival } of storage.list(rivals)) {
     if (rival.endsWith('.damaged')) continue
@@ -86,9 +85,19 @@ async function extend(
   return 'extended'
 }
 
-/** Whoever may only write is asked for nothing more, where there is nothing. */
-async function removeIfThere(storage: Storage, key: string): Promise<void> {
-  if ((await storage.size(key)) !== undefined) await storage.remove(key)
+/** Where it is locked it stays, and is of no use: `wal index --rebuild` replaces it. */
+async function removeIndex(
+  storage: Storage,
+  { cluster, systemIdentifier, file }: WalToStore,
+): Promise<void> {
+  const key = eventsKey(cluster, systemIdentifier, file.name)
+  // Whoever may only write is asked for nothing more, where there is nothing.
+  if ((await storage.size(key)) === undefined) return
+  try {
+    await storage.remove(key)
+  } catch (error) {
+    if (!isFailure(error, 'TM1513')) throw error
+  }
 }
 
 /** Keeps refused bytes under name and content hash; durable when fulfilled. */

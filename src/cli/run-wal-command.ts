@@ -11,7 +11,7 @@ import { environment } from '../config/environment.ts'
 import { loadWalConfiguration, type WalCluster } from '../config/wal-configuration.ts'
 import { ACKNOWLEDGEMENTS_DIRECTORY } from '../archive/acknowledgements.ts'
 import type { FetchOutcome, FetchWalOptions } from '../archive/fetch-wal.ts'
-import type { PushAheadResult } from '../archive/push-ahead.ts'
+import type { PushAheadOptions, PushAheadResult } from '../archive/push-ahead.ts'
 import type { PushWalOptions, PushWalResult } from '../archive/push-wal.ts'
 import { Failure } from '../base/failure.ts'
 import { openRepository } from '../repository/repository.ts'
@@ -81,7 +81,8 @@ async function pushInto(
 ): Promise<number> {
   const { systemIdentifier } = options
   const storages = await Promise.all(required.map(open))
-  for (const storage of storages) await openRepository(storage)
+  const places: string[] = []
+  for (const storage of storages) places.push((await openRepository(storage)).repositoryId)
   const offers = others.length === 0 ? undefined : await import('./offer-to-others.ts')
   const asked = offers?.chooseOthers(others, openChecked) ?? { storages: [], away: [] }
   const request = {
@@ -92,7 +93,9 @@ async function pushInto(
     ...(systemIdentifier === undefined ? {} : { systemIdentifier }),
     onWarning: reportWarning,
   }
-  const pushed = options.ahead ? await pushManyFiles(request) : await pushOneFile(request)
+  const pushed = options.ahead
+    ? await pushManyFiles({ ...request, places })
+    : await pushOneFile(request)
   offers?.concludeOffers(pushed.asked, asked.away, reportWarning)
   offers?.concludeAhead(pushed.ahead, asked.storages, reportWarning)
   if (options.json) process.stdout.write(`${JSON.stringify(describePushed(pushed))}\n`)
@@ -134,7 +137,7 @@ async function pushOneFile(request: PushWalOptions): Promise<Pushed> {
   return { asked: await pushWalFile(request), ahead: [] }
 }
 
-async function pushManyFiles(request: PushWalOptions): Promise<Pushed> {
+async function pushManyFiles(request: PushAheadOptions): Promise<Pushed> {
   const { pushAhead } = await import('../archive/push-ahead.ts')
   return await pushAhead(request)
 }

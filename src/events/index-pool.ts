@@ -3,7 +3,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
-import type { IndexAnswer, IndexJob } from './pool/index-worker.ts'
+import type { EncodedIndex, IndexAnswer, IndexJob } from './pool/index-worker.ts'
 
 const WORKER_HEAP_MB = 512
 /** What all threads together may hold in segments. */
@@ -17,7 +17,7 @@ export function chooseIndexThreads(segments: number, walSegmentSizeBytes: number
 }
 
 interface Waiting {
-  readonly resolve: (index: Uint8Array) => void
+  readonly resolve: (index: EncodedIndex) => void
   readonly reject: (error: Error) => void
 }
 
@@ -32,10 +32,10 @@ export class IndexPool {
   }
 
   /** The encoded index of a segment. Jobs go to the threads in turn. */
-  async encode(systemIdentifier: string, name: string, bytes: Uint8Array): Promise<Uint8Array> {
+  async encode(systemIdentifier: string, name: string, bytes: Uint8Array): Promise<EncodedIndex> {
     const number = this.#next++
     const job: IndexJob = { number, systemIdentifier: BigInt(systemIdentifier), name, bytes }
-    const answer = new Promise<Uint8Array>((resolve, reject) => {
+    const answer = new Promise<EncodedIndex>((resolve, reject) => {
       this.#waiting.set(number, { resolve, reject })
     })
     this.#workers[number % this.#workers.length]?.postMessage(job)

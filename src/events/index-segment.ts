@@ -6,10 +6,9 @@
  */
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
-import { eventsKey } from './index-keys.ts'
 import type { IndexPool } from './index-pool.ts'
-import { encodeIndexOf } from './pool/index-worker.ts'
-import type { IndexedArchive } from './store-index.ts'
+import { type EncodedIndex, encodeIndexOf } from './pool/index-worker.ts'
+import { type IndexedArchive, storeDerived } from './store-index.ts'
 
 export interface IndexSegmentOptions extends IndexedArchive {
   /** That have the segment. */
@@ -27,28 +26,27 @@ export interface IndexedSegment {
 }
 
 export async function indexSegment(options: IndexSegmentOptions): Promise<IndexedSegment> {
-  const { storages, cluster, systemIdentifier, name } = options
+  const { storages, name } = options
   const failures: { url: string; failure: Failure }[] = []
-  const bytes = await encode(options).catch((cause: unknown) => notComputed(name, cause))
-  if (bytes instanceof Failure) {
-    for (const { url } of storages) failures.push({ url, failure: bytes })
+  const index = await encode(options).catch((cause: unknown) => notComputed(name, cause))
+  if (index instanceof Failure) {
+    for (const { url } of storages) failures.push({ url, failure: index })
     return { storedBytes: 0, failures }
   }
-  const key = eventsKey(cluster, systemIdentifier, name)
   await Promise.all(
     storages.map(async (storage) => {
       try {
-        await storage.write(key, bytes)
+        await storeDerived(storage, options, name, index)
       } catch (error) {
         const failure = isFailure(error) ? error : notComputed(name, error)
         failures.push({ url: storage.url, failure })
       }
     }),
   )
-  return { storedBytes: bytes.length, failures }
+  return { storedBytes: index.bytes.length, failures }
 }
 
-async function encode(options: IndexSegmentOptions): Promise<Uint8Array> {
+async function encode(options: IndexSegmentOptions): Promise<EncodedIndex> {
   const { systemIdentifier, name, bytes, pool } = options
   if (pool !== undefined) return await pool.encode(systemIdentifier, name, bytes)
   return encodeIndexOf({ number: 0, systemIdentifier: BigInt(systemIdentifier), name, bytes })

@@ -12,8 +12,8 @@ import { Failure, isFailure } from '../base/failure.ts'
 import { type Progress, SILENT } from '../base/progress.ts'
 import type { Storage } from '../storage/storage.ts'
 import { chooseIndexThreads, IndexPool } from './index-pool.ts'
-import { eventsKey, eventsPrefix, parseEventsKey } from './index-keys.ts'
-import type { IndexedArchive } from './store-index.ts'
+import { eventsPrefix, parseEventsKey } from './index-keys.ts'
+import { type IndexedArchive, storeDerived } from './store-index.ts'
 
 export interface IndexWalOptions extends IndexedArchive {
   readonly storages: readonly Storage[]
@@ -122,10 +122,11 @@ async function indexOne(
     const found = await findWalFile(request)
     // It has expired since it was listed.
     if (found === undefined) return 0
-    const bytes = await pool.encode(systemIdentifier, name, found.content)
-    const key = eventsKey(cluster, systemIdentifier, name)
-    await Promise.all(into.map(async (storage) => await storage.write(key, bytes)))
-    return bytes.length
+    const index = await pool.encode(systemIdentifier, name, found.content)
+    await Promise.all(
+      into.map(async (storage) => await storeDerived(storage, options, name, index)),
+    )
+    return index.bytes.length
   } catch (error) {
     if (isFailure(error)) return error
     throw error

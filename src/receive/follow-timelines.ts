@@ -137,7 +137,6 @@ async function stream(
       timeline: at.timeline,
       walSegmentSizeBytes: connection.server.facts.walSegmentSizeBytes,
       start: at.lsn,
-      flushed: at.flushed,
       statusEveryMs: Math.min(statusEveryMs, connection.statusEveryMs),
       silenceMs,
       until: state.until,

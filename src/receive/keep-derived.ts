@@ -57,8 +57,8 @@ export class DerivedKeeper {
     this.#archive = archive
   }
 
-  /** `content` must stay as it is. */
-  archived(systemIdentifier: string, name: string, content: Uint8Array): void {
+  /** `content` must stay as it is until this is fulfilled. */
+  async archived(systemIdentifier: string, name: string, content: Uint8Array): Promise<void> {
     const isTooMuch = this.#waiting >= MOST_WAITING || content.length > LARGEST_BYTES
     if (isTooMuch || this.#stop.signal.aborted) return
     this.#waiting += 1
@@ -66,6 +66,7 @@ export class DerivedKeeper {
       await this.#index(systemIdentifier, name, content)
       this.#waiting -= 1
     })
+    await this.#indexing
   }
 
   async #index(systemIdentifier: string, name: string, bytes: Uint8Array): Promise<void> {

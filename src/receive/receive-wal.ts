@@ -220,7 +220,9 @@ async function openSink(
     availableFrom,
     ...(flushEveryMs === undefined ? {} : { flushEveryMs }),
     onEvent: (event) => passOn(options, event),
-    onArchived: (name, content) => derived.archived(systemIdentifier, name, content),
+    onArchived: async (name, content) => {
+      await derived.archived(systemIdentifier, name, content)
+    },
   })
 }
 

@@ -20,8 +20,6 @@ export interface StreamOptions {
   readonly timeline: Timeline
   /** The start of a segment. */
   readonly start: Lsn
-  /** Durable already up to here; nothing is reported beyond what came again. */
-  readonly flushed: Lsn
   readonly synchronous: boolean
   readonly statusEveryMs: number
   /** After so much silence a reply is asked for; after as much again the peer is dead. */
@@ -76,6 +74,7 @@ export async function streamWal(
   } finally {
     options.signal.removeEventListener('abort', stop)
     ticking.abort()
+    pump.leave()
   }
 }
 
@@ -91,6 +90,7 @@ class Pump {
   #isFlushWanted = false
   #isPaused = false
   #isStopping = false
+  readonly #left = new AbortController()
   #flushedAtMs = monotonicMs()
   #reportedAtMs = monotonicMs()
 
@@ -99,7 +99,8 @@ class Pump {
     this.#sink = sink
     this.#options = options
     this.#received = options.start
-    this.#flushed = options.flushed
+    // What an earlier opening has left may be in the kernel's memory only, and was not synced.
+    this.#flushed = options.start
     this.#serverEnd = options.start
   }
 
@@ -122,6 +123,11 @@ class Pump {
     this.#isStopping = true
     this.#resume()
     this.#stream?.stop()
+  }
+
+  /** The stream is over: whoever has the sink flushes it, or closes it. */
+  leave(): void {
+    this.#left.abort()
   }
 
   /** Everything that came, and its report. */
@@ -197,11 +203,12 @@ class Pump {
         this.#settle(await this.#sink.flush())
         return
       } catch (error) {
-        if (!isFailure(error) || contradictsArchive(error) || this.#isStopping) throw error
+        const isOver = this.#isStopping || this.#left.signal.aborted
+        if (!isFailure(error) || contradictsArchive(error) || isOver) throw error
         this.#options.onFlushFailure(error)
         this.#pause()
       }
-      await sleep(pauseMs, this.#options.signal)
+      await sleep(pauseMs, AbortSignal.any([this.#options.signal, this.#left.signal]))
     }
   }
 
@@ -267,7 +274,7 @@ class Pump {
 
 /** Other content under one name: no other attempt can heal it. */
 export function contradictsArchive({ code }: Failure): boolean {
-  return ['TM1402', 'TM1404', 'TM1410', 'TM1442'].includes(code)
+  return ['TM1402', 'TM1404', 'TM1410', 'TM1442', 'TM1460'].includes(code)
 }
 
 function notContiguous(address: string, expected: Lsn, got: Lsn): Failure {

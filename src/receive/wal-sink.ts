@@ -65,8 +65,11 @@ export interface WalSinkOptions {
    */
   readonly flushEveryMs?: number
   readonly onEvent?: (event: SinkEvent) => void
-  /** The archive of every required repository has it. Its content stays as it is. */
-  readonly onArchived?: (name: string, content: Uint8Array) => void
+  /**
+   * The archive of every required repository has it. The content stays as it is until what is
+   * returned is fulfilled.
+   */
+  readonly onArchived?: (name: string, content: Uint8Array) => Promise<void>
 }
 
 export type SinkEvent =
@@ -125,7 +128,7 @@ export async function openWalSink(
     flushEveryMs: options.flushEveryMs ?? DEFAULT_FLUSH_EVERY_MS,
     patienceMs: options.patienceMs ?? PATIENCE_MS,
     onEvent,
-    onArchived: options.onArchived ?? (() => {}),
+    onArchived: options.onArchived ?? (async () => {}),
   })
   return { sink, resume: combine(found, walSegmentSizeBytes) }
 }

@@ -4,6 +4,7 @@
  * the last segments of each interval, and the first behind a gap. Neither proves that the
  * segments are whole: that is archive/check-wal.ts, and every restore for its own range.
  */
+import type { BreakPlace } from '../archive/break-mark.ts'
 import { type ExpiredWalMark, isLetGo } from '../archive/expired-wal.ts'
 import {
   findRange,
@@ -31,16 +32,22 @@ import {
   segmentStart,
   type Timeline,
 } from '../postgres/lsn.ts'
-import type { WalEvent } from '../postgres/wal-event.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { type BackupList, listBackups } from '../repository/read-backups.ts'
 import { listSystemIdentities } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { backupsOnPath, stoppedAt } from './choose-backup.ts'
 import { consistencyLsn, findPath, recordLsn } from './choose-timeline.ts'
-import type { RecordPlace } from './judge-target.ts'
 import { formatTime } from './parse-target.ts'
-import { scanToTarget } from './scan-to-target.ts'
+import { breaksAlong, firstBreak, lastBefore } from './window-breaks.ts'
+import { type RecordedReason, readReason } from './recorded-reason.ts'
+import {
+  findEnd,
+  findMomentBehind,
+  type IntervalEnd,
+  type SegmentDamage,
+  type WindowSource,
+} from './window-ends.ts'
 import { findWalWithoutBackup, type WalWithoutBackup } from './wal-without-backup.ts'
 
 export interface SegmentGap {
@@ -61,33 +68,47 @@ export interface PlannedInterval {
   readonly lastSegmentName: string
   /** The name of the segment behind it of which what was flushed is there. */
   readonly tail: string | undefined
-  /** What ends it: a gap, or the end of what is archived. */
+  /** What ends it: a gap, a break in the WAL (or one behind the other), or the archive's end. */
   readonly gap: SegmentGap | undefined
+  readonly break?: BreakPlace | undefined
+  /** Marks of full_page_writes=off within it. */
+  readonly withoutPageWrites?: readonly BreakPlace[]
+}
+
+export interface UnusableBackup {
+  readonly backup: BackupRecord
+  /** The segment that is missing, or in which the WAL breaks off. */
+  readonly missing: string
+  /** Not missing: what breaks there. */
+  readonly break?: BreakPlace | undefined
 }
 
 export interface PlannedWindow {
   readonly intervals: readonly PlannedInterval[]
   /** Backups that cannot even reach their own end, with the first segment they lack. */
-  readonly unusable: readonly { readonly backup: BackupRecord; readonly missing: string }[]
+  readonly unusable: readonly UnusableBackup[]
 }
 
 export function planWindow(backups: readonly BackupRecord[], archive: WalListing): PlannedWindow {
   const intervals: PlannedInterval[] = []
-  const unusable = new Map<string, { backup: BackupRecord; missing: string }>()
+  const unusable = new Map<string, UnusableBackup>()
   const covered = new Set<string>()
   for (const path of leafPaths(archive, backups)) {
     const archived = rangesAlong(archive, path)
     const size = archive.walSegmentSizeBytes
     const tails = tailsAlong(archive, path)
+    const breaks = breaksAlong(archive, path)
     for (const backup of backupsOnPath(backups, path).reverse()) {
-      const reach = reachOf(size, archived, tails, path, backup, archive.expired)
+      const whole = reachOf(size, archived, tails, path, backup, archive.expired)
+      const reach = cutAtBreak(whole, breaks, path, backup, size)
       if (reach.missing !== undefined) {
         if (!covered.has(backup.id)) {
-          unusable.set(backup.id, { backup, missing: reach.missing })
+          const { missing, break: at } = reach
+          unusable.set(backup.id, { backup, missing, ...(at && { break: at }) })
         }
         continue
       }
-      addTo(intervals, archive, path, backup, reach)
+      addTo(intervals, archive, path, backup, { ...reach, breaks })
       covered.add(backup.id)
       unusable.delete(backup.id)
     }
@@ -112,6 +133,30 @@ interface Reach {
   readonly gap: SegmentGap | undefined
   /** Set when the backup lacks WAL of its own. */
   readonly missing: string | undefined
+  readonly break?: BreakPlace | undefined
+}
+
+/** A break counts before a gap; one that begins right behind a gap says why it is there. */
+function cutAtBreak(
+  reach: Reach,
+  breaks: readonly BreakPlace[],
+  path: TimelineHistory,
+  backup: BackupRecord,
+  size: number,
+): Reach {
+  const found = firstBreak(breaks, recordLsn(backup.startLsn))
+  if (found === undefined || reach.missing !== undefined) return reach
+  const last = lastBefore(found, size)
+  if (last > reach.lastSegment) {
+    const behindGap = parseSegmentName(reach.gap?.last ?? '', size)?.segment
+    return found.kind === 'reset' && behindGap === last ? { ...reach, break: found } : reach
+  }
+  if (found.lsn < consistencyLsn(backup)) {
+    const segment = segmentNumber(found.lsn, size)
+    const missing = formatSegmentName(timelineOfSegment(path, segment, size), segment, size)
+    return { ...reach, missing, break: found }
+  }
+  return { lastSegment: last, gap: undefined, missing: undefined, break: found }
 }
 
 /** `archived`: the ranges along the path; `tails`: segments that only a tail is there of. */
@@ -151,15 +196,18 @@ function addTo(
   archive: WalListing,
   path: TimelineHistory,
   backup: BackupRecord,
-  reach: Reach,
+  reach: Reach & { readonly breaks: readonly BreakPlace[] },
 ): void {
-  const { lastSegment, gap } = reach
-  const at = intervals.findIndex(
-    (one) => one.timeline === path.timeline && one.lastSegment === lastSegment,
+  const { lastSegment, gap, break: at } = reach
+  const same = intervals.findIndex(
+    (one) =>
+      one.timeline === path.timeline &&
+      one.lastSegment === lastSegment &&
+      one.break?.lsn === at?.lsn,
   )
-  const known = intervals[at]
+  const known = intervals[same]
   if (known !== undefined) {
-    intervals[at] = { ...known, backups: [...known.backups, backup] }
+    intervals[same] = { ...known, backups: [...known.backups, backup] }
     return
   }
   const size = backup.sizes.walSegmentSizeBytes
@@ -167,9 +215,25 @@ function addTo(
   const lastSegmentName = formatSegmentName(timeline, lastSegment, size)
   const { timeline: leaf } = path
   const next = lastSegment + 1n
-  const tail = findListedTail(archive, timelinesOfSegment(path, next, size), next)
+  const tail =
+    at === undefined
+      ? findListedTail(archive, timelinesOfSegment(path, next, size), next)
+      : undefined
+  const from = consistencyLsn(backup)
+  const end = at?.lsn ?? segmentStart(next, size)
+  const withoutPageWrites = reach.breaks.filter(
+    ({ kind, lsn }) => kind === 'fpw-off' && lsn >= from && lsn < end,
+  )
   const last = { lastSegment, lastSegmentName, tail }
-  intervals.push({ timeline: leaf, path, backups: [backup], ...last, gap })
+  intervals.push({
+    timeline: leaf,
+    path,
+    backups: [backup],
+    ...last,
+    gap,
+    break: at,
+    withoutPageWrites,
+  })
 }
 
 /** An older branch is only shown where it holds what no newer one does. */
@@ -207,16 +271,12 @@ export interface DatedGap extends SegmentGap {
   readonly since: string | undefined
   /** The first moment behind it. */
   readonly until: string | undefined
+  /** What a receiver has recorded of it. */
+  readonly recorded: RecordedReason | undefined
 }
 
 /** What an interval ends with (docs/design/recovery.md, section 9). */
-export type WindowEnd = 'archive' | 'gap' | 'damage' | 'minimal'
-
-/** A segment of the interval that does not hold: no moment behind it can be recovered. */
-export interface SegmentDamage {
-  readonly segment: string
-  readonly because: string
-}
+export type WindowEnd = 'archive' | 'gap' | 'damage' | 'minimal' | 'reset'
 
 export interface WindowInterval {
   readonly timeline: Timeline
@@ -230,13 +290,22 @@ export interface WindowInterval {
   readonly gap: DatedGap | undefined
   /** Only of the last segments, those that are read for the moment of the end. */
   readonly damage: SegmentDamage | undefined
+  /** LSN of the record behind which no recovery goes on, where the WAL breaks off. */
+  readonly brokenAt?: string
+  /** LSNs at which full_page_writes was turned off. Every moment can be recovered even so. */
+  readonly withoutPageWritesFrom?: readonly string[]
 }
 
 export interface RecoveryWindow {
   readonly systemIdentifier: string | undefined
   /** By timeline (newest first), then by time. */
   readonly intervals: readonly WindowInterval[]
-  readonly unusable: readonly { readonly backup: string; readonly missing: string }[]
+  readonly unusable: readonly {
+    readonly backup: string
+    readonly missing: string
+    /** The segment is there: the WAL breaks off in it. */
+    readonly brokenAt?: string
+  }[]
   /** By timeline: archived WAL from which nothing can be recovered. */
   readonly withoutBackup: readonly WalWithoutBackup[]
   /** Records of backups that cannot be read. */
@@ -289,16 +358,13 @@ export async function describeWindow(input: ListedCluster): Promise<RecoveryWind
   for (const interval of plan.intervals) {
     intervals.push(await describeInterval(interval, { storage, cluster, archive, progress }))
   }
-  const unusable = plan.unusable.map(({ backup, missing }) => ({ backup: backup.id, missing }))
+  const unusable = plan.unusable.map(({ backup, missing, break: at }) => ({
+    backup: backup.id,
+    missing,
+    ...(at && { brokenAt: formatLsn(at.lsn) }),
+  }))
   const withoutBackup = findWalWithoutBackup(plan.intervals, archive)
   return { systemIdentifier, intervals, unusable, withoutBackup, damaged }
-}
-
-interface WindowSource {
-  readonly storage: Storage
-  readonly cluster: string
-  readonly archive: WalListing
-  readonly progress: Progress
 }
 
 async function describeInterval(
@@ -308,8 +374,8 @@ async function describeInterval(
   const first = interval.backups[0] as BackupRecord
   const end = await findEnd(interval, source)
   const to = endPoint(interval.backups, end)
-  const { gap } = interval
-  const until = gap === undefined ? undefined : await findMomentBehind(gap, interval, source)
+  const { gap, break: at, withoutPageWrites = [] } = interval
+  const dated = gap === undefined ? undefined : await dateGap(gap, to, interval, source)
   return {
     timeline: interval.timeline,
     backups: interval.backups.map(({ id }) => id),
@@ -317,16 +383,32 @@ async function describeInterval(
     to,
     lastSegment: interval.lastSegmentName,
     tail: interval.tail,
-    end: kindOfEnd(end, gap),
-    gap: gap === undefined ? undefined : { ...gap, since: to.time, until },
+    end: kindOfEnd(end, interval),
+    gap: dated,
     damage: end.damage,
+    ...(at && { brokenAt: formatLsn(at.lsn) }),
+    ...(withoutPageWrites.length > 0 && {
+      withoutPageWritesFrom: withoutPageWrites.map(({ lsn }) => formatLsn(lsn)),
+    }),
   }
 }
 
-/** The first of them in the WAL: a gap is behind the segments that were read. */
-function kindOfEnd(end: IntervalEnd, gap: SegmentGap | undefined): WindowEnd {
+async function dateGap(
+  gap: SegmentGap,
+  to: WindowPoint,
+  interval: PlannedInterval,
+  source: WindowSource,
+): Promise<DatedGap> {
+  const until = await findMomentBehind(gap, interval, source)
+  const recorded = await readReason(source.storage, source.archive, gap)
+  return { ...gap, since: to.time, until, recorded }
+}
+
+/** The first of them in the WAL: gaps and breaks are behind what was read. */
+function kindOfEnd(end: IntervalEnd, { gap, break: at }: PlannedInterval): WindowEnd {
   if (end.isMinimal) return 'minimal'
   if (end.damage !== undefined) return 'damage'
+  if (at !== undefined && at.kind !== 'fpw-off') return at.kind
   return gap === undefined ? 'archive' : 'gap'
 }
 
@@ -349,99 +431,5 @@ export function endPoint(
   return {
     lsn: formatLsn(end.lsn > least ? end.lsn : least),
     time: formatTime(end.time !== undefined && end.time > time ? end.time : time),
-  }
-}
-
-interface IntervalEnd {
-  readonly lsn: Lsn
-  readonly time: bigint | undefined
-  readonly damage: SegmentDamage | undefined
-  /** The server went on with wal_level=minimal. */
-  readonly isMinimal: boolean
-}
-
-/** So many segments are read in search of a moment before the backup's end has to do. */
-const SEARCHED_SEGMENTS = 8n
-
-async function findEnd(interval: PlannedInterval, source: WindowSource): Promise<IntervalEnd> {
-  const { archive, storage, cluster, progress } = source
-  const size = archive.walSegmentSizeBytes
-  const path = interval.path
-  const first = segmentNumber(recordLsn((interval.backups[0] as BackupRecord).startLsn), size)
-  let lsn: Lsn | undefined
-  let damage: SegmentDamage | undefined
-  let isMinimal = false
-  for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
-    const segment = interval.lastSegment - back
-    if (segment < first) break
-    const end = interval.lastSegment + (interval.tail === undefined ? 1n : 2n)
-    const search = new LastMoment(segmentStart(end, size))
-    const walSource = { storages: [storage], cluster, archive, path, progress }
-    const scan = await scanToTarget(walSource, { from: segmentStart(segment, size) }, search)
-    if (scan.end.kind === 'damage') {
-      damage = { segment: scan.end.segment, because: scan.end.because }
-    }
-    if (search.minimal !== undefined) {
-      isMinimal = true
-      lsn = search.minimal
-    }
-    lsn ??= search.lastLsn
-    if (search.time !== undefined) {
-      return { lsn: lsn ?? segmentStart(segment, size), time: search.time, damage, isMinimal }
-    }
-  }
-  const begin = segmentStart(interval.lastSegment, size)
-  return { lsn: lsn ?? begin, time: undefined, damage, isMinimal }
-}
-
-/** Of the first segment behind a gap, where it has a record with a time. */
-async function findMomentBehind(
-  gap: SegmentGap,
-  interval: PlannedInterval,
-  source: WindowSource,
-): Promise<string | undefined> {
-  const { archive, storage, cluster, progress } = source
-  const size = archive.walSegmentSizeBytes
-  const last = parseSegmentName(gap.last, size)?.segment
-  if (last === undefined) return undefined
-  const walSource = { storages: [storage], cluster, archive, path: interval.path, progress }
-  const start = { from: segmentStart(last + 1n, size) }
-  const end = segmentStart(last + 2n, size)
-  let time: bigint | undefined
-  await scanToTarget(walSource, start, {
-    visit(record, event) {
-      if (event !== undefined && 'time' in event) time = event.time
-      return time !== undefined || record.lsn >= end
-    },
-  })
-  return time === undefined ? undefined : formatTime(time)
-}
-
-/**
- * Keeps the last end of a transaction, restore point or checkpoint, up to `limit` or to
- * wal_level=minimal, which PostgreSQL does not replay (CheckRequiredParameterValues).
- */
-class LastMoment {
-  readonly #limit: Lsn
-  time: bigint | undefined
-  lastLsn: Lsn | undefined
-  /** Where the server said so. */
-  minimal: Lsn | undefined
-
-  constructor(limit: Lsn) {
-    this.#limit = limit
-  }
-
-  visit(record: RecordPlace, event: WalEvent | undefined): boolean {
-    if (record.lsn >= this.#limit) return true
-    if (event?.kind === 'parameter-change' && event.walLevel === 'minimal') {
-      this.minimal = record.lsn
-      return true
-    }
-    this.lastLsn = record.endLsn
-    if (event !== undefined && 'time' in event) {
-      if (this.time === undefined || event.time > this.time) this.time = event.time
-    }
-    return false
   }
 }

@@ -23,6 +23,7 @@ export type EnvelopeKind =
   | 'GONE'
   | 'TAIL'
   | 'GAPR'
+  | 'BRKM'
   | 'WRIT'
   | 'RSVD'
   | 'NAMS'

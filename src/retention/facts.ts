@@ -80,8 +80,9 @@ export interface OtherWal {
     | 'writer'
     | 'reservation'
     | 'gap'
+    | 'break'
     | 'stranger'
-  /** Of partials, of tails and of segments in quarantine. */
+  /** Of partials, of tails, of breaks and of segments in quarantine. */
   readonly segment: number | undefined
   /** Of a reservation: it goes with this backup; undefined: it cannot be read. */
   readonly backupId?: string | undefined

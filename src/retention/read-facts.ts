@@ -7,6 +7,7 @@
 import { parseGapKey } from '../archive/gap-record.ts'
 import { parseSegmentKey } from '../archive/list-segments.ts'
 import { parseTailName } from '../archive/tail-keys.ts'
+import { parseBreakKey } from '../archive/break-mark.ts'
 import { findArchivedHistory } from '../archive/find-history.ts'
 import { findReservation, parseTimelineName } from '../archive/reservations.ts'
 import { walPrefix } from '../archive/wal-file-name.ts'
@@ -247,6 +248,8 @@ function describeOther(path: string, size: number): Pick<OtherWal, 'kind' | 'seg
     return { kind: numbered === 'writers' ? 'writer' : 'reservation', segment: undefined }
   }
   if (parseGapKey(`/${path}`) !== undefined) return { kind: 'gap', segment: undefined }
+  const mark = parseBreakKey(`/${path}`)
+  if (mark !== undefined) return { kind: 'break', segment: Number(segmentNumber(mark.lsn, size)) }
   const [, folder, name = ''] = /^(?:(labels|partial|quarantine)\/)?([^/]+)$/.exec(path) ?? []
   const segment = numberOfSegment(name.slice(0, 24), size)
   if (folder === undefined) {

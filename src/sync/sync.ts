@@ -22,6 +22,7 @@ import {
 import type { RetentionPolicy } from '../retention/retention-policy.ts'
 import type { Storage } from '../storage/storage.ts'
 import { bringBackup, bringPacks, type SettledPack } from './bring-backup.ts'
+import { bringBreaks } from './bring-breaks.ts'
 import { bringGaps } from './bring-gaps.ts'
 import { bringDerived } from './bring-derived.ts'
 import { bringIdentities, listIdentityKeys } from './bring-identities.ts'
@@ -306,6 +307,7 @@ async function bring(
   for (const identity of identities) {
     await bringTails(state, identity, wantsWal)
     await bringGaps(state, identity.systemIdentifier)
+    await bringBreaks(state, identity)
   }
   if (options.objects === undefined) await bringDerived(state)
 }

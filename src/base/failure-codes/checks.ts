@@ -109,7 +109,9 @@ export const CHECKS_CODES = entry({
   },
   TM1718: {
     title: 'check: archived WAL is as it was written',
-    manual: 'An archived segment that a recovery would need first is damaged.',
+    manual:
+      'An archived segment that a recovery would need first is damaged, or pg_resetwal has begun ' +
+      'the WAL anew behind it.',
     exitStatus: 3,
   },
   TM1719: {

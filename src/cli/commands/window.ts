@@ -3,6 +3,7 @@ import { now } from '../../base/clock.ts'
 import {
   type DatedGap,
   type RecoveryWindow,
+  type WindowEnd,
   readWindow,
   type WindowInterval,
 } from '../../recovery/window.ts'
@@ -77,7 +78,14 @@ export function windowJson(window: RecoveryWindow): Record<string, unknown> {
       to: { time: to.time ?? null, lsn: to.lsn },
       tail: tail ?? null,
       gap:
-        gap === undefined ? null : { ...gap, since: gap.since ?? null, until: gap.until ?? null },
+        gap === undefined
+          ? null
+          : {
+              ...gap,
+              since: gap.since ?? null,
+              until: gap.until ?? null,
+              recorded: gap.recorded ?? null,
+            },
       damage: damage ?? null,
     })),
     unusable: window.unusable,
@@ -95,10 +103,10 @@ export function formatWindow(cluster: string, window: RecoveryWindow, colours: C
   }
   for (const interval of intervals) lines.push(...formatInterval(cluster, interval, colours))
   lines.push(...formatWithoutBackup(window, colours))
-  for (const { backup, missing } of unusable) {
-    lines.push(
-      colours.red(`backup ${backup} cannot be restored: WAL segment ${missing} is missing`),
-    )
+  for (const { backup, missing, brokenAt } of unusable) {
+    const why =
+      brokenAt === undefined ? `WAL segment ${missing} is missing` : `its WAL ends at ${brokenAt}`
+    lines.push(colours.red(`backup ${backup} cannot be restored: ${why}`))
   }
   for (const { backup, because } of damaged) {
     lines.push(colours.red(`backup ${backup} cannot be read: ${because}`))
@@ -118,22 +126,34 @@ function formatInterval(cluster: string, interval: WindowInterval, colours: Colo
     lines.push(colours.red(`  then wal_level=minimal at ${to.lsn}: nothing replays that`))
     lines.push('  set wal_level = replica, and take a new backup')
   }
+  for (const lsn of interval.withoutPageWritesFrom ?? []) {
+    const what = `  full_page_writes was turned off at ${lsn}`
+    lines.push(colours.dim(`${what}: a crash of the server may leave torn pages`))
+  }
+  if (end === 'reset') {
+    lines.push(colours.red(`  then pg_resetwal: WAL begins anew at ${interval.brokenAt}`))
+    lines.push('  nothing replays that: take a new backup')
+  }
   if (damage !== undefined) {
     lines.push(colours.red(`  then damage in ${damage.segment}: ${damage.because}`))
     lines.push('  mend it with the segment from a pg_wal (tidemark wal push FILE)')
   }
-  if (gap !== undefined) lines.push(...formatGap(gap, colours))
+  if (gap !== undefined) lines.push(...formatGap(gap, end, colours))
   return lines
 }
 
-function formatGap(gap: DatedGap, colours: Colours): string[] {
-  const { first, last, segments, since, until } = gap
+function formatGap(gap: DatedGap, end: WindowEnd, colours: Colours): string[] {
+  const { first, last, segments, since, until, recorded } = gap
   const names = first === last ? first : `${first} to ${last}`
   const lines = [colours.red(`  then a hole of ${formatCount(segments, 'segment')}: ${names}`)]
   if (since !== undefined) {
     const end = until === undefined ? '' : ` until ${until}`
     lines.push(colours.red(`  what was done from ${since}${end} cannot be recovered`))
   }
+  if (recorded !== undefined) {
+    lines.push(`  recorded ${recorded.foundAt}: ${recorded.because}`)
+  }
+  if (end === 'reset') return lines
   lines.push(
     '  mend it with the segment from a pg_wal (tidemark wal push FILE), or take a new backup',
   )

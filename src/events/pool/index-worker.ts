@@ -2,9 +2,11 @@
  * A thread that computes and encodes indexes of segments, one after the other.
  */
 import { parentPort } from 'node:worker_threads'
+import type { WalBreak } from '../../archive/break-mark.ts'
 import { hashContent } from '../../archive/wal-object.ts'
 import { parseSegmentName } from '../../postgres/lsn.ts'
 import { buildIndex } from '../build-index.ts'
+import { findBreaks } from '../find-breaks.ts'
 import { encodeIndex } from '../index-bytes/encode-index.ts'
 
 export interface IndexJob {
@@ -16,18 +18,25 @@ export interface IndexJob {
   readonly bytes: Uint8Array
 }
 
+/** What is derived from a segment and stored beside it. */
+export interface EncodedIndex {
+  readonly bytes: Uint8Array
+  readonly breaks: readonly WalBreak[]
+}
+
 export interface IndexAnswer {
   readonly number: number
   /** Undefined: `error` says why. */
-  readonly index: Uint8Array | undefined
+  readonly index: EncodedIndex | undefined
   readonly error: string | undefined
 }
 
-export function encodeIndexOf({ systemIdentifier, name, bytes }: IndexJob): Buffer {
+export function encodeIndexOf({ systemIdentifier, name, bytes }: IndexJob): EncodedIndex {
   const named = parseSegmentName(name, bytes.length)
   if (named === undefined) throw new Error(`${name} is no segment of ${bytes.length} bytes`)
   const contentHash = hashContent(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
-  return encodeIndex(buildIndex({ systemIdentifier, ...named, bytes, contentHash }))
+  const index = buildIndex({ systemIdentifier, ...named, bytes, contentHash })
+  return { bytes: encodeIndex(index), breaks: findBreaks(index) }
 }
 
 parentPort?.on('message', (job: IndexJob) => {

@@ -5,6 +5,7 @@
  * Invariant: a tail is removed only when the archive of this repository holds its segment whole
  * and agrees with it, or a tail of this opening covers it and agrees.
  */
+import { examineJoin, findContentHash } from '../../archive/claim-timeline.ts'
 import { findArchivedHistory } from '../../archive/find-history.ts'
 import { findWalFile } from '../../archive/fetch-wal.ts'
 import { findRecordEnd } from '../../archive/find-record-end.ts'
@@ -17,10 +18,12 @@ import {
   type WalToStore,
 } from '../../archive/store-wal.ts'
 import { judgeSuperseded } from '../../archive/superseded-tail.ts'
+import { isDamage } from '../../archive/tail-format.ts'
 import type { TailPlace } from '../../archive/tail-keys.ts'
+import { walKey } from '../../archive/wal-file-name.ts'
 import { settleTail } from '../../archive/write-tail.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
-import { formatLsn, lsn } from '../../postgres/lsn.ts'
+import { formatLsn, formatSegmentName, lsn } from '../../postgres/lsn.ts'
 import type { SystemIdentity } from '../../repository/system-identity.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { SinkEvent } from '../wal-sink.ts'
@@ -42,7 +45,7 @@ export class RepositorySink {
   /** How many bytes of the current segment have been compared with them. */
   #compared = 0
   /** The last segment that the archive here holds whole by our doing. */
-  #finished = ''
+  #finished = { name: '', contentHash: '' }
   #busy: Promise<unknown> = Promise.resolve()
 
   constructor(options: RepositorySinkOptions, priors: readonly ReadTail[]) {
@@ -72,7 +75,7 @@ export class RepositorySink {
   }
 
   async #writeTail(segment: SegmentBuffer, upTo: number): Promise<void> {
-    if (this.#finished === segment.name) return
+    if (this.#finished.name === segment.name) return
     this.#compare(segment, upTo)
     const writer = await this.#writerOf(segment)
     try {
@@ -130,13 +133,13 @@ export class RepositorySink {
   async #archive(segment: SegmentBuffer, wal: WalToStore): Promise<StoreOutcome> {
     const content = segment.view(0, segment.sizeBytes)
     this.#compare(segment, segment.sizeBytes)
-    const refusal = await this.#judge(segment, content)
+    const refusal = (await this.#judge(segment, content)) ?? (await this.#judgeJoin(segment, wal))
     if (refusal !== undefined) {
       await quarantineWal(this.storage, wal)
       throw refusal
     }
     const outcome = await storeWal(this.storage, wal)
-    this.#finished = segment.name
+    this.#finished = { name: segment.name, contentHash: wal.contentHash }
     await this.finishTails(segment.name, content)
     return outcome
   }
@@ -161,6 +164,35 @@ export class RepositorySink {
       because,
       fix: `check which server is streamed from; the bytes are in quarantine in ${this.storage.url}`,
       details: { name: segment.name, url: this.storage.url },
+    })
+  }
+
+  /**
+   * While it streams, a person may have decided for another server, whose WAL is the archive's now
+   * (docs/design/lineage.md, section 2). One small read where nobody has.
+   */
+  async #judgeJoin(segment: SegmentBuffer, wal: WalToStore): Promise<Failure | undefined> {
+    const { storage } = this
+    const { cluster, systemIdentifier, file, contentHash } = wal
+    const { sizeBytes: walSegmentSizeBytes, timeline } = segment
+    const before = formatSegmentName(timeline, segment.segment - 1n, walSegmentSizeBytes)
+    const isOurs = this.#finished.name === before
+    const archived = isOurs ? await findContentHash(storage, wal, before) : undefined
+    if (isOurs && archived === this.#finished.contentHash) return undefined
+    const key = walKey(cluster, systemIdentifier, file, contentHash)
+    // What is there is compared by whoever stores.
+    if ((await storage.size(key)) !== undefined) return undefined
+    const content = async (): Promise<Buffer> => segment.view(0, walSegmentSizeBytes)
+    const place = { cluster, systemIdentifier, directory: undefined, walSegmentSizeBytes }
+    const join = await examineJoin(storage, { ...place, file, content })
+    if (join.kind !== 'contradicts') return undefined
+    return new Failure('TM1460', {
+      message: `${file.name} does not continue timeline ${timeline} of ${cluster} as it is archived`,
+      because: `the server that is streamed from went its own way: ${join.because}`,
+      fix:
+        'receive from the server that was chosen for this timeline; if this one is: tidemark wal ' +
+        `adopt ${cluster} --timeline ${timeline} --from DIRECTORY. Its bytes are in quarantine`,
+      details: { name: file.name, timeline, url: storage.url },
     })
   }
 
@@ -240,7 +272,14 @@ export async function clearLeftTails(
   const sink = new RepositorySink(options, [])
   for (const name of archived) {
     const request = { storages: [storage], cluster, systemIdentifier, name }
-    const whole = await findWalFile({ ...request, holes: 'absent' })
-    if (whole !== undefined) await sink.finishTails(name, whole.content)
+    try {
+      const whole = await findWalFile({ ...request, holes: 'absent' })
+      if (whole !== undefined) await sink.finishTails(name, whole.content)
+    } catch (error) {
+      // The tail may be what is left of it: it stays, and receiving goes on.
+      if (!isDamage(error)) throw error
+      const because = error.because ?? error.message
+      options.onEvent({ kind: 'tail-kept', url: storage.url, key: name, because })
+    }
   }
 }

@@ -26,7 +26,7 @@ export interface StreamSinkOptions {
   readonly flushEveryMs: number
   readonly patienceMs: number
   readonly onEvent: (event: SinkEvent) => void
-  readonly onArchived: (name: string, content: Uint8Array) => void
+  readonly onArchived: (name: string, content: Uint8Array) => Promise<void>
 }
 
 /** Memory for segments that are complete and not stored yet; one is always let through. */
@@ -102,19 +102,21 @@ export class StreamSink implements WalSink {
   #complete(segment: SegmentBuffer): void {
     this.#current = undefined
     this.#lastEnd = { timeline: segment.timeline, end: segment.end }
-    const archiving = this.#archive(segment)
+    const archiving = this.#archive(segment, this.#completed.at(-1)?.archiving)
     // Met by the flush that waits for it.
     archiving.catch(() => {})
     this.#completed.push({ segment, archiving })
     this.#wake.abort()
   }
 
-  async #archive(segment: SegmentBuffer): Promise<void> {
+  /** Stored only after `before`, the segment before it: behind a refused one there is nothing. */
+  async #archive(segment: SegmentBuffer, before?: Promise<void>): Promise<void> {
     const { cluster, systemIdentifier, required, onEvent } = this.#options
     const content = segment.view(0, segment.sizeBytes)
     const headerTimeline = parseFirstPage(content)?.timeline ?? segment.timeline
     const object = { systemIdentifier, name: segment.name, headerTimeline, content }
     const { bytes, contentHash } = await encodeWalObjectAside(object)
+    await before
     const file = parseWalFileName(segment.name) as WalFileName
     const wal: WalToStore = { cluster, systemIdentifier, file, contentHash, bytes: () => bytes }
     const results = await Promise.allSettled(
@@ -123,7 +125,8 @@ export class StreamSink implements WalSink {
     this.#throwFirst(results)
     for (const other of this.#others) other.offerSegment(segment, wal)
     onEvent({ kind: 'segment', name: segment.name, storedBytes: bytes.length })
-    this.#options.onArchived(segment.name, content)
+    segment.hold()
+    this.#options.onArchived(segment.name, content).finally(() => segment.release())
   }
 
   #throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
@@ -263,5 +266,5 @@ export class StreamSink implements WalSink {
 
 /** Other content, other WAL than before, another past: nothing that time heals. */
 export function contradicts({ code }: Failure): boolean {
-  return ['TM1402', 'TM1404', 'TM1410', 'TM1442'].includes(code)
+  return ['TM1402', 'TM1404', 'TM1410', 'TM1442', 'TM1460'].includes(code)
 }

@@ -1,4 +1,5 @@
 /** What the repository holds of a cluster, by kind, from one listing. */
+import { parseBreakKey } from '../../archive/break-mark.ts'
 import { EXPIRED_MARK_NAME } from '../../archive/expired-wal.ts'
 import { parseGapKey } from '../../archive/gap-record.ts'
 import { parseSegmentKey } from '../../archive/list-segments.ts'
@@ -21,7 +22,7 @@ export interface Inventory {
   readonly systems: ReadonlySet<string>
   /** Keys of what lies beside the segments (histories, quarantine, tails, …), by system. */
   readonly walFiles: ReadonlyMap<string, readonly string[]>
-  /** Keys of event indexes and of snapshots of names. */
+  /** Keys of event indexes, of break marks, and of snapshots of names. */
   readonly derived: readonly string[]
   /** Keys that the format does not know. */
   readonly strangers: readonly string[]
@@ -51,7 +52,8 @@ export async function takeInventory(storage: Storage, cluster: string): Promise<
       systems.add(system)
       if (parseSegmentKey(key) !== undefined) continue
       if (path.endsWith(`/${EXPIRED_MARK_NAME}`)) continue
-      if (isWalFile(path)) addTo(walFiles, system, key)
+      if (parseBreakKey(key) !== undefined) derived.push(key)
+      else if (isWalFile(path)) addTo(walFiles, system, key)
       else strangers.push(key)
     } else if (parseBackupKey(key) !== undefined) records.push(key)
     else if (/^holds\/[^/]+\.hold$/.test(path)) holds.push(key)

@@ -2,12 +2,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  INDEXED,
   indexedKey,
   listDerived,
   nameKeyAt,
   storeIndex,
   storeNames,
 } from '../../../test/harness/indexed-wal.ts'
+import { breakKey, type WalBreak, writeBreak } from '../../archive/break-mark.ts'
+import { lsn } from '../../postgres/lsn.ts'
 import { openMemoryStorage } from '../../storage/memory-storage.ts'
 import { takeInventory } from './inventory.ts'
 import { verifyDerived } from './verify-derived.ts'
@@ -42,4 +45,23 @@ test('every byte of an index and of names is proved', async () => {
     }
     await storage.write(key, whole)
   }
+})
+
+test('a mark of a break is known and proved, and what damages it is told', async () => {
+  const storage = openMemoryStorage()
+  const { cluster, systemIdentifier } = INDEXED
+  const mark: WalBreak = { timeline: 1, lsn: lsn(40n), kind: 'minimal' }
+  await writeBreak(storage, cluster, systemIdentifier, mark)
+  const key = breakKey(cluster, systemIdentifier, mark)
+  const inventory = await takeInventory(storage, cluster)
+  assert.deepEqual([inventory.strangers, inventory.derived], [[], [key]])
+  const notes: string[] = []
+  const { signal } = new AbortController()
+  const kept = { proved: { objects: 0, bytes: 0 }, memory: { objects: new Map() } }
+  const state = { storage, cluster, inventory, notes, signal, ...kept } as unknown as VerifyState
+  await verifyDerived(state, 'full')
+  assert.deepEqual(notes, [])
+  await storage.write(key, Buffer.alloc(80))
+  await verifyDerived(state, 'full')
+  assert.match(notes.join(), new RegExp(`${key}; compute again: tidemark wal index --rebuild`))
 })

@@ -1,7 +1,8 @@
 /**
- * Event indexes and snapshots of names. No restore needs them, and what an index said can be
- * computed again, so damage here is a note and no finding.
+ * Event indexes, break marks and snapshots of names. No restore needs them, and what is derived
+ * from a segment can be computed again, so damage here is a note and no finding.
  */
+import { parseBreakKey, proveBreak } from '../../archive/break-mark.ts'
 import { isFailure } from '../../base/failure.ts'
 import { parseEventsKey } from '../../events/index-keys.ts'
 import { parseNamesSnapshot } from '../../events/names-snapshot.ts'
@@ -17,16 +18,20 @@ export async function verifyDerived(state: VerifyState, mode: string): Promise<v
     signal.throwIfAborted()
     if (!(await isWhole(state, key))) damaged.push(key)
   }
-  const indexes = damaged.filter((key) => parseEventsKey(key) !== undefined)
+  const indexes = damaged.filter(isOfSegment)
   if (indexes.length > 0) {
-    const which = indexes.length === 1 ? indexes[0] : `${indexes.length} event indexes`
+    const which = indexes.length === 1 ? indexes[0] : `${indexes.length} objects derived from WAL`
     notes.push(
       `damaged, and of no concern to a restore: ${which}; compute again: ${REBUILD} ${cluster}`,
     )
   }
-  for (const key of damaged.filter((one) => parseEventsKey(one) === undefined)) {
+  for (const key of damaged.filter((one) => !isOfSegment(one))) {
     notes.push(`damaged, and of no concern to a restore: ${key}; it may be removed`)
   }
+}
+
+function isOfSegment(key: string): boolean {
+  return parseEventsKey(key) !== undefined || parseBreakKey(key) !== undefined
 }
 
 const REBUILD = 'tidemark wal index --rebuild'
@@ -38,8 +43,9 @@ async function isWhole(state: VerifyState, key: string): Promise<boolean> {
     // It has expired since it was listed.
     if (bytes === undefined) return true
     const name = parseEventsKey(key)
-    const systemIdentifier = /\/(?:events|names)\/(\d+)\//.exec(key)?.[1] ?? ''
-    if (name === undefined) parseNamesSnapshot(key, bytes)
+    const systemIdentifier = /\/(?:events|names|wal)\/(\d+)\//.exec(key)?.[1] ?? ''
+    if (parseBreakKey(key) !== undefined) proveBreak(key, systemIdentifier, bytes)
+    else if (name === undefined) parseNamesSnapshot(key, bytes)
     else proveIndex(key, name, { cluster, systemIdentifier }, bytes)
     countObject(state, key, bytes.length)
     return true

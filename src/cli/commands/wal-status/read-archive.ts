@@ -156,8 +156,15 @@ async function findLastMoment(
   if (interval?.to.time !== undefined && lsn !== undefined) {
     return { lsn, atMs: Date.parse(interval.to.time) }
   }
-  return await readMoment(server, storage, cluster, 0n)
+  // The window ends before it; its last segment may hold no record with a time.
+  for (let back = 0n; back < SEARCHED_SEGMENTS; back += 1n) {
+    const point = await readMoment(server, storage, cluster, back)
+    if (point !== undefined) return point
+  }
+  return undefined
 }
+
+const SEARCHED_SEGMENTS = 8n
 
 /** So many segments before the newest one lies the other end of the rate. */
 const RATE_SEGMENTS = 16n
@@ -206,9 +213,16 @@ async function readMoment(
 
 /** What ends the newest interval besides a gap, which the listing tells already. */
 function judgeEnd(window: RecoveryWindow, { newest }: ServerProtection): Check[] {
+  const lasts = window.intervals.map(({ lastSegment }) => lastSegment).sort()
   return window.intervals.flatMap((interval) => {
-    if (interval.lastSegment !== newest?.name) return []
     const name = 'archived WAL'
+    // WAL goes on behind it, and no backup has been taken since.
+    const isLast = interval.lastSegment === lasts.at(-1) && interval.brokenAt !== undefined
+    if (interval.lastSegment !== newest?.name && !isLast) return []
+    if (interval.end === 'reset') {
+      const detail = `pg_resetwal: WAL begins anew at ${interval.brokenAt}; nothing replays that`
+      return [found('problem', 'TM1718', name, detail, 'take a new backup: tidemark backup')]
+    }
     if (interval.end === 'minimal') {
       const detail = `the server went on with wal_level=minimal at ${interval.to.lsn}`
       const fix = "ALTER SYSTEM SET wal_level = 'replica'; restart; take a new backup"
