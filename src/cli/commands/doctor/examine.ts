@@ -1,7 +1,7 @@
 /** Runs the checks of doctor, in the order in which they are shown. */
 import { readDiskOutlook } from '../../../archive/disk-outlook.ts'
 import { findLocalDirectory, requireLocalServer } from '../../../backup/server-facts.ts'
-import { now } from '../../../base/clock.ts'
+import { monotonicMs, now, sleep } from '../../../base/clock.ts'
 import { Failure, isFailure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
 import { listStorageFiles } from '../../../config/resolve-storage.ts'
@@ -124,7 +124,7 @@ export async function examine(
   )
   const proof = await prove(examination, withProof, reachable && archives)
   // The archiver works in order: when the proof came through, older failures are over.
-  const state = await readArchiverState(session, examination.dataDirectory)
+  const state = await readStateAfter(proof, session, examination.dataDirectory)
   const { at } = (await session.query('SELECT clock_timestamp() AS at'))[0] ?? {}
   const serverNow = at instanceof Date ? at : now()
   if (examination.cluster.walSource === 'archive_command') add(checkArchiver(state, serverNow))
@@ -309,6 +309,24 @@ async function tryReadProtection(storage: Storage, cluster: string): Promise<Pro
   } catch (error) {
     if (isFailure(error)) return error
     throw error
+  }
+}
+
+const ARCHIVER_MS = 5000
+const LOOK_MS = 50
+
+/** What arrived is in the repository a moment before its archive_command ends. */
+async function readStateAfter(
+  proof: Check,
+  session: ServerSession,
+  dataDirectory: string | undefined,
+): ReturnType<typeof readArchiverState> {
+  const beganMs = monotonicMs()
+  for (;;) {
+    const state = await readArchiverState(session, dataDirectory)
+    const isOver = proof.result !== 'ok' || !failsNow(state)
+    if (isOver || monotonicMs() - beganMs > ARCHIVER_MS) return state
+    await sleep(LOOK_MS)
   }
 }
 
