@@ -14,9 +14,12 @@ export async function installPackage(directory: string): Promise<string> {
   await runChecked(process.execPath, [join(ROOT, 'scripts/build.ts')])
   mkdirSync(directory, { recursive: true })
   chmodSync(directory, 0o755)
-  for (const name of ['bin', 'dist', 'build', 'package.json']) {
+  for (const name of ['bin', 'dist', 'package.json']) {
     cpSync(join(ROOT, name), join(directory, name), { recursive: true })
   }
+  const build = join(ROOT, 'build')
+  const isKernel = (path: string): boolean => path === build || path.endsWith('.wasm')
+  cpSync(build, join(directory, 'build'), { recursive: true, filter: isKernel })
   for (const name of ['node_modules', '.tools']) {
     symlinkSync(join(ROOT, name), join(directory, name))
   }

@@ -84,9 +84,13 @@ after(async () => {
 })
 
 function copyCheckout(directory: string): string {
-  for (const name of ['bin', 'src', 'build', 'package.json']) {
+  for (const name of ['bin', 'src', 'package.json']) {
     cpSync(join(ROOT, name), join(directory, name), { recursive: true, dereference: true })
   }
+  // Only the kernels: beside them lie a gigabyte of clusters for tests.
+  const build = join(ROOT, 'build')
+  const isKernel = (path: string): boolean => path === build || path.endsWith('.wasm')
+  cpSync(build, join(directory, 'build'), { recursive: true, filter: isKernel })
   for (const name of ['node_modules', '.tools'])
     symlinkSync(join(ROOT, name), join(directory, name))
   giveToServer(directory)

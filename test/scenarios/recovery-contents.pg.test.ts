@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { amcheckMissing, checkWithAmcheck } from '../harness/amcheck.ts'
 import { findTool } from '../harness/postgres-binaries.ts'
-import { MAJORS, type PostgresServer } from '../harness/postgres-server.ts'
+import { SAMPLED_MAJORS, type PostgresServer } from '../harness/postgres-server.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { openRecovered, protectServer } from './recovery-cluster.ts'
 
@@ -85,7 +85,7 @@ async function dumpAll(server: PostgresServer): Promise<Record<string, string>> 
   return dumps
 }
 
-for (const major of MAJORS) {
+for (const major of SAMPLED_MAJORS) {
   const skip = findTool('pg_dump', major) === undefined && 'no pg_dump for it here'
   test(`PostgreSQL ${major}: what pg_dump says of the restored cluster`, { skip }, async () => {
     await using cluster = await protectServer({ major, embedded: true })

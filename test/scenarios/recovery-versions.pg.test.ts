@@ -4,10 +4,10 @@ import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { amcheckMissing, checkWithAmcheck } from '../harness/amcheck.ts'
 import { embeddedDirectory, findTool } from '../harness/postgres-binaries.ts'
-import { MAJORS } from '../harness/postgres-server.ts'
+import { SAMPLED_MAJORS } from '../harness/postgres-server.ts'
 import { openRecovered, protectServer } from './recovery-cluster.ts'
 
-for (const major of MAJORS) {
+for (const major of SAMPLED_MAJORS) {
   const missing = existsSync(embeddedDirectory(major)) ? false : 'no embedded server here'
   test(`PostgreSQL ${major} recovers to a restore point`, { skip: missing }, async () => {
     await using cluster = await protectServer({ major, embedded: true })
