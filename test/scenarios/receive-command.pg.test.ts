@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { PostgresServer } from '../harness/postgres-server.ts'
 import { openRecovered } from './recovery-cluster.ts'
 import { startStreamedCluster, type StreamedCluster } from './streamed-cluster.ts'
 
@@ -25,6 +27,14 @@ function linesOf(stdout: string): Line[] {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Line)
+}
+
+async function waitUntilStreamed(server: PostgresServer): Promise<void> {
+  for (;;) {
+    const rows = await server.sql('SELECT 1 FROM pg_replication_slots WHERE active')
+    if (rows.length > 0) return
+    await sleep(50)
+  }
 }
 
 test('from init to a restore of what was flushed, without archive_mode', async () => {
@@ -55,6 +65,7 @@ test('from init to a restore of what was flushed, without archive_mode', async (
   await server.sql('CREATE TABLE t (n int)')
   await cluster.ok('backup')
   const receiver = cluster.receive()
+  await waitUntilStreamed(server)
   await server.sql('INSERT INTO t SELECT generate_series(1, 1000)')
   const during = await checksOf(cluster)
   assert.equal(during.get('TM1431'), 'ok')
