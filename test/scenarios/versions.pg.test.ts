@@ -148,7 +148,7 @@ test('segments of 1 MB that do not compress, one of them flipped; no page checks
   const middle = segmentBetween(first, last)
   const file = cluster.segmentFile(middle)
   const object = readFileSync(file)
-  assert.ok(object.length > 1_000_000, 'it compresses')
+  assert.ok(object.length > 990_000, 'it compresses')
   const undo = spoil(file, flipBit(inTheMiddle))
   const refused = await cluster.run('--json', 'restore', '--into', cluster.path('no'))
   assert.equal(refused.status, 1)
