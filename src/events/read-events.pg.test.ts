@@ -3,7 +3,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { doKnownThings, transactions } from '../../test/harness/known-changes.ts'
 import { type ArchivedWal, archiveWalOf } from '../../test/harness/archived-wal.ts'
-import { SAMPLED_MAJORS, type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
+import {
+  SAMPLED_MAJORS,
+  type PostgresServer,
+  startPostgres,
+} from '../../test/harness/postgres-server.ts'
 import { findWalFile } from '../archive/fetch-wal.ts'
 import { hashContent } from '../archive/wal-object.ts'
 import { parseSegmentName } from '../postgres/lsn.ts'

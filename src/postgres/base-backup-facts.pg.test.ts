@@ -6,7 +6,11 @@ import assert from 'node:assert/strict'
 import { chownSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { SAMPLED_MAJORS, type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
+import {
+  SAMPLED_MAJORS,
+  type PostgresServer,
+  startPostgres,
+} from '../../test/harness/postgres-server.ts'
 import { formatTablespaceMap, parseBackupLabel, parseTablespaceMap } from './backup-label.ts'
 import { readControlFile } from './control-file.ts'
 import { formatLsn } from './lsn.ts'

@@ -4,7 +4,11 @@ import { chmodSync, chownSync, readFileSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { SAMPLED_MAJORS, type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
+import {
+  SAMPLED_MAJORS,
+  type PostgresServer,
+  startPostgres,
+} from '../../test/harness/postgres-server.ts'
 import type { FailureCode } from '../base/failure-codes.ts'
 import { Failure } from '../base/failure.ts'
 import { readControlFile } from './control-file.ts'
