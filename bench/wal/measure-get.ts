@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- wal-get`: replay of the same WAL into copies of the same base, by the
- * restore_command that `tidemark restore` writes, by pgbackrest's asynchronous archive-get, and by
- * cp, in turn.
+ * restore_command that `tidemark restore` writes, by pgbackrest's asynchronous archive-get, by cp,
+ * and with all of it in pg_wal from the beginning: what redo takes by itself, in turn.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,6 +17,9 @@ import { runArchiver } from './measure-push.ts'
 import { describeRun, parseWalOptions, type WalBenchOptions } from './options.ts'
 import { archivers, type WalArchiver } from './tools.ts'
 import { copyTree, makeWalSet, type WalSet } from './wal-set.ts'
+
+/** No restore_command: the segments are in pg_wal before the server starts. */
+const REDO_ALONE = 'redo alone'
 
 interface Contestant {
   readonly name: string
@@ -46,6 +49,7 @@ export async function measureGet(
     tell(`archived by ${archiver.name}`)
   }
   contestants.push({ name: 'cp', env: {}, restoreCommand: () => `cp ${set.wal}/%f "%p"` })
+  contestants.push({ name: REDO_ALONE, env: {}, restoreCommand: () => 'false' })
   const samples: Sample[] = []
   for (let round = 0; round < options.pairs; round++) {
     const turn = round % contestants.length
@@ -78,6 +82,7 @@ async function replay(one: Contestant, directory: string, set: WalSet): Promise<
   rmSync(data, { recursive: true, force: true })
   await copyTree(set.base, data)
   mkdirSync(join(data, 'pg_wal/archive_status'), { recursive: true })
+  if (one.name === REDO_ALONE) await runChecked('cp', ['-rT', set.wal, join(data, 'pg_wal')])
   const settings = {
     archive_mode: 'off',
     restore_command: one.restoreCommand(data),
@@ -123,7 +128,7 @@ async function format(
   set: WalSet,
   samples: readonly Sample[],
 ): Promise<string> {
-  const names = ['tidemark', 'pgbackrest', 'cp']
+  const names = ['tidemark', 'pgbackrest', 'cp', REDO_ALONE]
   const of = (tool: string): number[] =>
     samples.filter((sample) => sample.tool === tool).map(({ seconds }) => seconds)
   const ratio = (tool: string): string => {
@@ -133,7 +138,8 @@ async function format(
   const targets: Readonly<Record<string, string>> = { pgbackrest: '≤ 1.00', cp: '≤ 0.80' }
   const rows = names.map((name) => {
     const own = of(name)
-    const held = name === 'tidemark' ? '–' : `**${ratio(name)}** (target ${targets[name]})`
+    const target = targets[name] === undefined ? '' : ` (target ${targets[name]})`
+    const held = name === 'tidemark' ? '–' : `**${ratio(name)}**${target}`
     const seconds = `${median(own).toFixed(2)} (${Math.min(...own).toFixed(2)})`
     return `| ${name} | ${own.length} | ${seconds} | ${held} |\n`
   })

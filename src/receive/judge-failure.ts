@@ -1,6 +1,8 @@
 /** Which failures end a receiver, and which are tried again. Pure. */
 import type { Failure } from '../base/failure.ts'
-import { contradictsArchive } from './stream-wal.ts'
+
+/** Other content, other WAL than before, another past: nothing that time heals. */
+const CONTRADICTIONS = ['TM1402', 'TM1404', 'TM1410', 'TM1442', 'TM1460']
 
 /** No other attempt can heal these, and going on could do harm. */
 const ALWAYS = ['TM1405', 'TM1426', 'TM1427']
@@ -24,4 +26,8 @@ const AT_START = [
 export function isFatal(failure: Failure, hasStreamed: boolean): boolean {
   if (contradictsArchive(failure) || ALWAYS.includes(failure.code)) return true
   return !hasStreamed && AT_START.includes(failure.code)
+}
+
+export function contradictsArchive({ code }: Failure): boolean {
+  return CONTRADICTIONS.includes(code)
 }

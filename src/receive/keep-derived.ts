@@ -63,6 +63,7 @@ export class DerivedKeeper {
     if (isTooMuch || this.#stop.signal.aborted) return
     this.#waiting += 1
     this.#indexing = this.#indexing.then(async () => {
+      // indexSegment() tells what went wrong, and throws nothing.
       await this.#index(systemIdentifier, name, content)
       this.#waiting -= 1
     })

@@ -13,6 +13,7 @@ import type {
   ReplicationSession,
   WalStream,
 } from '../postgres/replication-session.ts'
+import { contradictsArchive } from './judge-failure.ts'
 import type { WalSink } from './wal-sink.ts'
 
 export interface StreamOptions {
@@ -270,11 +271,6 @@ class Pump {
       if (monotonicMs() - this.#reportedAtMs >= this.#options.statusEveryMs) this.#report()
     }
   }
-}
-
-/** Other content under one name: no other attempt can heal it. */
-export function contradictsArchive({ code }: Failure): boolean {
-  return ['TM1402', 'TM1404', 'TM1410', 'TM1442', 'TM1460'].includes(code)
 }
 
 function notContiguous(address: string, expected: Lsn, got: Lsn): Failure {

@@ -8,10 +8,10 @@
 import type { WalToStore } from '../../archive/store-wal.ts'
 import { monotonicMs, sleep } from '../../base/clock.ts'
 import { Failure } from '../../base/failure.ts'
+import { contradictsArchive } from '../judge-failure.ts'
 import type { SinkEvent } from '../wal-sink.ts'
 import type { RepositorySink } from './repository-sink.ts'
 import type { SegmentBuffer } from './segment-buffer.ts'
-import { contradicts } from './stream-sink.ts'
 
 /** Segments whose bytes are kept for it. */
 const MOST_WAITING = 4
@@ -82,7 +82,7 @@ export class OtherRepository {
       if (!(error instanceof Failure)) throw error
       this.#notBeforeMs = monotonicMs() + PAUSE_MS
       this.#tellBehind(segment, error)
-      if (contradicts(error)) this.#options.onContradiction(error)
+      if (contradictsArchive(error)) this.#options.onContradiction(error)
     })
     this.#work = told.finally(() => segment.release())
     this.#work.catch(() => {})

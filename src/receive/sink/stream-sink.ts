@@ -12,6 +12,7 @@ import { parseFirstPage } from '../../archive/judge-segment.ts'
 import { monotonicMs, sleep } from '../../base/clock.ts'
 import { Failure } from '../../base/failure.ts'
 import { formatLsn, type Lsn, lsn, segmentNumber, type Timeline } from '../../postgres/lsn.ts'
+import { contradictsArchive } from '../judge-failure.ts'
 import type { SinkEvent, WalSink } from '../wal-sink.ts'
 import { OtherRepository } from './other-repository.ts'
 import type { RepositorySink } from './repository-sink.ts'
@@ -126,12 +127,12 @@ export class StreamSink implements WalSink {
     for (const other of this.#others) other.offerSegment(segment, wal)
     onEvent({ kind: 'segment', name: segment.name, storedBytes: bytes.length })
     segment.hold()
-    this.#options.onArchived(segment.name, content).finally(() => segment.release())
+    void this.#options.onArchived(segment.name, content).finally(() => segment.release())
   }
 
   #throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
     const reasons = results.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []))
-    const contradiction = reasons.find((one) => one instanceof Failure && contradicts(one))
+    const contradiction = reasons.find((one) => one instanceof Failure && contradictsArchive(one))
     if (contradiction !== undefined) this.#ended ??= contradiction as Failure
     const first: unknown = contradiction ?? reasons[0]
     if (first !== undefined) throw first
@@ -169,9 +170,10 @@ export class StreamSink implements WalSink {
     const upTo = segment?.length ?? 0
     const target = segment?.end ?? this.#lastEnd?.end ?? lsn(0n)
     await this.#awaitCompleted(target)
-    // One that became whole meanwhile is archived now, needs no tail, and is held no more.
-    const isTail = segment !== undefined && upTo > 0 && !segment.isWhole
-    if (isTail) await this.#flushTail(segment, upTo)
+    if (segment === undefined || upTo === 0) return target
+    // One that became whole meanwhile needs no tail: its archiving makes it durable.
+    if (segment.isWhole) await this.#awaitCompleted(target)
+    else await this.#flushTail(segment, upTo)
     return target
   }
 
@@ -262,9 +264,4 @@ export class StreamSink implements WalSink {
       for (const other of this.#others) await other.close()
     }
   }
-}
-
-/** Other content, other WAL than before, another past: nothing that time heals. */
-export function contradicts({ code }: Failure): boolean {
-  return ['TM1402', 'TM1404', 'TM1410', 'TM1442', 'TM1460'].includes(code)
 }
