@@ -113,7 +113,7 @@ export async function makePacks(repository: string, shape: LargeShape): Promise<
       attemptId: ATTEMPT,
       firstSequence: number,
       sequenceStep: shape.packs,
-      compressionLevel: 1,
+      compressionLevel: 3,
     })
     await packs.begin()
     const id = packIdOf(number)

@@ -87,7 +87,7 @@ async function backUp(id: string, digit: string, earlier: boolean): Promise<void
     attemptId: digit.repeat(24),
     firstSequence: 0,
     sequenceStep: 1,
-    compressionLevel: 1,
+    compressionLevel: 3,
   })
   const nothing = { bySha256: new Map(), byFirstPath: new Map() }
   const files = await writeFileList(assembled.entries, packs, base?.pieces ?? nothing)

@@ -73,7 +73,7 @@ async function* makeBackups(shape: Shape, endsAt: Date): AsyncGenerator<MadeObje
       attemptId: attempt,
       firstSequence: 0,
       sequenceStep: 1,
-      compressionLevel: 1,
+      compressionLevel: 3,
       packTargetBytes: 1,
     })
     await storage.write(REPOSITORY_KEY, new Uint8Array(1))

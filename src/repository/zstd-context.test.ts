@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { zstdDecompressSync } from 'node:zlib'
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import fc from 'fast-check'
 import { decodeFrame, encodeFrame } from './frame-codec.ts'
 import { frameHash } from './pack-format.ts'
@@ -27,6 +27,30 @@ test('what goes in comes out, in any order of calls, sizes and errors', () => {
     }),
     { numRuns: 300 },
   )
+})
+
+/** Words in an order that does not repeat: each level finds more in it than the one below. */
+function compressible(bytes: number): Buffer {
+  let state = 1
+  const words = Array.from({ length: bytes / 4 }, () => {
+    state = (state * 48_271) % 0x7fffffff
+    return `${(state % 1999).toString(36)} `
+  })
+  return Buffer.from(words.join('')).subarray(0, bytes)
+}
+
+test('the level that is asked for is the one of every frame', () => {
+  const raw = compressible(128 * 1024)
+  const sizes = [1, 3, 6].map((level) => {
+    const context = makeZstdContext(level, raw.length)
+    const params = { [constants.ZSTD_c_compressionLevel]: level }
+    const expected = zstdCompressSync(raw, { params })
+    for (let frame = 0; frame < 3; frame++) {
+      assert.ok(expected.equals(context.compress(raw)), `level ${level}, frame ${frame}`)
+    }
+    return expected.length
+  })
+  assert.equal(new Set(sizes).size, 3, String(sizes))
 })
 
 test('a frame that is larger than it says does not overrun', () => {

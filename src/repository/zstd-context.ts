@@ -7,8 +7,15 @@
  * keeps both, but its synchronous write is no public interface: what is found is tried on
  * known bytes first, and the public functions serve where it is not as expected.
  *
+ * A compressor is never reset: node's reset() forgets the parameters, the level too, and every
+ * frame would be one of level 3, zstd's default, whatever is asked for. That is what frames of
+ * backups have in every repository: it was so before, and 3 is asked for now. A frame that ended
+ * leaves the context ready for the next one; after one that failed there is a new stream. A
+ * decompressor has no parameters, and is reset: a frame that is cut off ends without an error,
+ * and must not run into the next one.
+ *
  * Invariant: what compress() and decompress() return lies in the shared buffer and holds
- * until the next call on this thread.
+ * until the next call on this thread. Frames are those of the public functions, byte by byte.
  */
 import {
   constants,
@@ -29,7 +36,7 @@ const OUTPUT_PIECE_BYTES = 32 * 1024
 
 export function makeZstdContext(level: number, maxRawBytes: number): ZstdContext {
   const params = { [constants.ZSTD_c_compressionLevel]: level }
-  const compress = openWriter(() => createZstdCompress({ params }), boundOf(maxRawBytes))
+  const compress = openFrameCompressor(params, maxRawBytes)
   const decompress = openWriter(() => createZstdDecompress(), maxRawBytes + 1)
   const portable: ZstdContext = {
     compress: (raw) => zstdCompressSync(raw, { params, chunkSize: OUTPUT_PIECE_BYTES }),
@@ -50,14 +57,13 @@ export function makeZstdContext(level: number, maxRawBytes: number): ZstdContext
 
 /**
  * A compressor with parameters of its own that one thread uses again and again; undefined where the
- * handle is not as expected. There is no reset between frames: a frame that ended leaves
- * the context ready for the next one, and a reset would forget the parameters.
+ * handle is not as expected.
  */
 export function openCompressor(
   params: Readonly<Record<number, number>>,
   maxRawBytes: number,
 ): ((raw: Uint8Array) => Uint8Array) | undefined {
-  const compress = openWriter(() => createZstdCompress({ params }), boundOf(maxRawBytes), false)
+  const compress = openFrameCompressor(params, maxRawBytes)
   if (compress === undefined) return undefined
   const sample = Buffer.from('a page of PostgreSQL has 8192 bytes. '.repeat(50))
   try {
@@ -83,6 +89,11 @@ export function openDecompressor(
   } catch {
     return isSame() ? decompress : undefined
   }
+}
+
+function openFrameCompressor(params: Readonly<Record<number, number>>, maxRawBytes: number) {
+  const isReset = false
+  return openWriter(() => createZstdCompress({ params }), boundOf(maxRawBytes), isReset)
 }
 
 /** ZSTD_COMPRESSBOUND with a margin. */
@@ -133,7 +144,7 @@ function openHandle(stream: object): OpenStream | undefined {
 function openWriter(
   makeStream: () => object,
   outputBytes: number,
-  resets = true,
+  isReset = true,
 ): ((input: Uint8Array) => Uint8Array) | undefined {
   let open = openHandle(makeStream())
   if (open === undefined) return undefined
@@ -142,15 +153,14 @@ function openWriter(
     open ??= openHandle(makeStream())
     if (open === undefined) throw new Error('zstd: no stream')
     const { handle, state } = open
-    if (resets) handle.reset()
+    if (isReset) handle.reset()
     handle.writeSync(constants.ZSTD_e_end, input, 0, input.length, output, 0, output.length)
     const [roomLeft, inputLeft] = state
     const { failed } = open
-    if (failed !== undefined || inputLeft !== 0) open = undefined
+    const isWhole = inputLeft === 0 && roomLeft !== undefined && roomLeft > 0
+    if (failed !== undefined || !isWhole) open = undefined
     if (failed !== undefined) throw new Error(`zstd: ${failed}`)
-    if (inputLeft !== 0 || roomLeft === 0 || roomLeft === undefined) {
-      throw new Error('zstd: the frame does not fit')
-    }
+    if (!isWhole) throw new Error('zstd: the frame does not fit')
     return output.subarray(0, output.length - roomLeft)
   }
 }
@@ -159,8 +169,9 @@ function openWriter(
 function isSound(context: ZstdContext): boolean {
   const sample = Buffer.from('a page of PostgreSQL has 8192 bytes. '.repeat(50))
   try {
+    const first = Buffer.from(context.compress(sample))
     const stored = Buffer.from(context.compress(sample))
-    if (!zstdDecompressSync(stored).equals(sample)) return false
+    if (!first.equals(stored) || !zstdDecompressSync(stored).equals(sample)) return false
     if (!sample.equals(context.decompress(stored, sample.length))) return false
   } catch {
     return false

@@ -116,7 +116,7 @@ async function openPacks(storage: Storage, count: number): Promise<Packs> {
       attemptId: 'a'.repeat(24),
       firstSequence: number,
       sequenceStep: count,
-      compressionLevel: 1,
+      compressionLevel: 3,
     })
   })
   for (const writer of writers) await writer.begin()
