@@ -26,6 +26,7 @@ import {
 import { adoptWal, releaseReservation } from './adopt-wal.ts'
 import { judgeContinuation } from './compare-segments.ts'
 import { type AdoptionPlan, planAdoption } from './plan-adoption.ts'
+import { findWriterRecord } from './writer-record.ts'
 import { encodeTailPiece } from './tail-format.ts'
 import { pieceKey } from './tail-keys.ts'
 import { encodeReservation, findReservation, reservationKey } from './reservations.ts'
@@ -147,6 +148,77 @@ test('a crash anywhere leaves one history, all bytes of both; a second run ends 
   assert.ok(crashes >= 20, String(crashes))
 })
 
+async function keyInQuarantine(storage: Storage, name: string): Promise<string | undefined> {
+  return [...(await objectsOf(storage)).keys()].find((one) => one.includes(`quarantine/${name}-`))
+}
+
+test('a crash while a chain comes out of quarantine: a second run ends it', async () => {
+  const { storage: before, server, clone } = await twoServers([2n, 3n])
+  await adoptWal(before, await planFrom(before, server))
+  const objects = await objectsOf(before)
+  const first = clone.content(2n)
+  const hash = hashContent(first).slice(0, 16)
+  const take = async (storage: Storage, named: string | undefined): Promise<AdoptionPlan> => {
+    const planned = await plan(storage, await openQuarantineSource(storage, request(), named))
+    await adoptWal(storage, planned)
+    return planned
+  }
+  const assertDone = async (storage: Storage): Promise<void> => {
+    for (const segment of [2n, 3n]) {
+      await assertArchived(storage, clone.name(segment), clone.content(segment))
+    }
+    assert.deepEqual(
+      await quarantined(storage),
+      [2n, 3n].map((one) => server.name(one)),
+    )
+    const record = await findWriterRecord(storage, PLACE, 1)
+    assert.deepEqual(
+      typeof record === 'object' && record.passedOver.map(({ dataDirectory }) => dataDirectory),
+      [server.data],
+    )
+  }
+  const crashes = await forEachCrashPoint({
+    prepare: async () => openMemoryStorage(new Map(objects)),
+    run: async (storage) => await take(storage, hash),
+    crashAt: ({ operation }) => ['write', 'remove'].includes(operation),
+    async check(storage) {
+      await assertOneHistory(storage, (segment) => clone.name(segment))
+      const left = await objectsOf(storage)
+      const isBegun = [...left.keys()].some((key) => key.endsWith(`${clone.name(2n)}-${hash}`))
+      // Without a hash another chain may be meant when this one is through.
+      for (const named of isBegun ? [hash, undefined] : [hash]) {
+        const again = openMemoryStorage(new Map(left))
+        await take(again, named)
+        await assertDone(again)
+        if (named === undefined) continue
+        const { aside, bring } = await take(again, named)
+        assert.deepEqual([aside, bring], [[], []])
+      }
+    },
+  })
+  assert.ok(crashes >= 24, String(crashes))
+})
+
+test('what was pushed since a crash stays, and its server is not passed over', async () => {
+  const { storage, server, clone } = await twoServers([2n, 3n])
+  await adoptWal(storage, await planFrom(storage, server))
+  const hash = hashContent(clone.content(2n)).slice(0, 16)
+  const take = async (): Promise<AdoptionPlan> =>
+    await plan(storage, await openQuarantineSource(storage, request(), hash))
+  const { bring, ...planned } = await take()
+  const copy = await keyInQuarantine(storage, clone.name(2n))
+  const bytes = (await storage.read(copy ?? '')) as Uint8Array
+  await adoptWal(storage, { ...planned, bring: bring.slice(0, 1), chain: [] })
+  // As if it had been killed before copies were removed.
+  await storage.write(copy ?? '', bytes)
+  await clone.push(storage, 3n)
+  await adoptWal(storage, await take())
+  assert.equal(await clone.push(storage, 4n), 'stored')
+  await adoptWal(storage, await take())
+  assert.equal(await clone.push(storage, 5n), 'stored')
+  await assert.rejects(server.push(storage, 6n), (error) => isFailure(error, 'TM1463'))
+})
+
 test('a clone that still archives while it runs is seen, and goes aside', async () => {
   const { storage, server, clone } = await twoServers([2n])
   const planned = await planFrom(storage, server)
@@ -255,6 +327,34 @@ test('a crash while histories change places: a second run brings everything', as
   })
   assert.ok(crashes >= 12, String(crashes))
 })
+
+test('a crash while a history comes back out of quarantine: a second run brings all', async () => {
+  const { storage: before, one, two } = await twoPromotions()
+  await adoptWal(before, await planFrom(before, two, 2))
+  const objects = await objectsOf(before)
+  const take = async (storage: Storage): Promise<void> => {
+    const source = await openQuarantineSource(storage, request(2), undefined)
+    await adoptWal(storage, await plan(storage, source, 2))
+  }
+  const crashes = await forEachCrashPoint({
+    prepare: async () => openMemoryStorage(new Map(objects)),
+    run: take,
+    crashAt: ({ operation }) => ['write', 'remove'].includes(operation),
+    async check(storage) {
+      const kept = await quarantined(storage)
+      const isDone = kept.length === 2 && (await holdsHistory(storage, /promotion 0/))
+      if (!isDone) await take(storage)
+      await assertArchived(storage, one.name(2n), one.content(2n))
+      assert.ok(await holdsHistory(storage, /promotion 0/))
+      assert.equal((await quarantined(storage)).length, 2)
+    },
+  })
+  assert.ok(crashes >= 16, String(crashes))
+})
+
+async function holdsHistory(storage: Storage, what: RegExp): Promise<boolean> {
+  return what.test((await archived(storage, '00000002.history'))?.toString() ?? '')
+}
 
 test('a reserved number is given to the server that is adopted, or released', async () => {
   const storage = await newArchive()

@@ -59,7 +59,7 @@ export async function adoptWal(storage: Storage, plan: AdoptionPlan): Promise<Ad
     if (adopted.file.kind === 'segment') await storage.remove(derived)
   }
   aside.push(...(await setLateOnesAside(storage, plan)))
-  for (const adopted of plan.bring) await tidyQuarantine(storage, plan, adopted)
+  await tidyQuarantine(storage, plan)
   const left = locked.filter(({ name }) => !brought.includes(name))
   if (left.length > 0) throw notAside(storage, left, 'the bucket has them locked')
   return { aside, brought }
@@ -76,12 +76,13 @@ const NOBODY: WriterIdentity = {
 }
 
 /** Pure, but for the time. */
-function decideWriter({ former, writer, timeline }: AdoptionPlan): WriterRecord {
+function decideWriter({ former, writer, timeline, adopted }: AdoptionPlan): WriterRecord {
+  if (former !== undefined && isBegun(former, adopted)) return former
   const chosen = writer ?? NOBODY
   const record =
     writer === undefined
-      ? { timeline, writer: NOBODY, since: now().toISOString(), passedOver: [] }
-      : succeed(former, timeline, writer)
+      ? { timeline, writer: NOBODY, since: now().toISOString(), adopted }
+      : withoutAdopted(succeed(former, timeline, writer))
   // Whose the quarantine's are is not known: he may be one of those that were passed over.
   const known = writer === undefined ? [] : (former?.passedOver ?? [])
   const before = [...known, ...(former === undefined ? [] : [former.writer])]
@@ -90,6 +91,15 @@ function decideWriter({ former, writer, timeline }: AdoptionPlan): WriterRecord 
     (one, at) => others.findLastIndex((other) => isSameServer(one, other)) === at,
   )
   return { ...record, passedOver }
+}
+
+/** A run before this one has decided, and who has shown since then that he goes on there stays. */
+function isBegun({ adopted: begun = [] }: WriterRecord, adopted: readonly string[]): boolean {
+  return begun.length > 0 && begun.join() === adopted.join()
+}
+
+function withoutAdopted({ adopted: _, ...record }: WriterRecord): WriterRecord {
+  return record
 }
 
 /** As planned, and what was archived since then; the last first, the history after them. */
@@ -159,11 +169,40 @@ async function bring(
   }
 }
 
-/** Its bytes are in their place now: the copy of them says nothing more. */
-async function tidyQuarantine(storage: Storage, place: WalPlace, adopted: AdoptedFile) {
-  const { cluster, systemIdentifier } = place
-  const { name } = adopted.file
-  const key = quarantineKey(cluster, systemIdentifier, name, hashContent(await adopted.load()))
+/**
+ * The bytes are in their place now: the copies of them say nothing more. By those that the record
+ * names the next run knows the chain: they go last, so that a crash in between leaves one of them.
+ */
+async function tidyQuarantine(storage: Storage, plan: AdoptionPlan): Promise<void> {
+  const earlier = plan.chain.filter((one) => !plan.bring.includes(one))
+  const isNamed = ({ from }: AdoptedFile): boolean =>
+    'key' in from && plan.adopted.some((name) => from.key.endsWith(`/${name}`))
+  const copies = [...earlier, ...plan.bring].toReversed()
+  const inOrder = [...copies.filter((one) => !isNamed(one)), ...copies.filter(isNamed)]
+  for (const one of inOrder) {
+    const contentHash = hashContent(await one.load())
+    if (earlier.includes(one) && !(await isArchived(storage, plan, one, contentHash))) continue
+    await removeCopy(storage, plan, one, contentHash)
+  }
+}
+
+async function isArchived(
+  storage: Storage,
+  place: WalPlace,
+  { file }: AdoptedFile,
+  contentHash: string,
+): Promise<boolean> {
+  const content = await loadArchived(storage, place, file)
+  return content !== undefined && hashContent(content) === contentHash
+}
+
+async function removeCopy(
+  storage: Storage,
+  { cluster, systemIdentifier }: WalPlace,
+  { file }: AdoptedFile,
+  contentHash: string,
+): Promise<void> {
+  const key = quarantineKey(cluster, systemIdentifier, file.name, contentHash)
   try {
     await storage.remove(key)
   } catch (error) {
@@ -182,11 +221,12 @@ async function describe({ systemIdentifier }: WalPlace, { file, load }: AdoptedF
  * not continue what was brought. What does was archived by the server itself.
  */
 async function setLateOnesAside(storage: Storage, plan: AdoptionPlan): Promise<string[]> {
-  const last = plan.bring.findLast(({ file }) => file.kind === 'segment')
+  const last = [...plan.chain, ...plan.bring].findLast(({ file }) => file.kind === 'segment')
   if (last === undefined) return []
   const { cluster, systemIdentifier } = plan
   const files: WalFileName[] = []
-  let before: Buffer | undefined = await last.load()
+  let before: Buffer | undefined =
+    (await loadArchived(storage, plan, last.file)) ?? (await last.load())
   for await (const { name } of listSegmentsAfter(
     storage,
     cluster,

@@ -12,10 +12,10 @@ import { compareSegments, judgeContinuation } from './compare-segments.ts'
 import { parseFirstPage } from './judge-segment.ts'
 import { findSystemIdentifier, isAbsence, readWalFile } from './read-wal-file.ts'
 import { refuseRestoredCopy } from './restored-marker.ts'
-import { parseWalFileName, quarantineKey, segmentKey, type WalFileName } from './wal-file-name.ts'
-import { decodeWalObject } from './wal-object.ts'
+import { parseWalFileName, quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
+import { decodeWalObject, hashContent } from './wal-object.ts'
 import { findLocalWriter, type LocalWriter } from './writer-identity.ts'
-import type { WalPlace } from './writer-record.ts'
+import { findWriterRecord, type WalPlace } from './writer-record.ts'
 
 export interface AdoptedFile {
   readonly file: WalFileName
@@ -33,6 +33,8 @@ export interface AdoptionSource {
   readonly segments: ReadonlyMap<bigint, AdoptedFile>
   /** Being written: it is compared and never taken. */
   readonly current: ReadonlyMap<bigint, AdoptedFile>
+  /** Names in quarantine of the first segment and the history that are taken; else empty. */
+  readonly adopted: readonly string[]
 }
 
 export interface SourceRequest extends WalPlace {
@@ -83,7 +85,7 @@ export async function openDirectorySource(
     current.delete(segment)
   }
   const sorted = [...segments].sort(([a], [b]) => ascend(a, b))
-  return { writer, history, segments: new Map(sorted), current }
+  return { writer, history, segments: new Map(sorted), current, adopted: [] }
 }
 
 async function namesIn(directory: string): Promise<string[]> {
@@ -109,48 +111,112 @@ async function isOfItsName(path: string, segment: bigint, size: number): Promise
 
 /**
  * A chain out of the quarantine: from its first segment, or the one whose hash is given, each next
- * one continues the one before. TM1464 where there is none, or more than one.
+ * one continues the one before. TM1464 where there is none, or more than one. The chain that an
+ * adoption has begun to take is known by the writer record: it is the same, whatever of it is in.
  */
 export async function openQuarantineSource(
   storage: Storage,
   request: SourceRequest,
   hash: string | undefined,
 ): Promise<AdoptionSource> {
-  const all: Kept[] = []
-  for (const one of await listQuarantine(storage, request)) {
-    if (await isOtherThanArchived(storage, request, one)) all.push(one)
+  const kept = await listQuarantine(storage, request)
+  const begun = await findBegun(storage, request, kept, hash)
+  const none = { writer: undefined, current: new Map() }
+  if (begun !== undefined) {
+    const isBegun = (one: Kept): boolean => begun.includes(keptName(one))
+    const history = kept.find((one) => one.file.kind === 'history' && isBegun(one))
+    const segments = await chainOf(kept, request, isBegun)
+    return { ...none, history, segments, adopted: begun }
   }
-  const histories = all.filter(({ file }) => file.kind === 'history')
-  const segments = new Map<bigint, AdoptedFile>()
+  const all: Kept[] = []
+  for (const one of kept) if (await isOtherThanArchived(storage, request, one)) all.push(one)
+  const isWanted = (one: Kept): boolean => hash === undefined || hasHash(one, hash)
+  const segments = await chainOf(all, request, isWanted)
+  const histories = all.filter((one) => one.file.kind === 'history' && isWanted(one))
+  const history = hash === undefined ? onlyOne(histories) : histories[0]
+  const first = [...segments.values()][0]
+  const adopted = [first, history].flatMap((one) => (one === undefined ? [] : keptName(one)))
+  if (adopted.length > 0) return { ...none, history, segments, adopted }
+  throw cannotAdopt(
+    `nothing of timeline ${request.timeline} can be taken from quarantine in ${storage.url}`,
+    hash === undefined ? 'it holds none of it' : `it holds none with the hash ${hash}`,
+  )
+}
+
+/**
+ * The names that the writer record gives what is being taken, where that is meant. Copies leave
+ * quarantine last: when these are gone, all was done if they are archived.
+ */
+async function findBegun(
+  storage: Storage,
+  request: SourceRequest,
+  kept: readonly Kept[],
+  hash: string | undefined,
+): Promise<readonly string[] | undefined> {
+  const record = await findWriterRecord(storage, request, request.timeline)
+  const names = typeof record === 'object' ? record.adopted : undefined
+  if (names === undefined) return undefined
+  const isMeant =
+    hash !== undefined && names.some((name) => hasHash({ hash16: hash16Of(name) }, hash))
+  if (hash !== undefined && !isMeant) return undefined
+  if (kept.some((one) => names.includes(keptName(one)))) return names
+  return isMeant && (await areArchived(storage, request, names)) ? names : undefined
+}
+
+async function areArchived(
+  storage: Storage,
+  { cluster, systemIdentifier }: WalPlace,
+  names: readonly string[],
+): Promise<boolean> {
+  for (const name of names) {
+    const file = parseWalFileName(name.slice(0, -17))
+    const content = file && (await loadArchived(storage, { cluster, systemIdentifier }, file))
+    if (content === undefined || !hashContent(content).startsWith(hash16Of(name))) return false
+  }
+  return true
+}
+
+/** From the first one that is a start, each next one continues the one before. */
+async function chainOf(
+  all: readonly Kept[],
+  request: SourceRequest,
+  isStart: (one: Kept) => boolean,
+): Promise<Map<bigint, Kept>> {
+  const segments = new Map<bigint, Kept>()
   const numbers = [...new Set(all.flatMap((one) => numberOf(one, request) ?? []))].sort(ascend)
   const at = (number: bigint): Kept[] => all.filter((one) => numberOf(one, request) === number)
-  const start = numbers.find((number) => hash === undefined || hasHash(at(number), hash))
+  const start = numbers.find((number) => at(number).some(isStart))
   let before: Buffer | undefined
   for (let number = start; number !== undefined; number++) {
-    const wanted = number === start && hash !== undefined ? hasHash(at(number), hash) : undefined
-    const chosen = await chooseNext(wanted === undefined ? at(number) : [wanted], before)
+    const candidates = at(number)
+    const chosen = await chooseNext(
+      number === start ? candidates.filter(isStart) : candidates,
+      before,
+    )
     if (chosen === undefined) break
     segments.set(number, chosen.one)
     before = chosen.content
   }
-  const history = hash === undefined ? onlyOne(histories) : hasHash(histories, hash)
-  if (segments.size === 0 && history === undefined) {
-    throw cannotAdopt(
-      `nothing of timeline ${request.timeline} can be taken from quarantine in ${storage.url}`,
-      hash === undefined ? 'it holds none of it' : `it holds none with the hash ${hash}`,
-    )
-  }
-  return { writer: undefined, history, segments, current: new Map() }
+  return segments
 }
 
 export type Kept = AdoptedFile & { readonly hash16: string }
+
+/** As it lies in quarantine. */
+function keptName({ file, hash16 }: Kept): string {
+  return `${file.name}-${hash16}`
+}
+
+function hash16Of(name: string): string {
+  return name.slice(-16)
+}
 
 function ascend(a: bigint, b: bigint): number {
   return a < b ? -1 : 1
 }
 
-function hasHash(among: readonly Kept[], hash: string): Kept | undefined {
-  return among.find(({ hash16 }) => hash16.startsWith(hash) || hash.startsWith(hash16))
+function hasHash({ hash16 }: Pick<Kept, 'hash16'>, hash: string): boolean {
+  return hash16.startsWith(hash) || hash.startsWith(hash16)
 }
 
 function numberOf({ file }: AdoptedFile, { walSegmentSizeBytes }: SourceRequest) {
@@ -188,13 +254,14 @@ async function isOtherThanArchived(
   return compareSegments(archived, await one.load()).kind === 'different'
 }
 
-/** The content of an archived segment; undefined where it is absent, or does not hold. */
+/** The content of an archived file; undefined where it is absent, or does not hold. */
 export async function loadArchived(
   storage: Storage,
   { cluster, systemIdentifier }: WalPlace,
-  { name }: WalFileName,
+  file: WalFileName,
 ): Promise<Buffer | undefined> {
-  const key = segmentKey(cluster, systemIdentifier, name)
+  const { name } = file
+  const key = walKey(cluster, systemIdentifier, file, '')
   try {
     const bytes = await storage.read(key)
     if (bytes === undefined) return undefined
@@ -228,7 +295,7 @@ function onlyOne(among: readonly Kept[]): Kept | undefined {
 }
 
 function several(among: readonly Kept[]): Failure {
-  const names = among.map(({ file, hash16 }) => `${file.name}-${hash16}`)
+  const names = among.map(keptName)
   return new Failure('TM1464', {
     message: `several files in quarantine could be meant: ${names.join(', ')}`,
     because: 'they differ within their records',

@@ -37,6 +37,10 @@ export interface AdoptionPlan extends WalPlace {
   readonly aside: readonly WalFileName[]
   /** Files that take their place, the first first. */
   readonly bring: readonly AdoptedFile[]
+  /** All that is taken out of quarantine, with what a run before this one has brought. */
+  readonly chain: readonly AdoptedFile[]
+  /** Names in quarantine of the first of them and the history. */
+  readonly adopted: readonly string[]
   /** What the server is writing; compared with what was streamed, never brought. */
   readonly current: readonly AdoptedFile[]
   /** Names between them that nobody has. */
@@ -96,6 +100,8 @@ export async function planAdoption(
     from,
     aside: [...moved.reverse().map((segment) => segmentFile(timeline, segment, size)), ...history],
     bring: archivedHistory === 'same' ? bring : withHistory(source, bring),
+    chain: source.writer === undefined ? withHistory(source, [...source.segments.values()]) : [],
+    adopted: source.adopted,
     current: [...source.current.values()],
     missing,
     dependents,

@@ -19,6 +19,8 @@ export interface WriterRecord {
   readonly since: string
   /** Those that `wal adopt` has decided against, the latest last. */
   readonly passedOver: readonly WriterIdentity[]
+  /** What `wal adopt` took out of quarantine last: names of the first segment, and the history. */
+  readonly adopted?: readonly string[]
 }
 
 /** Where the WAL of a server lies in a repository. */
@@ -85,7 +87,8 @@ export function succeed(
   const known = record === 'unreadable' ? undefined : record
   const isNew = known === undefined || !isSameServer(known.writer, writer)
   const since = isNew ? now().toISOString() : known.since
-  return { timeline, writer: identity, since, passedOver: known?.passedOver ?? [] }
+  const { passedOver = [], adopted } = known ?? {}
+  return { timeline, writer: identity, since, passedOver, ...(adopted && { adopted }) }
 }
 
 export function formatWriterRecord(record: WriterRecord): Uint8Array {
@@ -111,12 +114,20 @@ function parseWriterRecord(timeline: Timeline, bytes: Uint8Array): WriterRecord 
     return undefined
   }
   if (typeof value !== 'object' || value === null) return undefined
-  const { format, timeline: named, writer, since, passedOver } = value as Record<string, unknown>
+  const {
+    format,
+    timeline: named,
+    writer,
+    since,
+    passedOver,
+    adopted,
+  } = value as Record<string, unknown>
   const others: unknown[] = Array.isArray(passedOver) ? passedOver : []
   if (format !== 1 || named !== timeline || !isWriter(writer) || !others.every(isWriter)) {
     return undefined
   }
-  return { timeline, writer, since: String(since ?? ''), passedOver: others }
+  const record = { timeline, writer, since: String(since ?? ''), passedOver: others }
+  return Array.isArray(adopted) ? { ...record, adopted: adopted.map(String) } : record
 }
 
 function isWriter(value: unknown): value is WriterIdentity {
