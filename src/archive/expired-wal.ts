@@ -6,9 +6,8 @@
  *
  * Invariant: it is written before the WAL is removed that it names.
  */
-import { isFailure } from '../base/failure.ts'
 import type { Timeline } from '../postgres/lsn.ts'
-import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
+import { decodeSmallObject, encodeSmallObject, findReadable } from '../repository/small-object.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { SegmentRange } from './find-gaps.ts'
 import { walPrefix } from './wal-file-name.ts'
@@ -23,7 +22,6 @@ export function expiredMarkKey(cluster: string, systemIdentifier: string): strin
 }
 
 interface StoredMark {
-  readonly format: number
   /** First and last of each range, in decimal. */
   readonly timelines: Readonly<Record<string, readonly (readonly [string, string])[]>>
 }
@@ -35,18 +33,12 @@ export async function readExpiredMark(
   systemIdentifier: string,
 ): Promise<ExpiredWalMark> {
   const key = expiredMarkKey(cluster, systemIdentifier)
-  try {
-    const bytes = await storage.read(key)
-    return bytes === undefined ? new Map() : parseMark(key, decodeEnvelope(key, 'GONE', bytes))
-  } catch (error) {
-    if (!isFailure(error, 'TM1601')) throw error
-    return new Map()
-  }
+  const mark = await findReadable(storage, key, (bytes) => decodeMark(key, bytes))
+  return typeof mark === 'object' ? mark : new Map()
 }
 
-function parseMark(key: string, raw: Uint8Array): ExpiredWalMark {
-  const { format, timelines } = JSON.parse(Buffer.from(raw).toString('utf8')) as StoredMark
-  if (format !== 1) throw damagedObject(key, `it has format ${format}`)
+function decodeMark(key: string, bytes: Uint8Array): ExpiredWalMark {
+  const { timelines } = decodeSmallObject(key, 'GONE', bytes) as unknown as StoredMark
   return new Map(
     Object.entries(timelines).map(([timeline, ranges]) => [
       Number(timeline),
@@ -70,8 +62,8 @@ export async function advanceExpiredMark(
   const timelines = Object.fromEntries(
     [...now].map(([one, ranges]) => [String(one), ranges.map(formatRange)]),
   )
-  const raw = Buffer.from(JSON.stringify({ format: 1, timelines }))
-  await storage.write(expiredMarkKey(cluster, systemIdentifier), encodeEnvelope('GONE', raw))
+  const bytes = encodeSmallObject('GONE', { timelines })
+  await storage.write(expiredMarkKey(cluster, systemIdentifier), bytes)
 }
 
 function formatRange({ first, last }: SegmentRange): [string, string] {

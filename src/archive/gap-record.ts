@@ -13,7 +13,8 @@ import {
   parseLsn,
   type Timeline,
 } from '../postgres/lsn.ts'
-import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
+import { damagedObject } from '../repository/envelope.ts'
+import { decodeSmallObject, encodeSmallObject } from '../repository/small-object.ts'
 import type { Storage } from '../storage/storage.ts'
 import { walPrefix } from './wal-file-name.ts'
 
@@ -55,8 +56,8 @@ export function parseGapKey(key: string): GapPlace | undefined {
 /** Durable when fulfilled; one that is there already is the same. */
 export async function writeGap(storage: Storage, cluster: string, gap: WalGap): Promise<void> {
   const { from, to, ...rest } = gap
-  const value = { format: 1, ...rest, from: formatLsn(from), to: formatLsn(to) }
-  const bytes = encodeEnvelope('GAPR', Buffer.from(JSON.stringify(value)))
+  const value = { ...rest, from: formatLsn(from), to: formatLsn(to) }
+  const bytes = encodeSmallObject('GAPR', value)
   try {
     await storage.write(gapKey(cluster, gap), bytes, { createOnly: true })
   } catch (error) {
@@ -66,12 +67,9 @@ export async function writeGap(storage: Storage, cluster: string, gap: WalGap): 
 
 /** TM1601 when it does not hold. */
 export function parseGap(key: string, bytes: Uint8Array): WalGap {
-  const text = Buffer.from(decodeEnvelope(key, 'GAPR', bytes)).toString('utf8')
-  const { format, from, to, ...rest } = JSON.parse(text) as Record<string, unknown>
+  const { from, to, ...rest } = decodeSmallObject(key, 'GAPR', bytes)
   const [first, last] = [parseLsn(String(from)), parseLsn(String(to))]
-  if (format !== 1 || first === undefined || last === undefined) {
-    throw damagedObject(key, `it is no gap of format 1`)
-  }
+  if (first === undefined || last === undefined) throw damagedObject(key, 'it is no gap')
   const { systemIdentifier, timeline, foundAt, because } = rest
   return {
     systemIdentifier: String(systemIdentifier),

@@ -8,7 +8,8 @@
 import { type Failure, isFailure } from '../base/failure.ts'
 import { parseHistoryFileName } from '../postgres/history-file.ts'
 import { formatTimeline, type Timeline } from '../postgres/lsn.ts'
-import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
+import { damagedObject } from '../repository/envelope.ts'
+import { decodeSmallObject, encodeSmallObject, findReadable } from '../repository/small-object.ts'
 import type { Storage } from '../storage/storage.ts'
 import { parseSegmentKey } from './list-segments.ts'
 import { parseWalFileName, type WalFileName, walPrefix } from './wal-file-name.ts'
@@ -39,14 +40,8 @@ export async function findReservation(
   place: WalPlace,
   timeline: Timeline,
 ): Promise<Reservation | 'unreadable' | undefined> {
-  try {
-    const key = reservationKey(place, timeline)
-    const bytes = await storage.read(key)
-    return bytes === undefined ? undefined : decodeReservation(key, timeline, bytes)
-  } catch (error) {
-    if (!isFailure(error, 'TM1601')) throw error
-    return 'unreadable'
-  }
+  const key = reservationKey(place, timeline)
+  return await findReadable(storage, key, (bytes) => decodeReservation(key, timeline, bytes))
 }
 
 export async function listReservations(
@@ -195,34 +190,22 @@ function timelineOfKey(key: string, path: string): Timeline {
 }
 
 export function encodeReservation(reservation: Reservation): Uint8Array {
-  return encodeEnvelope('RSVD', Buffer.from(JSON.stringify({ format: 1, ...reservation })))
+  return encodeSmallObject('RSVD', reservation)
 }
 
 /** TM1601 for anything that is no reservation of that number. */
 export function decodeReservation(key: string, timeline: Timeline, bytes: Uint8Array): Reservation {
-  const reservation = parseReservation(timeline, decodeEnvelope(key, 'RSVD', bytes))
+  const reservation = parseReservation(timeline, decodeSmallObject(key, 'RSVD', bytes))
   if (reservation !== undefined) return reservation
   throw damagedObject(key, 'it does not say who has reserved this number')
 }
 
-function parseReservation(timeline: Timeline, bytes: Uint8Array): Reservation | undefined {
-  let value: unknown
-  try {
-    value = JSON.parse(Buffer.from(bytes).toString('utf8'))
-  } catch {
-    return undefined
-  }
-  if (typeof value !== 'object' || value === null) return undefined
-  const {
-    format,
-    timeline: named,
-    restoreId,
-    backup,
-    hostName,
-    dataDirectory,
-    reservedAt,
-  } = value as Record<string, unknown>
-  if (format !== 1 || named !== timeline) return undefined
+function parseReservation(
+  timeline: Timeline,
+  fields: Readonly<Record<string, unknown>>,
+): Reservation | undefined {
+  const { timeline: named, restoreId, backup, hostName, dataDirectory, reservedAt } = fields
+  if (named !== timeline) return undefined
   if (typeof restoreId !== 'string' || typeof backup !== 'string') return undefined
   const [host, directory, at] = [hostName, dataDirectory, reservedAt].map((text) =>
     String(text ?? ''),

@@ -5,9 +5,9 @@
  * Invariant: a record that cannot be read says nothing, and stops nobody.
  */
 import { now } from '../base/clock.ts'
-import { isFailure } from '../base/failure.ts'
 import { formatTimeline, type Timeline } from '../postgres/lsn.ts'
-import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
+import { damagedObject } from '../repository/envelope.ts'
+import { decodeSmallObject, encodeSmallObject, findReadable } from '../repository/small-object.ts'
 import type { Storage } from '../storage/storage.ts'
 import { walPrefix } from './wal-file-name.ts'
 import { isSameServer, type LocalWriter, type WriterIdentity } from './writer-identity.ts'
@@ -44,14 +44,8 @@ export async function findWriterRecord(
   place: WalPlace,
   timeline: Timeline,
 ): Promise<WriterRecord | 'unreadable' | undefined> {
-  try {
-    const key = writerKey(place, timeline)
-    const bytes = await storage.read(key)
-    return bytes === undefined ? undefined : decodeWriterRecord(key, timeline, bytes)
-  } catch (error) {
-    if (!isFailure(error, 'TM1601')) throw error
-    return 'unreadable'
-  }
+  const key = writerKey(place, timeline)
+  return await findReadable(storage, key, (bytes) => decodeWriterRecord(key, timeline, bytes))
 }
 
 /** Replaces what is there. */
@@ -92,7 +86,7 @@ export function succeed(
 }
 
 export function formatWriterRecord(record: WriterRecord): Uint8Array {
-  return encodeEnvelope('WRIT', Buffer.from(JSON.stringify({ format: 1, ...record })))
+  return encodeSmallObject('WRIT', record)
 }
 
 /** TM1601 for anything that is no record of that timeline. */
@@ -101,31 +95,18 @@ export function decodeWriterRecord(
   timeline: Timeline,
   bytes: Uint8Array,
 ): WriterRecord {
-  const record = parseWriterRecord(timeline, decodeEnvelope(key, 'WRIT', bytes))
+  const record = parseWriterRecord(timeline, decodeSmallObject(key, 'WRIT', bytes))
   if (record !== undefined) return record
   throw damagedObject(key, 'it does not say who writes this timeline')
 }
 
-function parseWriterRecord(timeline: Timeline, bytes: Uint8Array): WriterRecord | undefined {
-  let value: unknown
-  try {
-    value = JSON.parse(Buffer.from(bytes).toString('utf8'))
-  } catch {
-    return undefined
-  }
-  if (typeof value !== 'object' || value === null) return undefined
-  const {
-    format,
-    timeline: named,
-    writer,
-    since,
-    passedOver,
-    adopted,
-  } = value as Record<string, unknown>
+function parseWriterRecord(
+  timeline: Timeline,
+  fields: Readonly<Record<string, unknown>>,
+): WriterRecord | undefined {
+  const { timeline: named, writer, since, passedOver, adopted } = fields
   const others: unknown[] = Array.isArray(passedOver) ? passedOver : []
-  if (format !== 1 || named !== timeline || !isWriter(writer) || !others.every(isWriter)) {
-    return undefined
-  }
+  if (named !== timeline || !isWriter(writer) || !others.every(isWriter)) return undefined
   const record = { timeline, writer, since: String(since ?? ''), passedOver: others }
   return Array.isArray(adopted) ? { ...record, adopted: adopted.map(String) } : record
 }

@@ -6,7 +6,8 @@
  */
 import { isFailure } from '../base/failure.ts'
 import { formatLsn, type Lsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
-import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
+import { damagedObject } from '../repository/envelope.ts'
+import { decodeSmallObject, encodeSmallObject } from '../repository/small-object.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type NamesPlace, namesKey, namesPrefix, parseNamesKey } from './index-keys.ts'
 import type { IndexedArchive, IndexFailure } from './store-index.ts'
@@ -46,7 +47,6 @@ export type NamedRelation = readonly [
 ]
 
 interface StoredNames extends Omit<CatalogueNames, 'firstLsn' | 'lastLsn'> {
-  readonly format: number
   readonly firstLsn: string
   readonly lastLsn: string
 }
@@ -99,12 +99,11 @@ export async function writeNamesSnapshot(
 ): Promise<readonly IndexFailure[]> {
   const { firstLsn, lastLsn, ...rest } = names
   const stored: StoredNames = {
-    format: 1,
     ...rest,
     firstLsn: formatLsn(firstLsn),
     lastLsn: formatLsn(lastLsn),
   }
-  const bytes = encodeEnvelope('NAMS', Buffer.from(JSON.stringify(stored)))
+  const bytes = encodeSmallObject('NAMS', stored)
   const place = { timeline: names.timeline, lsn: firstLsn }
   const key = namesKey(archive.cluster, archive.systemIdentifier, place)
   const results = await Promise.allSettled(
@@ -146,9 +145,8 @@ export async function findNamesSnapshot(
 
 /** TM1601 when it is damaged. */
 export function parseNamesSnapshot(key: string, bytes: Uint8Array): CatalogueNames {
-  const raw = Buffer.from(decodeEnvelope(key, 'NAMS', bytes)).toString('utf8')
-  const { format, firstLsn, lastLsn, ...rest } = JSON.parse(raw) as StoredNames
-  if (format !== 1) throw damagedObject(key, `it has format ${format}`)
+  const stored = decodeSmallObject(key, 'NAMS', bytes) as unknown as StoredNames
+  const { firstLsn, lastLsn, ...rest } = stored
   const [first, last] = [parseLsn(firstLsn), parseLsn(lastLsn)]
   if (first === undefined || last === undefined) throw damagedObject(key, 'it has no LSN')
   return { ...rest, firstLsn: first, lastLsn: last }

@@ -8,8 +8,9 @@
  */
 import { isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
-import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
+import { damagedObject } from './envelope.ts'
 import { backupKey, condemnedKey, condemnedPrefix, packKey, parseCondemnedKey } from './keys.ts'
+import { decodeSmallObject, encodeSmallObject } from './small-object.ts'
 
 export interface CondemnedSet {
   /** 16 hex digits. */
@@ -54,9 +55,8 @@ export async function writeCondemnedSet(
   cluster: string,
   set: CondemnedSet,
 ): Promise<void> {
-  const raw = Buffer.from(JSON.stringify({ format: 1, ...set }))
   const key = condemnedKey(cluster, set.id)
-  await storage.write(key, encodeEnvelope('COND', raw), { createOnly: true })
+  await storage.write(key, encodeSmallObject('COND', set), { createOnly: true })
 }
 
 export async function removeCondemnedSet(
@@ -73,7 +73,7 @@ export async function listCondemnedSets(storage: Storage, cluster: string): Prom
   for await (const { key } of storage.list(condemnedPrefix(cluster))) {
     try {
       const bytes = await storage.read(key)
-      if (bytes !== undefined) sets.push(parseSet(key, decodeEnvelope(key, 'COND', bytes)))
+      if (bytes !== undefined) sets.push(parseSet(key, bytes))
     } catch (error) {
       if (!isFailure(error, 'TM1601')) throw error
       unreadable.push(key)
@@ -82,14 +82,11 @@ export async function listCondemnedSets(storage: Storage, cluster: string): Prom
   return { sets, unreadable }
 }
 
-function parseSet(key: string, raw: Uint8Array): CondemnedSet {
-  const { format, ...set } = JSON.parse(Buffer.from(raw).toString('utf8')) as StoredSet
-  if (format !== 1) throw damagedObject(key, `it has format ${format}`)
+function parseSet(key: string, bytes: Uint8Array): CondemnedSet {
+  const set = decodeSmallObject(key, 'COND', bytes) as unknown as CondemnedSet
   if (parseCondemnedKey(key) !== set.id) throw damagedObject(key, 'it is another set')
   return set
 }
-
-type StoredSet = CondemnedSet & { readonly format: number }
 
 /** Only for a writer that has written its hold: before, the answer means nothing. */
 export async function readCondemned(storage: Storage, cluster: string): Promise<Condemned> {

@@ -9,8 +9,8 @@ import { Failure, isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { BackupRecord } from './backup-record.ts'
 import { readCondemned } from './condemned-sets.ts'
-import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
 import { backupKey, labelsKey, labelsPrefix, parseMarkKey, pinKey, pinPrefix } from './keys.ts'
+import { decodeSmallObject, encodeSmallObject } from './small-object.ts'
 
 export interface Marks {
   /** By backup id. */
@@ -49,17 +49,13 @@ export async function readMarks(storage: Storage, cluster: string): Promise<Mark
 }
 
 interface StoredMark {
-  readonly format: number
   readonly pinned?: boolean
   readonly labels?: LabelChanges
 }
 
 async function readMark(storage: Storage, key: string): Promise<StoredMark | undefined> {
   const bytes = await storage.read(key)
-  if (bytes === undefined) return undefined
-  const mark = JSON.parse(Buffer.from(decodeEnvelope(key, 'MARK', bytes)).toString()) as StoredMark
-  if (mark.format !== 1) throw damagedObject(key, `it has format ${mark.format}`)
-  return mark
+  return bytes === undefined ? undefined : decodeSmallObject(key, 'MARK', bytes)
 }
 
 /** The record as it counts now: pinned or not, with its present labels. Pure. */
@@ -79,7 +75,7 @@ export function applyMarks(record: BackupRecord, { pins, labels }: Marks): Backu
 export async function pinBackup(storage: Storage, record: BackupRecord): Promise<void> {
   const { cluster, id } = record
   const key = pinKey(cluster, id)
-  await storage.write(key, encodeMark({ format: 1, pinned: true }))
+  await storage.write(key, encodeMark({ pinned: true }))
   const condemned = await readCondemned(storage, cluster)
   const isThere = (await storage.size(backupKey(cluster, id))) !== undefined
   if (isThere && !condemned.hasBackup(id)) return
@@ -96,7 +92,7 @@ export async function pinBackup(storage: Storage, record: BackupRecord): Promise
 
 export async function unpinBackup(storage: Storage, record: BackupRecord): Promise<void> {
   const key = pinKey(record.cluster, record.id)
-  if (record.pinned) await storage.write(key, encodeMark({ format: 1, pinned: false }))
+  if (record.pinned) await storage.write(key, encodeMark({ pinned: false }))
   else await storage.remove(key)
 }
 
@@ -108,9 +104,9 @@ export async function labelBackup(
 ): Promise<void> {
   const key = labelsKey(record.cluster, record.id)
   const before = (await readMark(storage, key))?.labels ?? {}
-  await storage.write(key, encodeMark({ format: 1, labels: { ...before, ...changes } }))
+  await storage.write(key, encodeMark({ labels: { ...before, ...changes } }))
 }
 
 function encodeMark(mark: StoredMark): Uint8Array {
-  return encodeEnvelope('MARK', Buffer.from(JSON.stringify(mark)))
+  return encodeSmallObject('MARK', mark)
 }
