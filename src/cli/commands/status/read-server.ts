@@ -36,23 +36,35 @@ export interface ReachedServer {
   readonly at: string
 }
 
-export interface ServerStatus {
-  readonly reached: ReachedServer | undefined
+/** What was read, or why nothing could be. */
+export interface ServerReading<R extends ReachedServer> {
+  readonly reached: R | undefined
   readonly failure: Failure | undefined
   readonly findings: readonly Check[]
 }
+
+export type ServerStatus = ServerReading<ReachedServer>
 
 export async function readServerStatus(
   context: CommandContext,
   cluster: ClusterConfiguration,
 ): Promise<ServerStatus> {
+  return await readServer(context, cluster, 'tidemark status', async (_, reached) => reached)
+}
+
+/** A server that does not answer is a finding (TM1701), no end of the command. */
+export async function readServer<R extends ReachedServer>(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+  applicationName: string,
+  addFacts: (session: ServerSession, reached: ReachedServer) => Promise<R>,
+): Promise<ServerReading<R>> {
   let session: ServerSession | undefined
   try {
-    session = await openServerSession({
-      connection: connectionUrl(context, cluster),
-      applicationName: 'tidemark status',
-    })
-    return await readReachedServer(session, cluster)
+    const connection = connectionUrl(context, cluster)
+    session = await openServerSession({ connection, applicationName })
+    const { reached, findings } = await readReachedServer(session, cluster)
+    return { reached: await addFacts(session, reached), failure: undefined, findings }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const detail = `${error.code}: ${error.message}`
@@ -63,10 +75,10 @@ export async function readServerStatus(
   }
 }
 
-export async function readReachedServer(
+async function readReachedServer(
   session: ServerSession,
   cluster: ClusterConfiguration,
-): Promise<ServerStatus> {
+): Promise<{ readonly reached: ReachedServer; readonly findings: readonly Check[] }> {
   const { facts } = session
   const dataDirectory = await findLocalDirectory(session)
   const archiver = await readArchiverState(session, dataDirectory)
@@ -93,7 +105,6 @@ export async function readReachedServer(
       disk: disk ?? null,
       at: at.toISOString(),
     },
-    failure: undefined,
     findings: [
       ...(await checkSource(session, cluster, settings, { archiver, disk, at })),
       checkPendingRestart(settings),

@@ -1,16 +1,10 @@
 /** What `wal status` reads of the server, if it answers. */
-import { Failure } from '../../../base/failure.ts'
 import type { ClusterConfiguration } from '../../../config/configuration.ts'
-import { openServerSession, type ServerSession } from '../../../postgres/server-session.ts'
-import { type CommandContext, connectionUrl } from '../../command-context.ts'
-import { type Check, found } from '../doctor/check.ts'
-import { type ReachedServer, readReachedServer } from '../status/read-server.ts'
+import type { ServerSession } from '../../../postgres/server-session.ts'
+import type { CommandContext } from '../../command-context.ts'
+import { type ReachedServer, readServer, type ServerReading } from '../status/read-server.ts'
 
-export interface WalServer {
-  readonly reached: ReachedWalServer | undefined
-  readonly failure: Failure | undefined
-  readonly findings: readonly Check[]
-}
+export type WalServer = ServerReading<ReachedWalServer>
 
 export interface ReachedWalServer extends ReachedServer {
   /** Null on a standby. */
@@ -41,23 +35,7 @@ export async function readWalServer(
   context: CommandContext,
   cluster: ClusterConfiguration,
 ): Promise<WalServer> {
-  let session: ServerSession | undefined
-  try {
-    session = await openServerSession({
-      connection: connectionUrl(context, cluster),
-      applicationName: 'tidemark wal status',
-    })
-    const { reached, findings } = await readReachedServer(session, cluster)
-    if (reached === undefined) throw new Error('a server that answers was not reached')
-    return { reached: await addWalFacts(session, reached), failure: undefined, findings }
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error
-    const detail = `${error.code}: ${error.message}`
-    const unreachable = found('problem', 'TM1701', 'server', detail, error.fix)
-    return { reached: undefined, failure: error, findings: [unreachable] }
-  } finally {
-    await session?.close()
-  }
+  return await readServer(context, cluster, 'tidemark wal status', addWalFacts)
 }
 
 async function addWalFacts(
