@@ -9,14 +9,12 @@ import { join } from 'node:path'
 import { formatRestoreCommand } from '../../src/recovery/format-recovery-settings.ts'
 import { formatSettings, openServerOn } from '../../test/harness/postgres-server.ts'
 import { runChecked, runProgram } from '../../test/harness/run-program.ts'
-import { serverUser } from '../../test/harness/server-user.ts'
-import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
-import { installPackage } from '../install-package.ts'
 import { median } from '../measure.ts'
 import { runArchiver } from './measure-push.ts'
-import { describeRun, parseWalOptions, type WalBenchOptions } from './options.ts'
-import { archivers, type WalArchiver } from './tools.ts'
-import { copyTree, makeWalSet, type WalSet } from './wal-set.ts'
+import { describeRun, type WalBenchOptions } from './options.ts'
+import { runWalBench, type WalBench } from './run-wal-bench.ts'
+import type { WalArchiver } from './tools.ts'
+import { copyTree, type WalSet } from './wal-set.ts'
 
 /** No restore_command: the segments are in pg_wal before the server starts. */
 const REDO_ALONE = 'redo alone'
@@ -38,12 +36,13 @@ export async function measureGet(
   args: readonly string[],
   tell: (text: string) => void,
 ): Promise<string | undefined> {
-  const options = parseWalOptions(args)
-  const directory = temporaryDirectory(serverUser(), 'tidemark-bench-', options.directory)
-  const set = await makeWalSet({ ...options, directory, tell })
-  const program = await installPackage(join(directory, 'package'))
+  return await runWalBench(args, tell, measureReplays)
+}
+
+async function measureReplays(bench: WalBench): Promise<string> {
+  const { options, directory, set, tell } = bench
   const contestants: Contestant[] = []
-  for (const archiver of archivers(directory, set, program)) {
+  for (const archiver of bench.tools) {
     await runArchiver(archiver, directory, set)
     contestants.push(fromArchiver(archiver))
     tell(`archived by ${archiver.name}`)
@@ -59,10 +58,7 @@ export async function measureGet(
       tell(`${one.name}: ${seconds.toFixed(2)} s`)
     }
   }
-  const section = await format(options, set, samples)
-  console.log(`\n${section}`)
-  rmSync(directory, { recursive: true, force: true })
-  return options.dryRun ? undefined : section
+  return await format(options, set, samples)
 }
 
 function fromArchiver(archiver: WalArchiver): Contestant {

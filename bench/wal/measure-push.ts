@@ -6,13 +6,11 @@
 import { linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runChecked, runProgram } from '../../test/harness/run-program.ts'
-import { serverUser } from '../../test/harness/server-user.ts'
-import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
-import { installPackage } from '../install-package.ts'
 import { type Measurement, measure, median } from '../measure.ts'
-import { describeRun, parseWalOptions, type WalBenchOptions } from './options.ts'
-import { archivers, type WalArchiver } from './tools.ts'
-import { copyTree, makeWalSet, type WalSet } from './wal-set.ts'
+import { describeRun, type WalBenchOptions } from './options.ts'
+import { runWalBench, type WalBench } from './run-wal-bench.ts'
+import type { WalArchiver } from './tools.ts'
+import { copyTree, type WalSet } from './wal-set.ts'
 
 /** As pgarch.c does it, in the data directory: sh for each file, and its status renamed. */
 const ARCHIVER = `
@@ -45,11 +43,11 @@ export async function measurePush(
   args: readonly string[],
   tell: (text: string) => void,
 ): Promise<string | undefined> {
-  const options = parseWalOptions(args)
-  const directory = temporaryDirectory(serverUser(), 'tidemark-bench-', options.directory)
-  const set = await makeWalSet({ ...options, directory, tell })
-  const program = await installPackage(join(directory, 'package'))
-  const tools = archivers(directory, set, program)
+  return await runWalBench(args, tell, measurePushes)
+}
+
+async function measurePushes(bench: WalBench): Promise<string> {
+  const { options, directory, set, program, tools, tell } = bench
   const samples: Sample[] = []
   // Sampling holds up what it looks at, and the larger process more: memory has a run of its own.
   const memory = new Map<string, number>()
@@ -69,10 +67,7 @@ export async function measurePush(
       )
     }
   }
-  const section = await format(options, set, program, { samples, memory })
-  console.log(`\n${section}`)
-  rmSync(directory, { recursive: true, force: true })
-  return options.dryRun ? undefined : section
+  return await format(options, set, program, { samples, memory })
 }
 
 /** Archives the whole set, and measures it. */

@@ -8,7 +8,9 @@ import { MB } from '../../test/harness/wal-builder.ts'
 import {
   archived,
   assertArchived,
+  assertOneHistory,
   newArchive,
+  partedServers,
   PLACE,
   quarantined,
   WritingServer,
@@ -24,7 +26,6 @@ import {
   openQuarantineSource,
 } from './adoption-source.ts'
 import { adoptWal, releaseReservation } from './adopt-wal.ts'
-import { judgeContinuation } from './compare-segments.ts'
 import { type AdoptionPlan, planAdoption } from './plan-adoption.ts'
 import { findWriterRecord } from './writer-record.ts'
 import { encodeTailPiece } from './tail-format.ts'
@@ -49,29 +50,13 @@ const names = (files: AdoptionPlan['aside']): string[] => files.map(({ name }) =
 /** The original and a clone of it that archived first, from segment 2 on. */
 async function twoServers(cloned: bigint[] = [2n, 3n, 4n]) {
   const storage = await newArchive()
-  const server = new WritingServer()
-  server.write(1, 1)
-  const clone = server.clone()
-  server.write(5, 1)
-  clone.write(5, 2)
+  const { server, clone } = partedServers(5)
   await server.push(storage, 1n)
   for (const segment of cloned) await clone.push(storage, segment)
   server.finish(1n, 'done')
   for (const segment of [2n, 3n]) server.finish(segment, 'ready')
   await assert.rejects(server.push(storage, 2n), (error) => isFailure(error, 'TM1402'))
   return { storage, server, clone }
-}
-
-/** The archive's timeline is one history, of one server or the other. */
-async function assertOneHistory(storage: Storage, name: (segment: bigint) => string) {
-  let before: Buffer | undefined
-  for (let segment = 1n; segment < 6n; segment++) {
-    const content = await archived(storage, name(segment))
-    if (before !== undefined && content !== undefined) {
-      assert.equal(judgeContinuation(before, content), 'fits', name(segment))
-    }
-    before = content
-  }
 }
 
 test('the original is adopted: its WAL is the timeline, the other is in quarantine', async () => {
@@ -131,7 +116,7 @@ test('a crash anywhere leaves one history, all bytes of both; a second run ends 
     // What only reads leaves nothing.
     crashAt: ({ operation }) => ['write', 'remove'].includes(operation),
     async check(storage) {
-      await assertOneHistory(storage, (segment) => server.name(segment))
+      await assertOneHistory(storage, server, [1n, 2n, 3n, 4n, 5n])
       const kept = await quarantined(storage)
       for (const segment of [2n, 3n]) {
         const there = await archived(storage, clone.name(segment))
@@ -182,7 +167,7 @@ test('a crash while a chain comes out of quarantine: a second run ends it', asyn
     run: async (storage) => await take(storage, hash),
     crashAt: ({ operation }) => ['write', 'remove'].includes(operation),
     async check(storage) {
-      await assertOneHistory(storage, (segment) => clone.name(segment))
+      await assertOneHistory(storage, clone, [1n, 2n, 3n, 4n, 5n])
       const left = await objectsOf(storage)
       const isBegun = [...left.keys()].some((key) => key.endsWith(`${clone.name(2n)}-${hash}`))
       // Without a hash another chain may be meant when this one is through.
@@ -226,7 +211,7 @@ test('a clone that still archives while it runs is seen, and goes aside', async 
   await clone.push(storage, 3n)
   await clone.push(storage, 4n)
   await adoptWal(storage, planned)
-  await assertOneHistory(storage, (segment) => server.name(segment))
+  await assertOneHistory(storage, server, [1n, 2n, 3n, 4n, 5n])
   assert.equal(await archived(storage, server.name(4n)), undefined)
   assert.equal(await server.push(storage, 4n), 'stored')
 })

@@ -16,6 +16,7 @@ import {
   assertArchived,
   introduce,
   newArchive,
+  partedServers,
   PLACE,
   quarantined,
   WritingServer,
@@ -73,11 +74,7 @@ test('a server that was moved goes on, by its copy or by its records', async () 
 
 test('a clone that went its own way before the end of the archive is refused', async () => {
   const storage = await newArchive()
-  const server = new WritingServer()
-  server.write(1, 1)
-  const clone = server.clone()
-  server.write(3, 1)
-  clone.write(3, 2)
+  const { server, clone } = partedServers(3)
   await server.push(storage, 1n)
   await server.push(storage, 2n)
   await assert.rejects(clone.push(storage, 3n), refused('TM1460', /wal adopt main --timeline 1/))
@@ -90,11 +87,7 @@ test('a clone that went its own way before the end of the archive is refused', a
 
 test('a clone that archives first fits; the original is told, and nothing is lost', async () => {
   const storage = await newArchive()
-  const server = new WritingServer()
-  server.write(1, 1)
-  const clone = server.clone()
-  server.write(3, 1)
-  clone.write(3, 2)
+  const { server, clone } = partedServers(3)
   await server.push(storage, 1n)
   assert.equal(await clone.push(storage, 2n), 'stored')
   const text = new RegExp(`the archive has it from ${clone.data} on`)
@@ -134,11 +127,7 @@ test('the same server goes on where nothing can be shown', async () => {
 
 test('a file brought by hand mends a hole where it fits between its neighbours', async () => {
   const storage = await newArchive()
-  const server = new WritingServer()
-  server.write(1, 1)
-  const clone = server.clone()
-  server.write(4, 1)
-  clone.write(4, 2)
+  const { server, clone } = partedServers(4)
   for (const segment of [1n, 3n]) await server.push(storage, segment)
   const directory = temporaryDirectory()
   const path = join(directory, server.name(2n))

@@ -3,27 +3,10 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { SlowFor } from '../../test/harness/slow-for.ts'
 import { archived, newArchive, WritingServer } from '../../test/harness/writing-server.ts'
 import { isFailure } from '../base/failure.ts'
-import { ForwardingStorage } from '../storage/forwarding-storage.ts'
-import type { Storage, WriteOptions } from '../storage/storage.ts'
 import { pushAhead } from './push-ahead.ts'
-
-/** The segment of that name takes its time. */
-class SlowFor extends ForwardingStorage {
-  readonly #name: string
-
-  constructor(inner: Storage, name: string) {
-    super(inner)
-    this.#name = name
-  }
-
-  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
-    if (key.includes(this.#name)) await sleep(300)
-    await super.write(key, bytes, options)
-  }
-}
 
 test('a running machine that was set back puts nothing behind what it had archived', async () => {
   const storage = await newArchive()
@@ -41,7 +24,7 @@ test('a running machine that was set back puts nothing behind what it had archiv
     writeFileSync(join(status, `${setBack.name(segment)}.ready`), '')
   }
   const path = join(server.data, 'pg_wal', setBack.name(2n))
-  const slow = new SlowFor(storage, setBack.name(3n))
+  const slow = new SlowFor(storage, setBack.name(3n), 300)
   const options = { storages: [slow], cluster: 'main', path, threads: 0 }
   const { asked, ahead, stoppedBy } = await pushAhead(options)
   assert.equal(asked.outcomes[0]?.outcome, 'found')

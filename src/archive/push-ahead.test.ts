@@ -3,20 +3,19 @@ import assert from 'node:assert/strict'
 import { linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { forEachCrashPoint, openFaultyStorage } from '../../test/harness/faulty-storage.ts'
 import {
   makeWaitingDirectory,
   waitingSegment,
   type WaitingDirectory,
 } from '../../test/harness/waiting-directory.ts'
+import { SlowFor } from '../../test/harness/slow-for.ts'
 import { PausingStorage } from '../../test/harness/pausing-storage.ts'
 import { MB, SYSTEM } from '../../test/harness/wal-builder.ts'
 import { Failure } from '../base/failure.ts'
 import { ensureSystemIdentity } from '../repository/system-identity.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
-import { ForwardingStorage } from '../storage/forwarding-storage.ts'
-import type { Storage, WriteOptions } from '../storage/storage.ts'
+import type { Storage } from '../storage/storage.ts'
 import { findWalFile } from './fetch-wal.ts'
 import { listWal } from './list-wal.ts'
 import { type PushAheadOptions, pushAhead } from './push-ahead.ts'
@@ -88,26 +87,11 @@ test('everything that is ready is archived and acknowledged in one call', async 
   )
 })
 
-/** Every file has the time to be faster than the one that was asked for. */
-class SlowFor extends ForwardingStorage {
-  readonly #name: string
-
-  constructor(inner: Storage, name: string) {
-    super(inner)
-    this.#name = name
-  }
-
-  override async write(key: string, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
-    if (key.includes(this.#name)) await sleep(500)
-    await super.write(key, bytes, options)
-  }
-}
-
 test('nothing is created before the file that was asked for', async () => {
   const directory = makeWaitingDirectory()
   const names = fill(directory, 6)
   const storage = openFaultyStorage(await makeStorage())
-  const slow = new SlowFor(storage, names[0] as string)
+  const slow = new SlowFor(storage, names[0] as string, 500)
   await push(slow, directory, names[0] as string)
   const writes = storage.trace.filter(
     ({ operation, key }) => operation === 'write' && key.endsWith('.wal'),
@@ -157,7 +141,7 @@ test('a server set back with its memory puts nothing behind what it contradicts'
   // The same postmaster: nothing tells it from the writer. Only 1 and 2 are from before.
   rmSync(join(directory.data, 'tidemark.acks'), { recursive: true })
   for (const number of [3n, 4n, 5n, 6n]) put(number)
-  const storage = new SlowFor(inner, names[2] as string)
+  const storage = new SlowFor(inner, names[2] as string, 500)
   for (const name of names.slice(0, 2)) {
     const { stoppedBy } = await push(storage, directory, name, { threads: 0 })
     assert.ok(stoppedBy instanceof Failure && stoppedBy.code === 'TM1402', String(stoppedBy))
@@ -203,7 +187,7 @@ test('no segment comes before its history; the time for a batch ends', async () 
   const next = waitingSegment(3n, { timeline: 2 })
   directory.put(next.name, next.content)
   const storage = openFaultyStorage(await makeStorage())
-  const slow = new SlowFor(storage, '00000002.history')
+  const slow = new SlowFor(storage, '00000002.history', 500)
   const late = await push(slow, directory, names[0] as string, { mostMs: -1 })
   assert.deepEqual(late.ahead, [])
   await push(slow, directory, names[1] as string, { threads: 0 })

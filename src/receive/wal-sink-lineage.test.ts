@@ -7,9 +7,10 @@ import {
   archived,
   assertArchived,
   newArchive,
+  partedServers,
   PLACE,
   quarantined,
-  WritingServer,
+  type WritingServer,
 } from '../../test/harness/writing-server.ts'
 import { openDirectorySource } from '../archive/adoption-source.ts'
 import { adoptWal } from '../archive/adopt-wal.ts'
@@ -30,19 +31,9 @@ function stream(sink: WalSink, server: WritingServer, segments: readonly bigint[
   }
 }
 
-/** A server and a clone that goes its own way in segment 2. */
-function twoServers() {
-  const server = new WritingServer()
-  server.write(1, 1)
-  const clone = server.clone()
-  server.write(4, 1)
-  clone.write(4, 2)
-  return { server, clone }
-}
-
 test('where a streamed segment is refused, nothing is stored behind it', async () => {
   const storage = await newArchive()
-  const { server, clone } = twoServers()
+  const { server, clone } = partedServers(4)
   const sink = await openSink(storage)
   stream(sink, server, [1n])
   await sink.flush()
@@ -56,7 +47,7 @@ test('where a streamed segment is refused, nothing is stored behind it', async (
 
 test('a stream of the server that was passed over ends, and nothing of it is behind', async () => {
   const storage = await newArchive()
-  const { server, clone } = twoServers()
+  const { server, clone } = partedServers(4)
   const sink = await openSink(storage)
   stream(sink, clone, [1n, 2n])
   await sink.flush()
@@ -75,7 +66,7 @@ test('a stream of the server that was passed over ends, and nothing of it is beh
 
 test('a stream and the archiver of one server go on side by side', async () => {
   const storage = await newArchive()
-  const { server } = twoServers()
+  const { server } = partedServers(4)
   const sink = await openSink(storage)
   stream(sink, server, [1n])
   await sink.flush()
@@ -92,7 +83,7 @@ test('a stream and the archiver of one server go on side by side', async () => {
 
 test('the join costs a stream one small read for each segment', async () => {
   const storage = openFaultyStorage(await newArchive())
-  const { server } = twoServers()
+  const { server } = partedServers(4)
   const sink = await openSink(storage)
   stream(sink, server, [1n, 2n])
   await sink.flush()

@@ -1,44 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { findGaps, findRanges } from '../archive/find-gaps.ts'
-import type { WalListing, WalTimeline } from '../archive/list-wal.ts'
+import { archiveOf, backup, SEGMENT, timeline } from '../../test/harness/listed-wal.ts'
+import type { WalListing } from '../archive/list-wal.ts'
 import type { TimelineHistory } from '../postgres/history-file.ts'
-import { formatLsn, lsn } from '../postgres/lsn.ts'
+import { lsn } from '../postgres/lsn.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { findWalWithoutBackup } from './wal-without-backup.ts'
 import { planWindow } from './window.ts'
-
-const SEGMENT = 16 * 1024 * 1024
-
-function timeline(number: number, segments: number[], history?: TimelineHistory): WalTimeline {
-  const ranges = findRanges(segments.map(BigInt))
-  const counts = { segments: segments.length, bytes: 0 }
-  return {
-    timeline: number,
-    history,
-    historyFailure: undefined,
-    ranges,
-    gaps: findGaps(ranges),
-    ...counts,
-  }
-}
-
-function archiveOf(...timelines: WalTimeline[]): WalListing {
-  const asides = { labels: [], partials: [], quarantine: [], tails: [], strangers: [] }
-  const kept = { ...asides, bytes: 0 }
-  return { systemIdentifier: '1', walSegmentSizeBytes: SEGMENT, timelines, ...kept }
-}
-
-function backup(id: string, from: number, to: number, onTimeline = 1): BackupRecord {
-  return {
-    id,
-    timeline: onTimeline,
-    startLsn: formatLsn(lsn(BigInt(from) * BigInt(SEGMENT) + 40n)),
-    stopLsn: formatLsn(lsn(BigInt(to) * BigInt(SEGMENT) + 500n)),
-    stoppedAt: `2026-11-20T10:00:${String(to).padStart(2, '0')}Z`,
-    sizes: { walSegmentSizeBytes: SEGMENT },
-  } as unknown as BackupRecord
-}
 
 /** Last digit of the names, and whether it is merely old. */
 function found(archive: WalListing, backups: BackupRecord[]): [number, string, string, boolean][] {
@@ -57,7 +25,7 @@ const FORK_IN_3: TimelineHistory = {
 }
 
 test('before the first backup it is old, behind a hole it is an alarm', () => {
-  const archive = archiveOf(timeline(1, [1, 2, 3, 4, 6, 7]))
+  const archive = archiveOf([timeline(1, [1, 2, 3, 4, 6, 7])])
   assert.deepEqual(found(archive, [backup('a', 3, 3)]), [
     [1, '1', '2', true],
     [1, '6', '7', false],
@@ -70,12 +38,12 @@ test('before the first backup it is old, behind a hole it is an alarm', () => {
 })
 
 test('a backup leads along its path, the old copy of the segment of the fork included', () => {
-  const archive = archiveOf(timeline(1, [1, 2, 3]), timeline(2, [3, 4], FORK_IN_3))
+  const archive = archiveOf([timeline(1, [1, 2, 3]), timeline(2, [3, 4], FORK_IN_3)])
   assert.deepEqual(found(archive, [backup('a', 1, 2)]), [])
 })
 
 test('WAL before the fork is old when the first backup is on the new timeline', () => {
-  const archive = archiveOf(timeline(1, [1, 2, 3]), timeline(2, [3, 4, 5], FORK_IN_3))
+  const archive = archiveOf([timeline(1, [1, 2, 3]), timeline(2, [3, 4, 5], FORK_IN_3)])
   assert.deepEqual(found(archive, [backup('a', 4, 4, 2)]), [
     [1, '1', '3', true],
     [2, '3', '3', true],
@@ -83,7 +51,7 @@ test('WAL before the fork is old when the first backup is on the new timeline', 
 })
 
 test('a timeline that forked before the backup ended is an alarm', () => {
-  const archive = archiveOf(timeline(1, [1, 2, 3, 4, 5]), timeline(2, [3, 4], FORK_IN_3))
+  const archive = archiveOf([timeline(1, [1, 2, 3, 4, 5]), timeline(2, [3, 4], FORK_IN_3)])
   assert.deepEqual(found(archive, [backup('a', 4, 5)]), [
     [1, '1', '3', true],
     [2, '3', '4', false],

@@ -1,45 +1,16 @@
 /** Breaks in the WAL end intervals by the listing alone. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { archiveOf, backup, placeIn as at, timeline } from '../../test/harness/listed-wal.ts'
 import type { BreakKind, BreakPlace } from '../archive/break-mark.ts'
-import { findGaps, findRanges } from '../archive/find-gaps.ts'
-import type { WalListing, WalTimeline } from '../archive/list-wal.ts'
-import type { TimelineHistory } from '../postgres/history-file.ts'
-import { formatLsn, type Lsn, lsn } from '../postgres/lsn.ts'
+import type { WalListing } from '../archive/list-wal.ts'
+import type { Lsn } from '../postgres/lsn.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { planWindow } from './window.ts'
 import { findWalWithoutBackup } from './wal-without-backup.ts'
 
-const SEGMENT = 16 * 1024 * 1024
-
-const at = (segment: number, offset: number): Lsn =>
-  lsn(BigInt(segment) * BigInt(SEGMENT) + BigInt(offset))
-
-function timeline(number: number, segments: number[], history?: TimelineHistory): WalTimeline {
-  const ranges = findRanges(segments.map(BigInt))
-  const counts = { gaps: findGaps(ranges), segments: segments.length, bytes: 0 }
-  return { timeline: number, history, historyFailure: undefined, ranges, ...counts }
-}
-
 function mark(kind: BreakKind, place: Lsn, onTimeline = 1): BreakPlace {
   return { timeline: onTimeline, lsn: place, kind, key: '' }
-}
-
-function archiveOf(timelines: WalTimeline[], breaks: BreakPlace[]): WalListing {
-  const kept = { labels: [], partials: [], quarantine: [], tails: [], strangers: [], bytes: 0 }
-  return { systemIdentifier: '1', walSegmentSizeBytes: SEGMENT, timelines, breaks, ...kept }
-}
-
-/** Needs [from, to]; begins at 40 and is consistent at 500 of its segments. */
-function backup(id: string, from: number, to: number): BackupRecord {
-  return {
-    id,
-    timeline: 1,
-    startLsn: formatLsn(at(from, 40)),
-    stopLsn: formatLsn(at(to, 500)),
-    stoppedAt: `2026-11-20T10:00:${String(to).padStart(2, '0')}Z`,
-    sizes: { walSegmentSizeBytes: SEGMENT },
-  } as unknown as BackupRecord
 }
 
 const ALL = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]

@@ -5,9 +5,11 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { judgeContinuation } from '../../src/archive/compare-segments.ts'
 import { findWalFile } from '../../src/archive/fetch-wal.ts'
 import { listWal } from '../../src/archive/list-wal.ts'
 import { pushWalFile } from '../../src/archive/push-wal.ts'
+import { decodeWalObject } from '../../src/archive/wal-object.ts'
 import { formatSegmentName } from '../../src/postgres/lsn.ts'
 import { ensureSystemIdentity } from '../../src/repository/system-identity.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -101,6 +103,16 @@ export class WritingServer {
   }
 }
 
+/** A server and a clone of it, which part in segment 2 and write so many more each. */
+export function partedServers(segments: number): { server: WritingServer; clone: WritingServer } {
+  const server = new WritingServer()
+  server.write(1, 1)
+  const clone = server.clone()
+  server.write(segments, 1)
+  clone.write(segments, 2)
+  return { server, clone }
+}
+
 export async function archived(storage: Storage, name: string): Promise<Buffer | undefined> {
   const request = { storages: [storage], ...PLACE, name, holes: 'absent' } as const
   return (await findWalFile(request))?.content
@@ -110,6 +122,32 @@ export async function archived(storage: Storage, name: string): Promise<Buffer |
 export async function quarantined(storage: Storage): Promise<string[]> {
   const { quarantine } = await listWal(storage, 'main', ID)
   return quarantine.map(({ name }) => name.replace(/-.*/, ''))
+}
+
+export async function quarantinedContents(storage: Storage): Promise<Buffer[]> {
+  const { quarantine } = await listWal(storage, 'main', ID)
+  const contents: Buffer[] = []
+  for (const { key } of quarantine) {
+    contents.push(decodeWalObject(key, (await storage.read(key)) as Uint8Array).content)
+  }
+  return contents
+}
+
+/** What is archived of these segments is one history, of one server or the other. */
+export async function assertOneHistory(
+  storage: Storage,
+  server: WritingServer,
+  segments: readonly bigint[],
+): Promise<void> {
+  let before: Buffer | undefined
+  for (const segment of segments) {
+    const name = server.name(segment)
+    const content = await archived(storage, name)
+    if (before !== undefined && content !== undefined) {
+      assert.equal(judgeContinuation(before, content), 'fits', name)
+    }
+    before = content
+  }
 }
 
 /** Without a comparison of a megabyte on the screen. */

@@ -4,9 +4,6 @@ import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { judgeContinuation } from '../../src/archive/compare-segments.ts'
-import { listWal } from '../../src/archive/list-wal.ts'
-import { decodeWalObject } from '../../src/archive/wal-object.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
@@ -15,19 +12,17 @@ import { startTidemark, tidemarkOk } from '../harness/tidemark.ts'
 import {
   archived,
   assertArchived,
+  assertOneHistory,
   introduce,
-  PLACE,
-  WritingServer,
+  partedServers,
+  quarantinedContents,
+  type WritingServer,
 } from '../harness/writing-server.ts'
 
 const SEGMENTS = [2n, 3n, 4n, 5n]
 
 async function contentsOf(storage: Storage, server: WritingServer): Promise<Buffer[]> {
-  const { quarantine } = await listWal(storage, PLACE.cluster, PLACE.systemIdentifier)
-  const contents: Buffer[] = []
-  for (const { key } of quarantine) {
-    contents.push(decodeWalObject(key, (await storage.read(key)) as Uint8Array).content)
-  }
+  const contents = await quarantinedContents(storage)
   for (const segment of SEGMENTS) {
     const content = await archived(storage, server.name(segment))
     if (content !== undefined) contents.push(content)
@@ -47,11 +42,7 @@ test('killed after each of its steps it leaves one history, and all bytes', asyn
     `repositories:\n  local: { url: "file://${repository}" }\n` +
       `clusters:\n  main:\n    connection: "postgresql:///postgres?host=/nowhere"\n`,
   )
-  const server = new WritingServer()
-  server.write(1, 1)
-  const clone = server.clone()
-  server.write(4, 1)
-  clone.write(4, 2)
+  const { server, clone } = partedServers(4)
   await server.push(storage, 1n)
   for (const segment of SEGMENTS) {
     await clone.push(storage, segment)
@@ -74,14 +65,7 @@ test('killed after each of its steps it leaves one history, and all bytes', asyn
     while (!isOver && Math.abs(writes() - before) <= round) await sleep(1)
     running.kill('SIGKILL')
     await running.done
-    let previous: Buffer | undefined
-    for (const segment of [1n, ...SEGMENTS]) {
-      const content = await archived(storage, server.name(segment))
-      if (previous !== undefined && content !== undefined) {
-        assert.equal(judgeContinuation(previous, content), 'fits', `round ${round}`)
-      }
-      previous = content
-    }
+    await assertOneHistory(storage, server, [1n, ...SEGMENTS])
     const kept = await contentsOf(storage, server)
     for (const segment of SEGMENTS) {
       assert.ok(

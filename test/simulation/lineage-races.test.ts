@@ -6,24 +6,25 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openDirectorySource } from '../../src/archive/adoption-source.ts'
 import { adoptWal } from '../../src/archive/adopt-wal.ts'
-import { judgeContinuation } from '../../src/archive/compare-segments.ts'
-import { listWal } from '../../src/archive/list-wal.ts'
 import { planAdoption } from '../../src/archive/plan-adoption.ts'
-import { decodeWalObject } from '../../src/archive/wal-object.ts'
 import { isFailure } from '../../src/base/failure.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { interleave } from '../harness/interleaving.ts'
 import { MB } from '../harness/wal-builder.ts'
-import { archived, newArchive, PLACE, WritingServer } from '../harness/writing-server.ts'
+import {
+  archived,
+  assertOneHistory,
+  newArchive,
+  partedServers,
+  PLACE,
+  quarantinedContents,
+  type WritingServer,
+} from '../harness/writing-server.ts'
 
 /** A server and a clone of it that parted in segment 2; segment 1 is archived. */
 async function twoServers(): Promise<[Storage, WritingServer, WritingServer]> {
   const storage = await newArchive()
-  const server = new WritingServer()
-  server.write(1, 1)
-  const clone = server.clone()
-  server.write(3, 1)
-  clone.write(3, 2)
+  const { server, clone } = partedServers(3)
   await server.push(storage, 1n)
   server.finish(1n, 'done')
   for (const one of [server, clone]) {
@@ -50,23 +51,9 @@ const archiver = (server: WritingServer) => ({
   },
 })
 
-async function assertOneHistory(storage: Storage, server: WritingServer): Promise<void> {
-  let before: Buffer | undefined
-  for (let segment = 1n; segment < 4n; segment++) {
-    const content = await archived(storage, server.name(segment))
-    const isJoined = before === undefined || content === undefined
-    assert.ok(isJoined || judgeContinuation(before as Buffer, content as Buffer) === 'fits')
-    before = content
-  }
-}
-
 /** What was acknowledged is in its place, or was set aside. */
 async function assertKept(storage: Storage, server: WritingServer, done: readonly bigint[]) {
-  const { quarantine } = await listWal(storage, PLACE.cluster, PLACE.systemIdentifier)
-  const contents: Buffer[] = []
-  for (const { key } of quarantine) {
-    contents.push(decodeWalObject(key, (await storage.read(key)) as Uint8Array).content)
-  }
+  const contents = await quarantinedContents(storage)
   for (const segment of done) {
     const there = await archived(storage, server.name(segment))
     const all = there === undefined ? contents : [there, ...contents]
@@ -82,7 +69,7 @@ test('two servers that archive at once: one goes on, the other is refused', asyn
     const [storage, server, clone] = await twoServers()
     const actors = [archiver(server), archiver(clone)]
     const outcomes = await interleave(storage, actors, seed, () => {})
-    await assertOneHistory(storage, server)
+    await assertOneHistory(storage, server, [1n, 2n, 3n])
     const done = outcomes.map(({ result }) =>
       result?.status === 'fulfilled' ? (result.value as bigint[]) : [],
     )
@@ -116,7 +103,7 @@ test('wal adopt beside both archivers ends in one history, and nothing is lost',
     if (again.length < 2) await adopt.run(storage)
     assert.equal((await archiver(server).run(storage)).length, 2, `seed ${seed}`)
     assert.equal((await archiver(clone).run(storage)).length, 0, `seed ${seed}`)
-    await assertOneHistory(storage, server)
+    await assertOneHistory(storage, server, [1n, 2n, 3n])
     await assertKept(storage, clone, [2n, ...(others ?? [])])
   }
 })

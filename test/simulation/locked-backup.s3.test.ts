@@ -1,7 +1,6 @@
 /** Backups into a bucket with object lock: everything they need stays locked, and expiry waits. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
 import { takeBackup } from '../../src/backup/take-backup.ts'
 import { now, sleep } from '../../src/base/clock.ts'
 import { isFailure } from '../../src/base/failure.ts'
@@ -14,6 +13,7 @@ import { type S3Server, startS3Server, whyNoS3Server } from '../harness/s3-serve
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { simulatedOptions } from './take-simulated-backup.ts'
 
 const skip = whyNoS3Server() ?? false
 const LOCK_S = 16
@@ -27,14 +27,7 @@ after(async () => await server?.stop())
 async function backUp(storage: Storage, cluster: SimulatedCluster) {
   const options = {
     storage,
-    cluster: 'main',
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
+    ...simulatedOptions(cluster),
   }
   return await takeBackup(options, SILENT, new AbortController().signal)
 }

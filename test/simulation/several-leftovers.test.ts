@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { BackupResult } from '../../src/backup/backup-context.ts'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
 import { takeBackup } from '../../src/backup/take-backup.ts'
 import { now } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
@@ -24,6 +23,7 @@ import type { ObjectLocks, Storage, WriteOptions } from '../../src/storage/stora
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { simulatedOptions, targetsIn } from './take-simulated-backup.ts'
 import { expireAll } from './expiry-scene.ts'
 import { syncStorages } from './sync-repositories.ts'
 
@@ -41,23 +41,10 @@ async function backUp(
   required: readonly number[] = [0],
   more: { readonly full?: boolean } = {},
 ): Promise<BackupResult> {
-  const targets = storages.map((storage, number) => ({
-    name: `repository-${number}`,
-    storage,
-    specification: { url: storage.url },
-    required: required.includes(number),
-  }))
   const options = {
     ...more,
-    targets,
-    cluster: 'main',
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
+    targets: targetsIn(storages, required),
+    ...simulatedOptions(cluster),
   }
   return await takeBackup(options, SILENT, new AbortController().signal)
 }

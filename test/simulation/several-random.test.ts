@@ -8,7 +8,6 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { BackupResult } from '../../src/backup/backup-context.ts'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
 import { takeBackup } from '../../src/backup/take-backup.ts'
 import { now } from '../../src/base/clock.ts'
 import { SILENT } from '../../src/base/progress.ts'
@@ -21,6 +20,7 @@ import { randomOf } from '../harness/hand-made-backup.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { simulatedOptions, targetsIn } from './take-simulated-backup.ts'
 import { declareWritersDead, expireAll } from './expiry-scene.ts'
 import { syncStorages } from './sync-repositories.ts'
 
@@ -74,23 +74,10 @@ class World {
       this.storage(0),
       isAway ? openFaultyStorage(this.storage(1), [fault]) : this.storage(1),
     ]
-    const targets = storages.map((storage, number) => ({
-      name: `repository-${number}`,
-      storage,
-      specification: { url: storage.url },
-      required: number === 0,
-    }))
     const options = {
       ...more,
-      targets,
-      cluster: 'main',
-      connection: 'postgresql:///',
-      workers: 1,
-      archiveCheck: false,
-      archiveCommand: '',
-      tidemarkVersion: 'test',
-      startCopying: startCopyInThread,
-      openSession: async () => this.cluster.openSession(),
+      targets: targetsIn(storages, [0]),
+      ...simulatedOptions(this.cluster),
     }
     const result = await takeBackup(options, SILENT, new AbortController().signal)
     const state = SHOWN.map((path) => {

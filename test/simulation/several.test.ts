@@ -8,7 +8,6 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { BackupResult } from '../../src/backup/backup-context.ts'
-import { startCopyInThread } from '../../src/backup/copy-files.ts'
 import { takeBackup } from '../../src/backup/take-backup.ts'
 import type { TargetOutcome } from '../../src/backup/targets.ts'
 import { now, sleep } from '../../src/base/clock.ts'
@@ -34,6 +33,7 @@ import {
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { pages, SimulatedCluster } from './backup-cluster.ts'
 import { rebuildBackup } from './backup-rebuild.ts'
+import { simulatedOptions, targetsIn } from './take-simulated-backup.ts'
 import { verifyStorage } from './verify-repository.ts'
 
 type Objects = ReadonlyMap<string, Uint8Array>
@@ -50,22 +50,9 @@ async function backUp(
   cluster: SimulatedCluster,
   required: readonly number[] = [0],
 ): Promise<BackupResult> {
-  const targets = storages.map((storage, number) => ({
-    name: `repository-${number}`,
-    storage,
-    specification: { url: storage.url },
-    required: required.includes(number),
-  }))
   const options = {
-    targets,
-    cluster: 'main',
-    connection: 'postgresql:///',
-    workers: 1,
-    archiveCheck: false,
-    archiveCommand: '',
-    tidemarkVersion: 'test',
-    startCopying: startCopyInThread,
-    openSession: async () => cluster.openSession(),
+    targets: targetsIn(storages, required),
+    ...simulatedOptions(cluster),
   }
   return await takeBackup(options, SILENT, new AbortController().signal)
 }
