@@ -68,7 +68,7 @@ test('a flush whose segment is stored meanwhile begins no tail of it any more', 
   assert.deepEqual(await tailsOf(storage), ['00000004'])
 })
 
-test('a flush into a segment that becomes whole meanwhile waits until that is archived', async () => {
+test('a flush into a segment that becomes whole waits until that is archived', async () => {
   const storage = await prepare()
   const bytes = makeWal(2 * MB)
   const slow = new PausingStorage(storage, (call) => /^write .*000000000002\.wal$/.test(call))
