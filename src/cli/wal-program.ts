@@ -31,6 +31,10 @@ export function addMetrics(program: Command, run: RunAction): void {
     )
     .argument('[cluster]', 'cluster of the configuration (default: all of them)')
     .option('--output <file>', 'replace this file, whole or not at all: DIRECTORY/tidemark.prom')
+    .option(
+      '--timeout <seconds>',
+      'a server or repository that takes longer counts as away (default: 60)',
+    )
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
       await run(command.optsWithGlobals(), async (context) => {
         const { runMetrics } = await import('./commands/metrics.ts')

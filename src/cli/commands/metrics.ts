@@ -10,42 +10,67 @@ import { describeSystemError, Failure } from '../../base/failure.ts'
 import { chooseCluster } from '../../config/configuration.ts'
 import type { CommandContext } from '../command-context.ts'
 import { readVersion } from '../run-command.ts'
+import type { Terminal } from '../terminal.ts'
 import { formatMetrics, metricsJson } from './metrics/format-metrics.ts'
-import { type Sample, sample } from './metrics/metric-table.ts'
-import { readClusterMetrics } from './metrics/read-metrics.ts'
+import { sample } from './metrics/metric-table.ts'
+import { type ClusterReading, readClusterMetrics } from './metrics/read-metrics.ts'
 import { sampleCluster } from './metrics/sample-cluster.ts'
 
 export interface MetricsOptions {
   readonly output?: string
+  readonly timeout?: string
 }
 
 export async function runMetrics(
   context: CommandContext,
   clusterName: string | undefined,
-  { output }: MetricsOptions,
+  { output, timeout }: MetricsOptions,
 ): Promise<number> {
-  const samples = await collectSamples(context, clusterName)
+  const readings = await readAll(context, clusterName, parseTimeout(timeout))
+  const samples = [
+    ...sample('tidemark_build_info', { version: readVersion() }, 1),
+    ...readings.flatMap((reading) => sampleCluster(reading, now())),
+  ]
   const { terminal, json } = context
   if (output !== undefined) await writeMetrics(context, output, await formatMetrics(samples))
   if (json) terminal.printJson(metricsJson(samples))
   else if (output === undefined) terminal.print((await formatMetrics(samples)).trimEnd())
+  for (const remark of readings.flatMap(({ remarks }) => remarks)) terminal.remark(remark)
+  if (readings.some(({ isLate }) => isLate)) await leaveLate(terminal)
   return 0
 }
 
-async function collectSamples(
+/** What still waits for an answer would keep the process, and the next run of a timer with it. */
+async function leaveLate(terminal: Terminal): Promise<void> {
+  await terminal.flush()
+  process.exit(0)
+}
+
+const DEFAULT_TIMEOUT = '60'
+
+function parseTimeout(text = DEFAULT_TIMEOUT): number {
+  if (/^[1-9]\d{0,4}$/.test(text)) return Number(text) * 1000
+  throw new Failure('TM1001', {
+    message: `--timeout '${text}' is not a number of seconds`,
+    fix: 'give whole seconds from 1 on: --timeout 60',
+  })
+}
+
+async function readAll(
   context: CommandContext,
   clusterName: string | undefined,
-): Promise<Sample[]> {
+  limitMs: number,
+): Promise<ClusterReading[]> {
   const configuration = context.configuration()
   const clusters =
     clusterName === undefined && configuration.clusters.size > 0
       ? [...configuration.clusters.values()]
       : [chooseCluster(configuration, clusterName)]
-  const samples = sample('tidemark_build_info', { version: readVersion() }, 1)
+  const readings: ClusterReading[] = []
   for (const cluster of clusters) {
-    samples.push(...sampleCluster(await readClusterMetrics(context, cluster), now()))
+    readings.push(await readClusterMetrics(context, cluster, limitMs))
   }
-  return samples
+  return readings
 }
 
 /** The collector runs as another user, and there is no secret in it. */

@@ -1,17 +1,26 @@
 /**
  * What the metrics are made of: that which `wal status` reads, and pg_wal of a server that does
- * not answer. What cannot be read is left open, and never ends the reading of the rest.
+ * not answer. What cannot be read, or not in time, is left open, and never ends the reading of the
+ * rest: how long the disk lasts matters most while the repository is away.
  */
 import { type DiskOutlook, readDiskOutlook } from '../../../archive/disk-outlook.ts'
-import { monotonicMs } from '../../../base/clock.ts'
+import { monotonicMs, sleep } from '../../../base/clock.ts'
 import { Failure } from '../../../base/failure.ts'
-import type { ClusterConfiguration } from '../../../config/configuration.ts'
+import type {
+  ClusterConfiguration,
+  RepositoryConfiguration,
+} from '../../../config/configuration.ts'
 import { readControlFile } from '../../../postgres/control-file.ts'
 import type { CommandContext } from '../../command-context.ts'
+import type { Check } from '../doctor/check.ts'
 import type { MeasuredArchive } from '../wal-status/format-wal-status.ts'
 import { measureArchive } from '../wal-status/measure-archive.ts'
-import { readArchiveStatus } from '../wal-status/read-archive.ts'
-import { readWalServer, type WalServer } from '../wal-status/read-wal-server.ts'
+import { readArchiveStatus, unreadArchive } from '../wal-status/read-archive.ts'
+import {
+  type ReachedWalServer,
+  readWalServer,
+  type WalServer,
+} from '../wal-status/read-wal-server.ts'
 
 export interface ClusterReading {
   readonly cluster: string
@@ -23,23 +32,33 @@ export interface ClusterReading {
   /** Undefined: pg_wal is on another host, or cannot be read. */
   readonly disk: DiskOutlook | undefined
   readonly seconds: number
+  /** What was not read, for people. */
+  readonly remarks: readonly string[]
+  /** Something is still being waited for, which nobody needs any more. */
+  readonly isLate: boolean
 }
 
 export async function readClusterMetrics(
   context: CommandContext,
   cluster: ClusterConfiguration,
+  limitMs: number,
 ): Promise<ClusterReading> {
   const started = monotonicMs()
-  const server = await readWalServer(context, cluster)
-  const { reached } = server
+  const timely = await within(limitMs, readWalServer(context, cluster))
+  const server = timely ?? { reached: undefined, failure: undefined, findings: [] }
   // One that is away is asked again for a while: the others do not wait for it.
-  const archives = await Promise.all(
-    cluster.repositories.map(async (repository) => {
-      const read = await readArchiveStatus(cluster.name, repository, reached, context.env)
-      return measureArchive(read, reached)
-    }),
+  const read = await Promise.all(
+    cluster.repositories.map(
+      async (repository) =>
+        await readRepository(context, cluster, repository, server.reached, limitMs),
+    ),
   )
-  const disk = reached === undefined ? await readDiskOfDead(archives) : (reached.disk ?? undefined)
+  const archives = read.map(({ archive }) => archive)
+  const disk =
+    server.reached === undefined
+      ? await readDiskOfDead(archives)
+      : (server.reached.disk ?? undefined)
+  const isServerLate = timely === undefined
   return {
     cluster: cluster.name,
     slot: cluster.walStream.slot,
@@ -48,6 +67,58 @@ export async function readClusterMetrics(
     archives,
     disk,
     seconds: (monotonicMs() - started) / 1000,
+    remarks: [
+      ...(isServerLate ? [`${cluster.name}: the server did not answer in time`] : []),
+      ...tellUnread(cluster.name, 'the server', 'TM1701', server.findings),
+      ...read.flatMap(({ remarks }) => remarks),
+    ],
+    isLate: isServerLate || read.some((one) => one.isLate),
+  }
+}
+
+interface RepositoryReading extends Pick<ClusterReading, 'remarks' | 'isLate'> {
+  readonly archive: MeasuredArchive
+}
+
+async function readRepository(
+  { env }: CommandContext,
+  cluster: ClusterConfiguration,
+  repository: RepositoryConfiguration,
+  reached: ReachedWalServer | undefined,
+  limitMs: number,
+): Promise<RepositoryReading> {
+  const name = `repository ${repository.name}`
+  const read = await within(limitMs, readArchiveStatus(cluster.name, repository, reached, env))
+  const archive = measureArchive(read ?? unreadArchive(repository), reached)
+  const isLate = read === undefined
+  const remarks = isLate
+    ? [`${cluster.name}: ${name} did not answer in time`]
+    : tellUnread(cluster.name, name, 'TM1710', read.findings)
+  return { archive, remarks, isLate }
+}
+
+function tellUnread(
+  cluster: string,
+  what: string,
+  code: Check['code'],
+  findings: readonly Check[],
+): string[] {
+  return findings
+    .filter((one) => one.code === code && one.result === 'problem')
+    .map(({ detail }) => `${cluster}: ${what}: ${detail}`)
+}
+
+/** Undefined: it takes longer. */
+async function within<T>(limitMs: number, work: Promise<T>): Promise<T | undefined> {
+  const end = new AbortController()
+  const late = sleep(limitMs, end.signal).then(
+    () => undefined,
+    () => undefined,
+  )
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    end.abort()
   }
 }
 

@@ -87,6 +87,11 @@ const NOTHING = {
   newestWal: undefined,
 } as const
 
+/** Of one that was not waited for. Pure. */
+export function unreadArchive({ name, url }: RepositoryConfiguration): ArchiveStatus {
+  return { name, url, ...NOTHING, findings: [] }
+}
+
 type Read = Omit<ArchiveStatus, 'name' | 'url'>
 
 async function read(
