@@ -2,9 +2,7 @@
  * `wal status`: how WAL gets from the server into each repository: how far, how fast, what is
  * missing, what keeps it. Works without the server, from what the repositories hold.
  */
-import { now } from '../../base/clock.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
-import { parseLsn } from '../../postgres/lsn.ts'
 import type { CommandContext } from '../command-context.ts'
 import type { Check } from './doctor/check.ts'
 import { printCheck } from './doctor/check.ts'
@@ -16,13 +14,10 @@ import {
   type MeasuredArchive,
 } from './wal-status/format-wal-status.ts'
 import { judgeSlots } from './wal-status/judge-wal.ts'
-import { measureLag, measureRate, type WalPoint, type WalRate } from './wal-status/measure-wal.ts'
-import { type ArchiveStatus, readArchiveStatus } from './wal-status/read-archive.ts'
-import {
-  type ReachedWalServer,
-  readWalServer,
-  type WalServer,
-} from './wal-status/read-wal-server.ts'
+import { measureArchive } from './wal-status/measure-archive.ts'
+import type { WalRate } from './wal-status/measure-wal.ts'
+import { readArchiveStatus } from './wal-status/read-archive.ts'
+import { readWalServer, type WalServer } from './wal-status/read-wal-server.ts'
 
 const EXIT_PROBLEM = 3
 
@@ -54,7 +49,7 @@ export async function runWalStatus(
   const archives: MeasuredArchive[] = []
   for (const repository of repositories) {
     const read = await readArchiveStatus(cluster.name, repository, server.reached, context.env)
-    archives.push(measure(read, server.reached))
+    archives.push(measureArchive(read, server.reached))
   }
   const status: WalStatus = {
     cluster: cluster.name,
@@ -74,33 +69,6 @@ export async function runWalStatus(
 
 function isHealthy({ findings }: WalStatus): boolean {
   return findings.every(({ result }) => result !== 'problem')
-}
-
-function measure(archive: ArchiveStatus, reached: ReachedWalServer | undefined): MeasuredArchive {
-  const { position, lastMoment, earlier } = archive
-  const lsn = parseLsn(position?.lsn ?? '')
-  const archived = lsn === undefined ? undefined : { lsn, atMs: archivedAt(archive, reached) }
-  const server = serverPoint(reached)
-  const atMs = server?.atMs ?? now().getTime()
-  const lag = measureLag(archived, { lsn: server?.lsn, atMs })
-  return { ...archive, lag, rate: measureRate([earlier, lastMoment, server]) }
-}
-
-/** What the archiver handed over last was complete then: nothing older is lacking. */
-function archivedAt(
-  { position, lastMoment }: ArchiveStatus,
-  reached: ReachedWalServer | undefined,
-): number | undefined {
-  const isLast = reached?.lastArchivedWal === position?.segment
-  if (isLast && reached?.lastArchivedAt != null) return Date.parse(reached.lastArchivedAt)
-  return lastMoment?.atMs
-}
-
-function serverPoint(reached: ReachedWalServer | undefined): WalPoint | undefined {
-  const lsn = parseLsn(reached?.currentLsn ?? '')
-  return reached === undefined || lsn === undefined
-    ? undefined
-    : { lsn, atMs: Date.parse(reached.at) }
 }
 
 function printStatus(context: CommandContext, status: WalStatus): void {
