@@ -14,6 +14,7 @@ import {
   type MeasuredArchive,
 } from './wal-status/format-wal-status.ts'
 import { judgeSlots } from './wal-status/judge-wal.ts'
+import { withRequests } from './wal-status/stream-requests.ts'
 import { measureArchive } from './wal-status/measure-archive.ts'
 import type { WalRate } from './wal-status/measure-wal.ts'
 import { readArchiveStatus } from './wal-status/read-archive.ts'
@@ -51,11 +52,12 @@ export async function runWalStatus(
     const read = await readArchiveStatus(cluster.name, repository, server.reached, context.env)
     archives.push(measureArchive(read, server.reached))
   }
+  const rate = archives.find((archive) => archive.rate !== undefined)?.rate
   const status: WalStatus = {
     cluster: cluster.name,
     server,
-    rate: archives.find(({ rate }) => rate !== undefined)?.rate,
-    archives,
+    rate,
+    archives: archives.map((archive) => withRequests(archive, cluster, rate)),
     findings: [
       ...server.findings,
       ...judgeSlots(server.reached?.slots ?? [], ownSlot),
@@ -119,5 +121,14 @@ function archiveJson(archive: MeasuredArchive): Record<string, unknown> {
     timelines: archive.archive === undefined ? null : describeTimelines(archive.archive),
     writers: archive.writers,
     quarantine: archive.archive?.quarantine.length ?? null,
+    requestsPerDay: requestsJson(archive),
   }
+}
+
+/** JSON has no number without a bound. */
+function requestsJson({ requests }: MeasuredArchive): Record<string, unknown> | null {
+  if (requests === undefined) return null
+  const { flushEveryMs, perDay } = requests
+  const bounded = Object.entries(perDay).map(([name, n]) => [name, Number.isFinite(n) ? n : null])
+  return { flushEveryMs, ...Object.fromEntries(bounded) }
 }

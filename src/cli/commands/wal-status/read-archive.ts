@@ -31,6 +31,8 @@ import type { ReachedWalServer } from './read-wal-server.ts'
 export interface ArchiveStatus {
   readonly name: string
   readonly url: string
+  /** A tail grows in place there; undefined: it was not opened. False: its pieces are requests. */
+  readonly canAppend?: boolean
   /** Undefined: it could not be read, or knows no server. */
   readonly archive: WalListing | undefined
   /** Up to where it has everything that a recovery to now would need. */
@@ -68,7 +70,8 @@ export async function readArchiveStatus(
   try {
     const storage = await openRepositoryStorage(repository, env)
     await openRepository(storage)
-    return { name, url, ...(await read(storage, cluster, reached)) }
+    const canAppend = storage.openJournal !== undefined
+    return { name, url, canAppend, ...(await read(storage, cluster, reached)) }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     return { name, url, ...NOTHING, findings: [failed('TM1710', 'repository', error)] }
