@@ -98,7 +98,8 @@ test('the repository is away and WAL piles up: how long the disk lasts', async (
 
 test('a repository that never answers is given up, and the disk is told of', async () => {
   const config = cluster.path('slow.yaml')
-  const slow = `slow: { url: "file://${cluster.path('slow')}", encryption: { keyCommand: sleep 6 } }`
+  const url = `file://${cluster.path('slow')}`
+  const slow = `slow: { url: "${url}", encryption: { keyCommand: sleep 6 } }`
   const text = readFileSync(cluster.config, 'utf8')
   writeFileSync(config, text.replace('repositories:\n', `repositories:\n  ${slow}\n`), {
     mode: 0o644,

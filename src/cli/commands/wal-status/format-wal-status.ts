@@ -131,8 +131,8 @@ function describeRequests({ perDay, flushEveryMs }: StreamRequests): string {
   const [writes, listings, removals] = [perDay.writes, perDay.listings, perDay.removals].map((n) =>
     n.toLocaleString('en-US'),
   )
-  const pace = formatDuration(flushEveryMs)
-  return `at most ${writes} writes, ${listings} listings, ${removals} removals a day (flushEvery ${pace})`
+  const pace = `flushEvery ${formatDuration(flushEveryMs)}`
+  return `at most ${writes} writes, ${listings} listings, ${removals} removals a day (${pace})`
 }
 
 export interface TimelineState {
