@@ -8,7 +8,7 @@
  */
 import { Failure, isFailure } from '../base/failure.ts'
 import { now } from '../base/clock.ts'
-import { segmentStart, type Timeline } from '../postgres/lsn.ts'
+import type { Timeline } from '../postgres/lsn.ts'
 import { readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type AdoptedFile, loadArchived } from './adoption-source.ts'
@@ -48,9 +48,7 @@ export async function adoptWal(storage: Storage, plan: AdoptionPlan): Promise<Ad
     if (await setAside(storage, plan, file)) aside.push(file.name)
     else locked.push(file)
   }
-  if (plan.from !== undefined) {
-    await removeBreaks(storage, plan, segmentStart(plan.from, plan.walSegmentSizeBytes))
-  }
+  if (plan.from !== undefined) await removeBreaks(storage, plan, plan.from)
   const brought: string[] = []
   for (const adopted of plan.bring) {
     await bring(storage, plan, adopted, locked)

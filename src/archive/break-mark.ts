@@ -6,10 +6,18 @@
  * Invariant: derived from a segment, the same whoever writes it; nothing is lost with one but
  * what `window` says without reading WAL.
  */
-import { formatLsn, formatTimeline, type Lsn, lsn, type Timeline } from '../postgres/lsn.ts'
+import {
+  formatLsn,
+  formatSegmentName,
+  formatTimeline,
+  type Lsn,
+  lsn,
+  segmentStart,
+  type Timeline,
+} from '../postgres/lsn.ts'
 import { damagedObject, decodeEnvelope, encodeEnvelope } from '../repository/envelope.ts'
 import type { Storage } from '../storage/storage.ts'
-import { walPrefix } from './wal-file-name.ts'
+import { eventsKey, walPrefix } from './wal-file-name.ts'
 import type { WalPlace } from './writer-record.ts'
 
 /**
@@ -76,15 +84,33 @@ export function proveBreak(key: string, systemIdentifier: string, bytes: Uint8Ar
   if (!isOwn) throw damagedObject(key, 'it is the mark of another break')
 }
 
-/** Those from a place on, when other WAL takes the place of what they were derived from. */
+/**
+ * Break records are shorter: one that begins nearer to the end of its segment may go on in the next
+ * one.
+ */
+const LONGEST_BREAK_BYTES = 64n
+
+/**
+ * Those from the start of a segment on, when other WAL takes the place of what they were derived
+ * from; and those whose record may go on there. What says so in the segment before may as well
+ * lie wholly in it: its index goes first, so that it is computed again, marks and all.
+ */
 export async function removeBreaks(
   storage: Storage,
-  { cluster, systemIdentifier, timeline }: WalPlace & { readonly timeline: Timeline },
-  from: Lsn,
+  place: WalPlace & { readonly timeline: Timeline; readonly walSegmentSizeBytes: number },
+  segment: bigint,
 ): Promise<void> {
+  const { cluster, systemIdentifier, timeline, walSegmentSizeBytes } = place
+  const from = segmentStart(segment, walSegmentSizeBytes)
   const prefix = `${breakPrefix(cluster, systemIdentifier)}${formatTimeline(timeline)}/`
+  const marks: BreakPlace[] = []
   for await (const { key } of storage.list(prefix)) {
     const mark = parseBreakKey(key)
-    if (mark !== undefined && mark.lsn >= from) await storage.remove(key)
+    if (mark !== undefined && mark.lsn >= from - LONGEST_BREAK_BYTES) marks.push(mark)
   }
+  if (marks.some((mark) => mark.lsn < from)) {
+    const before = formatSegmentName(timeline, segment - 1n, walSegmentSizeBytes)
+    await storage.remove(eventsKey(cluster, systemIdentifier, before))
+  }
+  for (const { key } of marks) await storage.remove(key)
 }

@@ -9,8 +9,9 @@ import { lsn } from '../postgres/lsn.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import { findBreaks } from './find-breaks.ts'
 import type { SegmentIndex } from './segment-index.ts'
-import { storeDerived } from './store-index.ts'
+import { storeDerived } from './store-derived.ts'
 
+const NO_EDGES = { walSegmentSizeBytes: MB, head: undefined, rest: undefined }
 const PARAMETERS = { kind: 'parameters', walLevel: 'minimal' }
 const FIRST = { kind: 'checkpoint', isFirst: true }
 const OFF = { kind: 'full-page-writes', on: false }
@@ -40,7 +41,7 @@ test('initdb begins the first segment, and resets nothing', () => {
 test('killed at any call, no index is there without its marks', async () => {
   const { cluster, systemIdentifier } = INDEXED
   const marks = [1n, 2n].map((at): WalBreak => ({ timeline: 1, lsn: lsn(at), kind: 'minimal' }))
-  const index = { bytes: Buffer.from('index'), breaks: marks }
+  const index = { bytes: Buffer.from('index'), breaks: marks, edges: NO_EDGES }
   const crashes = await forEachCrashPoint({
     prepare: async () => openMemoryStorage(),
     run: async (storage) => await storeDerived(storage, INDEXED, indexedName(1n), index),

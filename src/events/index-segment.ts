@@ -8,7 +8,8 @@ import { Failure, isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { IndexPool } from './index-pool.ts'
 import { type EncodedIndex, encodeIndexOf } from './pool/index-worker.ts'
-import { type IndexedArchive, storeDerived } from './store-index.ts'
+import { storeDerived } from './store-derived.ts'
+import type { IndexedArchive } from './store-index.ts'
 
 export interface IndexSegmentOptions extends IndexedArchive {
   /** That have the segment. */

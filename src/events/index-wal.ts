@@ -13,7 +13,8 @@ import { type Progress, SILENT } from '../base/progress.ts'
 import type { Storage } from '../storage/storage.ts'
 import { chooseIndexThreads, IndexPool } from './index-pool.ts'
 import { eventsPrefix, parseEventsKey } from './index-keys.ts'
-import { type IndexedArchive, storeDerived } from './store-index.ts'
+import { storeDerived } from './store-derived.ts'
+import type { IndexedArchive } from './store-index.ts'
 
 export interface IndexWalOptions extends IndexedArchive {
   readonly storages: readonly Storage[]

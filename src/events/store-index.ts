@@ -3,7 +3,6 @@
  *
  * Invariant: what is read has passed its hashes, and is of the segment that its key names.
  */
-import { writeBreak } from '../archive/break-mark.ts'
 import { isFailure } from '../base/failure.ts'
 import { parseSegmentName } from '../postgres/lsn.ts'
 import { damagedObject } from '../repository/envelope.ts'
@@ -12,7 +11,6 @@ import { decodeEvents, decodePages } from './index-bytes/decode-index.ts'
 import { encodeIndex } from './index-bytes/encode-index.ts'
 import { decodeHeader, INDEX_HEADER_BYTES, type StoredHeader } from './index-bytes/header.ts'
 import { eventsKey } from './index-keys.ts'
-import type { EncodedIndex } from './pool/index-worker.ts'
 import type { ChangedFork, IndexHeader, SegmentEvents, SegmentIndex } from './segment-index.ts'
 
 export interface IndexedArchive {
@@ -96,20 +94,6 @@ function requireOwn(
 
 function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-/**
- * An encoded index with the breaks of its segment. The breaks go first: what has an index is not
- * computed again, so that none must be missing then.
- */
-export async function storeDerived(
-  storage: Storage,
-  { cluster, systemIdentifier }: IndexedArchive,
-  name: string,
-  { bytes, breaks }: EncodedIndex,
-): Promise<void> {
-  for (const mark of breaks) await writeBreak(storage, cluster, systemIdentifier, mark)
-  await storage.write(eventsKey(cluster, systemIdentifier, name), bytes)
 }
 
 /** Encoded once, written to every storage; resolves with those that failed. */

@@ -10,6 +10,7 @@
 import { now } from '../base/clock.ts'
 import { type Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
+import { isJournalKey } from '../storage/journal.ts'
 import type { SealedStorage } from '../storage/sealed-storage.ts'
 import { isSealedKey } from '../storage/sealed-storage.ts'
 import { type Hold, readHolder, readKeysOfOthers, removeHold, takeHold } from './holds.ts'
@@ -78,6 +79,8 @@ export interface RewriteResult {
   readonly damaged: readonly Failure[]
   /** Objects that still name an older key: condemned, or held or replaced by others. */
   readonly left: number
+  /** Journals that still name an older key: it is not without use before they are gone. */
+  readonly journals: number
 }
 
 /** Safe beside everything else; it may be ended at any time and run again. */
@@ -108,12 +111,13 @@ export async function rewriteObjects(
       }
     }
     if (left + changed === 0 || changed === 0 || round === MOST_ROUNDS) {
-      return { ...total, damaged: [...damaged.values()], left }
+      const journals = await countJournals(storage)
+      return { ...total, damaged: [...damaged.values()], left, journals }
     }
   }
 }
 
-async function listClusters(storage: SealedStorage): Promise<string[]> {
+export async function listClusters(storage: SealedStorage): Promise<string[]> {
   const clusters = new Set<string>()
   for await (const { key } of storage.list('clusters/')) {
     const cluster = key.split('/')[1] ?? ''
@@ -122,10 +126,20 @@ async function listClusters(storage: SealedStorage): Promise<string[]> {
   return [...clusters]
 }
 
+/** A journal cannot be replaced while somebody may be writing it. */
+async function countJournals(storage: SealedStorage): Promise<number> {
+  const newest = await storage.newestKeyId()
+  let journals = 0
+  for await (const { key, keyId } of listKeyUse(storage, 'clusters/')) {
+    if (isJournalKey(key) && keyId !== newest) journals += 1
+  }
+  return journals
+}
+
 /**
  * What its writers replace or remove by themselves, without a look at holds: a rewrite could put
  * an older one over it. Nothing is in it that names of objects do not tell, but in journals, which
- * end with their segment.
+ * end with their segment, and are counted.
  */
 const LEFT_TO_WRITERS = new RegExp(
   '^clusters/[^/]+/(holds/|condemned/|pins/|verified\\.seen$|' +
@@ -265,11 +279,12 @@ async function giveUp(writer: { abort(): Promise<void> }, outcome: Outcome): Pro
   return outcome
 }
 
-/** An object that an older key has sealed and that a rewrite would seal anew, if any. */
+/** An object that an older key has sealed and that a rewrite might seal anew, if any. */
 export async function findOlderKey(storage: SealedStorage): Promise<string | undefined> {
   const newest = await storage.newestKeyId()
   for await (const { key, keyId } of listKeyUse(storage, 'clusters/')) {
-    if (keyId !== undefined && keyId !== newest && !LEFT_TO_WRITERS.test(key)) return key
+    if (keyId === undefined || keyId === newest) continue
+    if (isJournalKey(key) || !LEFT_TO_WRITERS.test(key)) return key
   }
   return undefined
 }

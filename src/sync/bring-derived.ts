@@ -4,8 +4,10 @@
  */
 import { segmentKey } from '../archive/wal-file-name.ts'
 import { isFailure } from '../base/failure.ts'
+import { findEdges } from '../events/find-breaks.ts'
 import { parseEventsKey } from '../events/index-keys.ts'
 import { parseNamesSnapshot } from '../events/names-snapshot.ts'
+import { markCrossingBreaks } from '../events/store-derived.ts'
 import { proveIndex } from '../events/store-index.ts'
 import { clusterPrefix } from '../repository/keys.ts'
 import { compareListings } from './compare-listings.ts'
@@ -22,6 +24,7 @@ export async function bringDerived(state: SyncState): Promise<void> {
       state.signal.throwIfAborted()
       const bytes = await findWhole(state, key)
       if (bytes === undefined || !(await isWanted(state, key))) return
+      await markBreaks(state, key, bytes)
       await state.target.write(key, bytes)
       state.counts.bytes += bytes.length
     })
@@ -43,6 +46,15 @@ async function isWanted({ target, cluster }: SyncState, key: string): Promise<bo
   const name = parseEventsKey(key)
   if (name === undefined) return true
   return (await target.size(segmentKey(cluster, systemOf(key), name))) !== undefined
+}
+
+/** Beside what the target has: the source may lack the neighbour. */
+async function markBreaks(state: SyncState, key: string, bytes: Uint8Array): Promise<void> {
+  const name = parseEventsKey(key)
+  if (name === undefined) return
+  const archive = { cluster: state.cluster, systemIdentifier: systemOf(key) }
+  const edges = findEdges(proveIndex(key, name, archive, bytes))
+  await markCrossingBreaks(state.target, archive, name, edges)
 }
 
 /** Undefined: gone by now, damaged, or nothing that the format knows. */

@@ -38,3 +38,14 @@ export async function unseal(
 ): Promise<RunResult> {
   return await runProgram('python3', [UNSEAL, repository, into, ...args])
 }
+
+const TAILS = fileURLToPath(new URL('../../tools/rescue-reader/tails.py', import.meta.url))
+
+/** Adds what was flushed of the last segment; never throws for an exit status. */
+export async function rescueTails(
+  repository: string,
+  into: string,
+  ...args: string[]
+): Promise<RunResult> {
+  return await runProgram('python3', [TAILS, repository, into, ...args])
+}

@@ -3,10 +3,13 @@
  * Every target within that tail is reached, and `latest` has every acknowledged row.
  */
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { collect } from '../harness/faulty-storage.ts'
 import { WalFeeder } from '../harness/feed-sink.ts'
+import { rescueOk, rescueReaderMissing, rescueTails } from '../harness/rescue-reader.ts'
 import { parseLsn, segmentNumber, segmentStart } from '../../src/postgres/lsn.ts'
 import { openWalSink, type WalSink } from '../../src/receive/wal-sink.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
@@ -103,6 +106,29 @@ test('every kind of target within the tail', async () => {
   assert.deepEqual(await marksAt(`before:xid:${third?.xid}`), [1, 2])
   assert.deepEqual(await marksAt('name:named'), [1, 2, 3])
   assert.deepEqual(await marksAt(third?.time ?? ''), [1, 2, 3])
+})
+
+test('without Tidemark it is the same file, and the same rows', {
+  skip: rescueReaderMissing(),
+}, async () => {
+  const { repository, server } = cluster
+  const [byTidemark, byHand] = [cluster.path('by-tidemark'), cluster.path('by-hand')]
+  await cluster.ok('restore', '--into', byTidemark, '--to', 'latest')
+  const backup = (await rescueOk(repository, 'list')).split(' ')[1] as string
+  await rescueOk(repository, 'restore', backup, byHand, '--wal')
+  const { status, stdout, stderr } = await rescueTails(repository, byHand)
+  assert.equal(status, 0, stderr)
+  const [tail] = stdout.split(' ')
+  const files = [byTidemark, byHand].map((one) => readFileSync(join(one, 'pg_wal', tail as string)))
+  assert.ok((files[0] as Buffer).equals(files[1] as Buffer))
+  const { runAs } = server
+  if (runAs !== undefined) execFileSync('chown', ['-R', `${runAs.uid}:${runAs.gid}`, byHand])
+  await using copy = await openRecovered(byHand)
+  const rows = await copy.sql<{ number: number }>('SELECT number FROM marks ORDER BY number')
+  assert.deepEqual(
+    rows.map(({ number }) => number),
+    [1, 2, 3, 4],
+  )
 })
 
 test('a server that takes over archives the old timeline in no padded form', async () => {

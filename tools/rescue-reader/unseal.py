@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import pathlib
+import struct
 import sys
 
 HEADER, BLOCK, TAG = 64, 65536, 16
@@ -151,6 +152,48 @@ def unseal(source, target, repository, name, keys):
         if left == 0:
             return
 
+def parse_chunk(journal, at):
+    """(ordinal, start of the hash before, hash, payload) of a chunk that holds, else None."""
+    if journal[at:at + 4] != b'TMJC' or at + 64 > len(journal):
+        return None
+    length, ordinal = struct.unpack_from('<IQ', journal, at + 4)
+    payload = journal[at + 64:at + 64 + length]
+    digest = hashlib.sha256(journal[8:24] + journal[at:at + 32] + payload).digest()
+    if len(payload) != length or digest != journal[at + 32:at + 64]:
+        return None
+    return ordinal, journal[at + 16:at + 32], digest, payload
+
+def unseal_journal(source, target, repository, name, keys):
+    """A journal (docs/design/tails.md, 1): the same chunks, one block in each, hashed again."""
+    journal, at, number = source.read(), 64, 0
+    need(journal[:8] == b'TMJRNL01', 'does not begin as a journal does')
+    before = copied = journal[8:24]
+    target.write(journal[:64])
+    chunk = parse_chunk(journal, at)
+    while chunk and chunk[0] == number and chunk[1] == before[:16]:
+        _ordinal, _before, before, block = chunk
+        at += 64 + (len(block) + 7) // 8 * 8
+        if number == 0:
+            header, block = block[:HEADER], block[HEADER:]
+            need(header[:8] == b'TMSEAL01', 'not sealed')
+            key = keys.get(header[8:16].hex())
+            need(key is not None, f'sealed with the key {header[8:16].hex()}, which cannot be had')
+            subkey = hkdf(key, 'tidemark seal 1', header[16:32])
+            associated = header + repository.encode() + name.encode()
+        plain = open_gcm(subkey, number.to_bytes(12, 'little'), associated, block)
+        need(plain is not None, f'the tag of chunk {number} does not hold')
+        head = b'TMJC' + struct.pack('<IQ', len(plain), number) + copied[:16]
+        copied = hashlib.sha256(journal[8:24] + head + plain).digest()
+        target.write(head + copied + plain + bytes(-len(plain) % 8))
+        chunk, number = parse_chunk(journal, at), number + 1
+    need(number > 0, 'its first chunk does not hold')
+    while (at := journal.find(b'TMJC', at)) >= 0:
+        later = parse_chunk(journal, at) if at % 8 == 0 else None
+        if later and later[0] >= number:
+            report(f'{name}: damaged behind chunk {number - 1}, and more was flushed')
+            return
+        at += 1
+
 def copy_objects(root, into, identity, keys):
     for path in sorted(path for path in root.rglob('*') if path.is_file()):
         name = path.relative_to(root)
@@ -160,7 +203,8 @@ def copy_objects(root, into, identity, keys):
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(path, 'rb') as source, open(copy, 'xb') as target:
-                unseal(source, target, identity['repositoryId'], name.as_posix(), keys)
+                open_object = unseal_journal if name.suffix == '.journal' else unseal
+                open_object(source, target, identity['repositoryId'], name.as_posix(), keys)
         except (ValueError, OSError) as problem:
             report(f'{name}: {problem}')
             copy.unlink()

@@ -12,6 +12,7 @@ import {
   type Rotation,
   rotateDataKey,
 } from '../../repository/change-keys.ts'
+import { settleJournals } from '../../receive/settle-journals.ts'
 import {
   findOlderKey,
   type RewriteResult,
@@ -121,7 +122,10 @@ export async function runKeyRotate(
   const { storage, sealing } = opened
   const isRewriting = options.rewrite === true
   const rewrite = async (by: Sealing): Promise<RewriteResult> => {
-    return await rewriteObjects(openSealedStorage(storage, by), context.progress, context.signal)
+    const sealed = openSealedStorage(storage, by)
+    const settled = await settleJournals(sealed, context.signal)
+    const result = await rewriteObjects(sealed, context.progress, context.signal)
+    return { ...result, objects: result.objects + settled }
   }
   let result: RewriteResult | undefined
   if (isRewriting && (await findRest(storage, sealing)) !== undefined) {
@@ -167,7 +171,7 @@ function printRotation(
 }
 
 function printRewrite({ terminal }: CommandContext, result: RewriteResult): void {
-  const { objects, bytes, damaged, left } = result
+  const { objects, bytes, damaged, left, journals } = result
   terminal.print(`sealed anew: ${formatCount(objects, 'object')}, ${formatBytes(bytes)}`)
   for (const failure of damaged) {
     terminal.print(terminal.colours.red(`  ${failure.message}: ${failure.because ?? ''}`))
@@ -175,6 +179,12 @@ function printRewrite({ terminal }: CommandContext, result: RewriteResult): void
   if (left > 0) {
     const what = `${formatCount(left, 'object')} ${left === 1 ? 'is' : 'are'} left`
     terminal.print(`  ${what}, which something else is working on: run it again`)
+  }
+  if (journals > 0) {
+    const [stay, them] = journals === 1 ? ['stays', 'it'] : ['stay', 'them']
+    const what = `${formatCount(journals, 'journal')} of received WAL ${stay} under an older key`
+    const until = `which opens ${them} until the segment is complete (tidemark key list)`
+    terminal.print(terminal.colours.yellow(`  ${what}, ${until}`))
   }
 }
 
@@ -202,6 +212,7 @@ function printJson(
             objects: result.objects,
             bytes: result.bytes,
             left: result.left,
+            journals: result.journals,
             damaged: result.damaged.map(describeDamage),
           },
   })

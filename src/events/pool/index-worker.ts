@@ -6,7 +6,7 @@ import type { WalBreak } from '../../archive/break-mark.ts'
 import { hashContent } from '../../archive/wal-object.ts'
 import { parseSegmentName } from '../../postgres/lsn.ts'
 import { buildIndex } from '../build-index.ts'
-import { findBreaks } from '../find-breaks.ts'
+import { findBreaks, findEdges, type SegmentEdges } from '../find-breaks.ts'
 import { encodeIndex } from '../index-bytes/encode-index.ts'
 
 export interface IndexJob {
@@ -22,6 +22,7 @@ export interface IndexJob {
 export interface EncodedIndex {
   readonly bytes: Uint8Array
   readonly breaks: readonly WalBreak[]
+  readonly edges: SegmentEdges
 }
 
 export interface IndexAnswer {
@@ -36,7 +37,7 @@ export function encodeIndexOf({ systemIdentifier, name, bytes }: IndexJob): Enco
   if (named === undefined) throw new Error(`${name} is no segment of ${bytes.length} bytes`)
   const contentHash = hashContent(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
   const index = buildIndex({ systemIdentifier, ...named, bytes, contentHash })
-  return { bytes: encodeIndex(index), breaks: findBreaks(index) }
+  return { bytes: encodeIndex(index), breaks: findBreaks(index), edges: findEdges(index) }
 }
 
 parentPort?.on('message', (job: IndexJob) => {

@@ -10,11 +10,15 @@ import { isRecordIntact, RECORD_HEADER_BYTES } from '../../postgres/wal-record.t
 import { foldJoinedRecord } from '../build-index.ts'
 import type { IndexHeader, SegmentEvents } from '../segment-index.ts'
 
-interface Head {
+export interface JoinableHead {
   readonly lsn: Lsn
   readonly major: number
   readonly timeline: Timeline
-  pieces: Uint8Array[]
+  readonly pieces: readonly Uint8Array[]
+}
+
+interface Head extends JoinableHead {
+  readonly pieces: Uint8Array[]
 }
 
 export type Crossing =
@@ -46,7 +50,7 @@ export class CrossingRecords {
       this.#head = { lsn: at, major, timeline, pieces: [head.bytes] }
     }
     if (before === undefined || isGivenUp(before, events)) return NONE
-    return joined(before, lsn(header.segmentStart + BigInt(rest.firstOffset)))
+    return joinRecord(before, lsn(header.segmentStart + BigInt(rest.firstOffset)))
   }
 }
 
@@ -68,7 +72,8 @@ function isGivenUp(head: Head, events: SegmentEvents): boolean {
   )
 }
 
-function joined(head: Head, endLsn: Lsn): Crossing {
+/** `endLsn`: where the next record begins. */
+export function joinRecord(head: JoinableHead, endLsn: Lsn): Crossing {
   const bytes = Buffer.concat(head.pieces)
   const broken: Crossing = { kind: 'broken', lsn: head.lsn }
   const isSound =
