@@ -4,14 +4,7 @@
  * place, or stops with the reason and ends there once the fault is mended.
  */
 import assert from 'node:assert/strict'
-import {
-  existsSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { PostgresServer } from '../harness/postgres-server.ts'
