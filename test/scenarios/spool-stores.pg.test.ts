@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -125,21 +125,17 @@ async function recover(scene: Scene, repository: string): Promise<Recovering> {
 interface Watched {
   readonly mostSegments: number
   readonly mostBytes: number
-  readonly fillers: number
 }
 
 /** Looks at the spool until recovery has ended. */
 async function watch({ server, directory, spool }: Recovering): Promise<Watched> {
-  const fillers = new Set<string>()
   let [mostSegments, mostBytes] = [0, 0]
   while (server.isRunning() && existsSync(join(directory, 'recovery.signal'))) {
     mostSegments = Math.max(mostSegments, spooled(spool).length)
     mostBytes = Math.max(mostBytes, bytesIn(spool))
-    const filler = join(spool, 'filler')
-    if (existsSync(filler)) fillers.add(readFileSync(filler, 'latin1'))
     await sleep(10)
   }
-  return { mostSegments, mostBytes, fillers: fillers.size }
+  return { mostSegments, mostBytes }
 }
 
 async function finish(recovering: Recovering, marks: number): Promise<void> {
@@ -152,22 +148,25 @@ async function finish(recovering: Recovering, marks: number): Promise<void> {
   assert.ok(!left.some((name) => name.includes('tidemark')), left.join(', '))
 }
 
-async function countRestored(server: PostgresServer): Promise<number> {
-  return (await server.log()).match(/restored log file "[0-9A-F]{24}"/g)?.length ?? 0
+async function restoredBy(server: PostgresServer): Promise<string[]> {
+  const lines = (await server.log()).matchAll(/restored log file "([0-9A-F]{24})"/g)
+  return Array.from(lines, ([, name = '']) => name)
 }
 
-/** Recovers with a look at the spool; the program may serve the first one and those at the end. */
+/** Recovers with a look at the spool; the program serves what is asked for before and behind it. */
 async function expectSpooled(scene: Scene, name: string, most: number, bytes: number) {
   const recovering = await recover(scene, name)
-  const { mostSegments, mostBytes, fillers } = await watch(recovering)
+  const { mostSegments, mostBytes } = await watch(recovering)
   await finish(recovering, scene.marks)
-  const restored = await countRestored(recovering.server)
+  const restored = await restoredBy(recovering.server)
   await recovering.server.dispose()
+  // The last one is asked for twice, and the one behind it.
   const starts = startsOf(scene.base)
-  assert.equal(fillers, 1)
-  assert.ok(restored >= scene.marks, `${restored} segments`)
-  assert.ok(starts.length <= 6, starts.join('\n'))
-  assert.ok(mostSegments > 1 && mostSegments <= most, `${mostSegments} segments at once`)
+  const served = starts.filter((line) => restored.some((segment) => line.includes(segment)))
+  const fromSpool = restored.length - served.length
+  assert.ok(restored.length > most + 1, `${restored.length} segments`)
+  assert.ok(fromSpool > restored.length / 3, `${fromSpool} of ${restored.length}\n${starts}`)
+  assert.ok(mostSegments > 0 && mostSegments <= most, `${mostSegments} segments at once`)
   assert.ok(mostBytes <= bytes, `${mostBytes} bytes`)
 }
 
@@ -207,8 +206,8 @@ describe('sealed in an S3 store', { skip: whyNoS3Server() ?? false }, () => {
     proxy.spoil(() => ({ kind: 'lose-answer' }))
     try {
       await expectStop(recovering, /TM1509/)
-      const restored = await countRestored(recovering.server)
-      assert.ok(restored > 0 && restored < scene.marks, `${restored} of ${scene.marks}`)
+      const { length } = await restoredBy(recovering.server)
+      assert.ok(length > 0 && length < scene.marks, `${length} of ${scene.marks}`)
     } finally {
       proxy.spoil(() => undefined)
     }
@@ -218,7 +217,7 @@ describe('sealed in an S3 store', { skip: whyNoS3Server() ?? false }, () => {
   })
 })
 
-describe('segments of 64 MB', () => {
+describe('sealed segments of 64 MB', () => {
   let scene: Scene
 
   before(async () => {
@@ -226,7 +225,6 @@ describe('segments of 64 MB', () => {
       walSegmentSizeMb: 64,
       marks: 6,
       repositories: (base) => ({
-        open: { url: `file://${join(base, 'open')}`, isSealed: false },
         sealed: { url: `file://${join(base, 'sealed')}`, isSealed: true },
       }),
     })
@@ -237,9 +235,7 @@ describe('segments of 64 MB', () => {
     if (scene !== undefined) await removeDirectory(scene.base)
   })
 
-  for (const name of ['open', 'sealed']) {
-    test(`${name}: at most four are in the spool, and all are taken from there`, async () => {
-      await expectSpooled(scene, name, 4, 4 * 64 * MB)
-    })
-  }
+  test('at most four are in the spool, and most are taken from there', async () => {
+    await expectSpooled(scene, 'sealed', 4, 4 * 64 * MB)
+  })
 })
