@@ -15,8 +15,8 @@ import {
 import { type FetchOutcome, type FetchWalOptions, fetchWalFile } from './fetch-wal.ts'
 import {
   aimSpool,
-  comingSinceMs,
   ensureSpool,
+  findComingMs,
   isSpoolValid,
   readFiller,
   removeSpool,
@@ -31,31 +31,38 @@ export interface FetchAheadOptions extends FetchWalOptions {
   readonly dataDirectory: string
   /** Starts a process that runs fillSpool(), and does not wait for it. */
   readonly startFiller: () => void
+  /** For tests. */
+  readonly mostComingMs?: number
 }
 
-/** A filler that works on one segment for longer hangs. */
-export const MOST_COMING_MS = 10_000
+/** A filler that has said nothing of a segment for so long hangs. */
+const MOST_COMING_MS = 10_000
 const POLL_MS = 20
 
 export async function fetchAhead(options: FetchAheadOptions): Promise<FetchOutcome> {
   const { name, dataDirectory } = options
   if (parseWalFileName(name)?.kind !== 'segment') return await fetchWalFile(options)
   const spool = spoolOf(dataDirectory)
-  if (await takeOrWait(spool, name, options.destination)) return 'fetched'
+  if (await takeOrWait(spool, options)) return 'fetched'
   const outcome = await fetchWalFile(options)
   if (outcome === 'fetched') await goOn(spool, options)
   return outcome
 }
 
 /** True: it came out of the spool. One whose filler hangs is taken away from it. */
-async function takeOrWait(spool: Spool, name: string, destination: string): Promise<boolean> {
+async function takeOrWait(spool: Spool, options: FetchAheadOptions): Promise<boolean> {
+  const { name, destination, mostComingMs = MOST_COMING_MS } = options
   try {
-    const beganMs = monotonicMs()
+    let said: number | undefined
+    let heardMs = monotonicMs()
     while (await isSpoolValid(spool)) {
       if (await takeFromSpool(spool, name, destination)) return true
-      const since = await comingSinceMs(spool, name, now().getTime())
-      if (since === undefined || !(await isFillerAlive(spool))) break
-      if (since > MOST_COMING_MS || monotonicMs() - beganMs > MOST_COMING_MS) {
+      const coming = await findComingMs(spool, name)
+      if (coming === undefined || !(await isFillerAlive(spool))) break
+      // Each clock alone: that of the files may be set while this waits.
+      if (coming !== said) heardMs = monotonicMs()
+      said = coming
+      if (now().getTime() - coming > mostComingMs || monotonicMs() - heardMs > mostComingMs) {
         await removeSpool(spool)
         break
       }

@@ -5,6 +5,7 @@
  * when every storage that knows the server has proved it, since PostgreSQL takes it for the end
  * of WAL and promotes. Everything else is a failure (docs/design/wal-archive.md, section 4).
  */
+import { monotonicMs, sleep } from '../base/clock.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { unknownSystem, findSystemIdentity } from '../repository/system-identity.ts'
 import type { PassedOverListener } from '../storage/fallback-storage.ts'
@@ -28,6 +29,8 @@ export interface FetchWalOptions {
    * (TM1408) for a recovery, `absent` for a standby that can stream it instead.
    */
   readonly holes?: 'fail' | 'absent'
+  /** How long a hole is looked at again before it is called one; 0 unless given. */
+  readonly holePatienceMs?: number
   /** Fsync file and directory; PostgreSQL does it itself for what it restores. */
   readonly durable?: boolean
   /** Hears of a damaged or unreachable copy that another storage made good. */
@@ -38,11 +41,40 @@ export interface FetchWalOptions {
 
 export type FetchOutcome = 'fetched' | 'absent'
 
+const FIRST_PAUSE_MS = 100
+const LONGEST_PAUSE_MS = 800
+
 export async function fetchWalFile(options: FetchWalOptions): Promise<FetchOutcome> {
-  const found = await findWalFile(options)
+  const found = await findPatiently(options)
   if (found === undefined) return 'absent'
   await writeDestination(options.destination, found.content, options.durable === true)
   return 'fetched'
+}
+
+/**
+ * Segments are stored several at once: one may be missing between its neighbours because it is on
+ * its way. Only the refusal waits; what was seen to be a hole never becomes absent.
+ */
+async function findPatiently(options: FetchWalOptions): Promise<WalObject | undefined> {
+  const { holePatienceMs = 0 } = options
+  const beganMs = monotonicMs()
+  let seen: unknown
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    const warnings: Failure[] = []
+    const looking = { ...options, onWarning: (failure: Failure) => warnings.push(failure) }
+    const found = await findWalFile(looking).catch((error: unknown) => {
+      seen = error
+      return undefined
+    })
+    const isLate = monotonicMs() - beganMs + pauseMs > holePatienceMs
+    if (found === undefined && isHole(seen) && !isLate) {
+      await sleep(pauseMs)
+      continue
+    }
+    warn(options, warnings)
+    if (found === undefined && seen !== undefined) throw seen
+    return found
+  }
 }
 
 /**

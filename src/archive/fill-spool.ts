@@ -6,10 +6,10 @@
  * nobody: what it cannot get is left to the program, which says why. It ends when replay has,
  * however that came to pass.
  */
-import { lstat, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
+import { lstat, readdir, readFile, rename, rm, statfs, utimes, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { monotonicMs, sleep } from '../base/clock.ts'
+import { monotonicMs, now, sleep } from '../base/clock.ts'
 import { randomHex } from '../base/random.ts'
 import {
   NO_ANCESTORS,
@@ -49,6 +49,9 @@ const POLL_MS = 20
 const LOOK_MS = 200
 /** After so long without anything taken: paused, or waiting for WAL that is not archived yet. */
 const MOST_IDLE_MS = 60_000
+/** How often it says that it is at work on a segment, and for how long: links may be slow. */
+const SAY_MS = 500
+const MOST_FETCH_MS = 120_000
 const MOST_THREADS = 2
 const BYTES_OF_BUFFERS = 512 * 1024 * 1024
 
@@ -156,6 +159,7 @@ class Filler {
     if (!(await isRecovering(spool))) return 'ended'
     const { bavail, bsize } = await statfs(spool.directory)
     this.#limit = spoolLimit(size, bavail * bsize + this.#ready.size * size)
+    if (this.#fetching.size > 0) return undefined
     return at - this.#lastTakenMs > MOST_IDLE_MS ? 'idle' : undefined
   }
 
@@ -226,6 +230,8 @@ class Filler {
     // Another filler of this spool must not write to it, nor give it its name.
     const path = `${place}-${process.pid}-${randomHex(4)}${PART_SUFFIX}`
     await writeFile(coming, '', { mode: 0o600 })
+    const done = new AbortController()
+    const saying = keepSaying(coming, done.signal)
     try {
       const request = { storages, cluster, systemIdentifier, name, holes: 'absent' as const }
       const isThere = await findWalObject(request, async (key, object, expected) => {
@@ -239,6 +245,8 @@ class Filler {
         this.#stopAt(parseSegmentName(name, size)?.segment)
       }
     } finally {
+      done.abort()
+      await saying
       await rm(coming, { force: true })
     }
   }
@@ -254,6 +262,18 @@ class Filler {
   #stopAt(segment: bigint | undefined): void {
     if (segment === undefined) return
     if (this.#end === undefined || segment < this.#end) this.#end = segment
+  }
+}
+
+/** A process that hangs or is stopped says nothing, and the program takes the spool from it. */
+async function keepSaying(coming: string, signal: AbortSignal): Promise<void> {
+  const beganMs = monotonicMs()
+  while (monotonicMs() - beganMs < MOST_FETCH_MS) {
+    await sleep(SAY_MS, signal).catch(() => {})
+    if (signal.aborted) return
+    const at = now()
+    // Taken away with the spool, maybe.
+    await utimes(coming, at, at).catch(() => {})
   }
 }
 

@@ -79,15 +79,13 @@ export async function takeFromSpool(
   }
 }
 
-/** How long the filler has been at work on this file; undefined: it is not. */
-export async function comingSinceMs(
+/** When the filler last said that it is at work on this file; undefined: it is not. */
+export async function findComingMs(
   { directory }: Spool,
   name: string,
-  nowMs: number,
 ): Promise<number | undefined> {
   try {
-    const { mtimeMs } = await lstat(join(directory, `${name}${COMING_SUFFIX}`))
-    return Math.max(0, nowMs - mtimeMs)
+    return (await lstat(join(directory, `${name}${COMING_SUFFIX}`))).mtimeMs
   } catch {
     return undefined
   }

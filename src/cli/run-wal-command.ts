@@ -23,6 +23,9 @@ import type { WalArguments } from './wal-arguments.ts'
 const EXIT_ABSENT = 44
 export const EXIT_GET_FAILED = 255
 
+/** `wal push --ahead` stores several segments at once: a hole may be one for a moment. */
+const HOLE_PATIENCE_MS = 5000
+
 export async function runWalCommand(options: WalArguments): Promise<number> {
   try {
     const cluster = await findCluster(options)
@@ -195,6 +198,7 @@ async function get(options: WalArguments, cluster: WalCluster): Promise<number> 
     name,
     destination: resolve(destination),
     holes: options.holes,
+    holePatienceMs: HOLE_PATIENCE_MS,
     onWarning: reportWarning,
   }
   const outcome = options.ahead

@@ -4,22 +4,10 @@
  * place, or stops with the reason and ends there once the fault is mended.
  */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import {
-  chmodSync,
-  existsSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { existsSync, readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { openServerOn, type PostgresServer } from '../harness/postgres-server.ts'
-import { removeDirectory } from '../harness/temporary-directory.ts'
+import type { PostgresServer } from '../harness/postgres-server.ts'
 import { checkInvariant } from '../harness/workload.ts'
 import {
   archiveNow,
@@ -31,6 +19,17 @@ import {
   startFaultCluster,
   waitUntilPromoted,
 } from './faults-cluster.ts'
+import {
+  expectStop,
+  isAlive,
+  type Recovering,
+  spooled,
+  startRecovery,
+  startsOf,
+  waitFor,
+  waitForFiller,
+  writeWrapper,
+} from './spool-recovery.ts'
 
 const ALL = Array.from({ length: 16 }, (_, index) => index + 1)
 
@@ -49,12 +48,7 @@ before(async () => {
   await archiveNow(cluster.server)
   restored = cluster.path("it's restored")
   await cluster.ok('restore', '--into', restored, '--to', 'latest')
-  wrapper = cluster.path('node')
-  writeFileSync(
-    wrapper,
-    `#!/bin/sh\necho "$*" >> ${cluster.path('starts')}\nexec ${process.execPath} "$@"\n`,
-  )
-  chmodSync(wrapper, 0o755)
+  wrapper = writeWrapper(cluster.base)
 })
 
 after(async () => {
@@ -72,59 +66,8 @@ async function mark(number: number): Promise<string> {
   return row?.name ?? ''
 }
 
-interface Recovering {
-  readonly server: PostgresServer
-  readonly directory: string
-  readonly spool: string
-}
-
-/** Starts a copy. `slow`: there is time to look at the spool while it recovers. */
-async function recover(slow: boolean): Promise<Recovering> {
-  const directory = cluster.path("it's a copy")
-  await removeDirectory(directory)
-  execFileSync('cp', ['-a', restored, directory])
-  if (slow) slowDown(directory)
-  rmSync(cluster.path('starts'), { force: true })
-  const env = { TIDEMARK_NODE: wrapper }
-  const server = await openServerOn(directory, { wait: 'none', env })
-  return { server, directory, spool: join(directory, 'pg_wal/tidemark.spool') }
-}
-
-function slowDown(directory: string): void {
-  const path = join(directory, 'postgresql.auto.conf')
-  const text = readFileSync(path, 'utf8')
-  writeFileSync(path, text.replace(/^restore_command = '/m, `$&sleep 0.1; `))
-}
-
-async function waitFor<T>(find: () => T | undefined | false): Promise<T> {
-  for (let waited = 0; waited < 1200; waited++) {
-    const found = find()
-    if (found !== undefined && found !== false) return found
-    await sleep(10)
-  }
-  throw new Error('it did not come')
-}
-
-function spooled(spool: string): string[] {
-  if (!existsSync(spool)) return []
-  return readdirSync(spool).filter((name) => /^[0-9A-F]{24}$/.test(name))
-}
-
-async function waitForFiller(spool: string): Promise<number> {
-  return await waitFor(() => {
-    if (spooled(spool).length === 0) return undefined
-    return Number(readFileSync(join(spool, 'filler'), 'latin1').split('\n')[0])
-  })
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
+const recover = async (slow: boolean): Promise<Recovering> =>
+  await startRecovery({ base: cluster.base, restored, wrapper, slow })
 
 async function expectAll(server: PostgresServer): Promise<void> {
   await waitUntilPromoted(server)
@@ -140,23 +83,12 @@ async function finish({ server, spool, directory }: Recovering): Promise<void> {
   await server.dispose()
 }
 
-/** It ended with FATAL, and promoted nothing. */
-async function expectStop({ server, directory }: Recovering, reason: RegExp): Promise<void> {
-  assert.equal(await server.waitForExit(), 1)
-  const log = await server.log()
-  assert.match(log, /FATAL/)
-  assert.match(log, reason)
-  assert.doesNotMatch(log, /selected new timeline|archive recovery complete|ready to accept/)
-  assert.ok(existsSync(join(directory, 'recovery.signal')))
-}
-
 test('segments come from the spool without the program, and nothing is left of it', async () => {
   const recovering = await recover(true)
   const filler = await waitForFiller(recovering.spool)
   await finish(recovering)
-  const starts = readFileSync(cluster.path('starts'), 'utf8').trim().split('\n')
-  const forSegments = starts.filter((line) => / [0-9A-F]{24} pg_wal/.test(line))
-  assert.ok(forSegments.length <= 6, `${forSegments.length}\n${starts.join('\n')}`)
+  const forSegments = startsOf(cluster.base)
+  assert.ok(forSegments.length <= 6, forSegments.join('\n'))
   await waitFor(() => !isAlive(filler))
 })
 
