@@ -21,9 +21,17 @@ export interface DiskOutlook {
   readonly walBytesPerSecond: number | undefined
   /** Until it is full, if nothing is archived; undefined: nothing tells. */
   readonly secondsLeft: number | undefined
-  /** Files that wait to be archived. */
+  /** Files that wait to be archived: segments, and histories and backup labels too. */
   readonly waiting: number
+  /** The segments among them. */
+  readonly waitingSegments: number
+  readonly waitingBytes: number
 }
+
+/** Without any: `NOTHING_WAITS`. */
+export type WaitingWal = Pick<DiskOutlook, 'waiting' | 'waitingSegments' | 'waitingBytes'>
+
+export const NOTHING_WAITS: WaitingWal = { waiting: 0, waitingSegments: 0, waitingBytes: 0 }
 
 /** Rates are told over the last hour, and over less where the segments are younger. */
 const LOOK_BACK_MS = 60 * 60 * 1000
@@ -51,11 +59,11 @@ export function estimateWalRate(
 export function judgeDiskOutlook(
   freeBytes: number,
   walBytesPerSecond: number | undefined,
-  waiting: number,
+  waiting: WaitingWal,
 ): DiskOutlook {
   const isKnown = walBytesPerSecond !== undefined && walBytesPerSecond > 0
   const secondsLeft = isKnown ? freeBytes / walBytesPerSecond : undefined
-  return { freeBytes, walBytesPerSecond, secondsLeft, waiting }
+  return { freeBytes, walBytesPerSecond, secondsLeft, ...waiting }
 }
 
 /** `12 GiB are free for pg_wal, which lasts about 3 h at 1.1 MiB/s`. Pure. */
@@ -91,12 +99,23 @@ export async function readDiskOutlook(dataDirectory: string): Promise<DiskOutloo
   try {
     const { bavail, bsize } = await statfs(walDirectory)
     const statuses = await readdir(join(walDirectory, 'archive_status'))
-    const waiting = statuses.filter((name) => name.endsWith('.ready')).length
     const segments = await readCompleted(walDirectory, statuses)
+    const waiting = countWaiting(statuses, segments)
     return judgeDiskOutlook(bavail * bsize, estimateWalRate(segments, now().getTime()), waiting)
   } catch {
     return undefined
   }
+}
+
+/** All segments of a server are as large as one of them. */
+function countWaiting(
+  statuses: readonly string[],
+  segments: readonly CompletedSegment[],
+): WaitingWal {
+  const ready = statuses.filter((name) => name.endsWith('.ready'))
+  const waitingSegments = ready.filter((name) => /^[0-9A-F]{24}\.ready$/.test(name)).length
+  const waitingBytes = waitingSegments * (segments[0]?.bytes ?? 0)
+  return { waiting: ready.length, waitingSegments, waitingBytes }
 }
 
 /** At most so many, the newest: a backlog may have tens of thousands. */
@@ -111,6 +130,25 @@ async function readCompleted(
     .filter((name) => name !== undefined)
     .sort()
     .slice(-MOST_LOOKED_AT)
+  if (names.length > 0) return await statSegments(walDirectory, names)
+  // Nothing is archived by the server: a receiver streams its WAL.
+  const files = (await readdir(walDirectory)).filter((name) => /^[0-9A-F]{24}$/.test(name))
+  return beforeNewest(await statSegments(walDirectory, files))
+}
+
+/**
+ * Without the segment that is written now, the youngest, and those of later names: they are
+ * recycled, and their times say when they were written the last time. Pure.
+ */
+export function beforeNewest(segments: readonly CompletedSegment[]): CompletedSegment[] {
+  const [newest] = segments.toSorted((one, other) => other.completedMs - one.completedMs)
+  return segments.filter(({ name }) => newest !== undefined && name < newest.name)
+}
+
+async function statSegments(
+  walDirectory: string,
+  names: readonly string[],
+): Promise<CompletedSegment[]> {
   const found: CompletedSegment[] = []
   for (const name of names) {
     try {

@@ -1,5 +1,5 @@
 /**
- * Puts a fetched file where PostgreSQL asked for it.
+ * Puts a fetched file where PostgreSQL asked for it, or another where its readers look for it.
  *
  * Invariant: the destination's name shows the whole content or what was there before.
  * The temporary file lies beside it and is created exclusively: a `wal get` that outlived
@@ -15,16 +15,29 @@ export async function writeDestination(
   content: Uint8Array,
   durable: boolean,
 ): Promise<void> {
+  try {
+    await replaceFile(destination, content, { durable, mode: 0o600 })
+  } catch (error) {
+    throw cannotWrite(destination, error)
+  }
+}
+
+/** The errors are those of the system. `mode` is had whatever the umask. */
+export async function replaceFile(
+  destination: string,
+  content: Uint8Array,
+  { durable, mode }: { readonly durable: boolean; readonly mode: number },
+): Promise<void> {
   const directory = dirname(destination)
   const temporary = join(directory, `${basename(destination)}${suffix(process.pid)}`)
   try {
     await removeLeftovers(directory, basename(destination))
-    await writeFile(temporary, content, durable)
+    await writeFile(temporary, content, durable, mode)
     await rename(temporary, destination)
     if (durable) await syncDirectory(directory)
   } catch (error) {
     await unlink(temporary).catch(() => {})
-    throw cannotWrite(destination, error)
+    throw error
   }
 }
 
@@ -32,9 +45,15 @@ function suffix(pid: number): string {
   return `.tidemark-${pid}-${randomHex(4)}`
 }
 
-async function writeFile(path: string, content: Uint8Array, durable: boolean): Promise<void> {
+async function writeFile(
+  path: string,
+  content: Uint8Array,
+  durable: boolean,
+  mode: number,
+): Promise<void> {
   const file = await open(path, 'wx', 0o600)
   try {
+    if (mode !== 0o600) await file.chmod(mode)
     await writeAll(file, content)
     if (durable) await file.sync()
   } finally {

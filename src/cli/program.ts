@@ -10,7 +10,7 @@ import { addWalAdopt } from './adopt-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
-import { addEvents, addWalStatus } from './wal-program.ts'
+import { addEvents, addMetrics, addWalStatus } from './wal-program.ts'
 
 /** An action of a command: gives the exit status. */
 export type Action = (context: CommandContext) => Promise<number>
@@ -82,6 +82,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addBackupCommands(program, run)
   addWalCommands(program, run)
   addRecoveryCommands(program, run)
+  addMetrics(program, run)
   addEvents(program, run)
   addVerify(program, run)
   addKeyCommands(program, run)

@@ -1,4 +1,4 @@
-/** The commands that tell what the WAL archive does and holds: wal status, events. */
+/** The commands that tell what the WAL archive does and holds: wal status, metrics, events. */
 import type { Command } from 'commander'
 import type { RunAction } from './program.ts'
 
@@ -18,6 +18,27 @@ export function addWalStatus(wal: Command, run: RunAction): void {
       await run(command.optsWithGlobals(), async (context) => {
         const { runWalStatus } = await import('./commands/wal-status.ts')
         return await runWalStatus(context, cluster, command.opts())
+      })
+    })
+}
+
+export function addMetrics(program: Command, run: RunAction): void {
+  program
+    .command('metrics')
+    .summary('what status knows, for Prometheus')
+    .description(
+      'Prints metrics in the text format of Prometheus: whether server and repositories answer, how long the disk of pg_wal lasts, how far the archive is behind, gaps, the window, the last backup. What cannot be read has no sample, and its _up metric is 0; the exit status is 0 all the same. With --output it writes a file for the textfile collector of node_exporter.',
+    )
+    .argument('[cluster]', 'cluster of the configuration (default: all of them)')
+    .option('--output <file>', 'replace this file, whole or not at all: DIRECTORY/tidemark.prom')
+    .option(
+      '--timeout <seconds>',
+      'a server or repository that takes longer counts as away (default: 60)',
+    )
+    .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runMetrics } = await import('./commands/metrics.ts')
+        return await runMetrics(context, cluster, command.opts())
       })
     })
 }

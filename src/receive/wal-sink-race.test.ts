@@ -68,6 +68,35 @@ test('a flush whose segment is stored meanwhile begins no tail of it any more', 
   assert.deepEqual(await tailsOf(storage), ['00000004'])
 })
 
+test('a flush into a segment that becomes whole waits until that is archived', async () => {
+  const storage = await prepare()
+  const bytes = makeWal(2 * MB)
+  const slow = new PausingStorage(storage, (call) => /^write .*000000000002\.wal$/.test(call))
+  let rest = bytes.subarray(MB + 5000)
+  const { sink } = await openWalSink({
+    required: [slow],
+    cluster: 'main',
+    systemIdentifier: ID,
+    // The first segment is archived: the flush is about to look at the second one.
+    onEvent: ({ kind }) => {
+      if (kind !== 'segment' || rest.length === 0) return
+      sink.append(1, lsn(BigInt(2 * MB + 5000)), rest)
+      rest = rest.subarray(rest.length)
+    },
+  })
+  sink.append(1, lsn(BigInt(MB)), bytes.subarray(0, MB + 5000))
+  let isFlushed = false
+  const flushing = sink.flush().then(() => {
+    isFlushed = true
+  })
+  await slow.reached
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  assert.equal(isFlushed, false, 'nothing of segment 2 is durable yet')
+  slow.resume()
+  await flushing
+  await sink.close()
+})
+
 test('openings of one process that follow one another leave one tail', async () => {
   const storage = await prepare()
   const bytes = makeWal(MB + 1000)

@@ -2,11 +2,13 @@
  * What PostgreSQL itself says of WAL records: pg_waldump's lines and pg_walinspect's rows,
  * taken apart; and servers that archive WAL to a plain directory for it.
  */
+import { spawn } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
 import { formatLsn, type Lsn, parseLsn } from '../../src/postgres/lsn.ts'
 import { findTool } from './postgres-binaries.ts'
 import { type PostgresServer, startPostgres } from './postgres-server.ts'
-import { runChecked } from './run-program.ts'
+import { environment } from './run-program.ts'
 import { serverUser } from './server-user.ts'
 import { temporaryDirectory } from './temporary-directory.ts'
 
@@ -95,26 +97,42 @@ export async function dumpWal(
   { directory, from }: WalDirectory,
   timeline = 1,
 ): Promise<DumpedRecord[] | undefined> {
+  const records = streamDump(major, { directory, from }, timeline)
+  return records === undefined ? undefined : await Array.fromAsync(records)
+}
+
+/** The same, one record after the other: the WAL of a whole test suite is millions. */
+export function streamDump(
+  major: number,
+  { directory, from }: Pick<WalDirectory, 'directory' | 'from'>,
+  timeline = 1,
+): AsyncIterable<DumpedRecord> | undefined {
   const tool = findTool('pg_waldump', major)
   if (tool === undefined) return undefined
   const args = ['-b', '-p', directory, '-t', String(timeline), '-s', formatLsn(from)]
   // It ends with status 1 at the end of WAL, and says so.
-  const { stdout } = await runChecked('sh', ['-c', '"$0" "$@" || true', tool, ...args], {
-    env: { TZ: 'UTC' },
+  const child = spawn('sh', ['-c', '"$0" "$@" 2>/dev/null || true', tool, ...args], {
+    env: environment({ TZ: 'UTC' }),
+    stdio: ['ignore', 'pipe', 'inherit'],
   })
-  const records: DumpedRecord[] = []
-  for (const text of stdout.split('\n')) {
+  return parseDump(createInterface({ input: child.stdout }))
+}
+
+async function* parseDump(lines: AsyncIterable<string>): AsyncGenerator<DumpedRecord> {
+  let last: DumpedRecord | undefined
+  for await (const text of lines) {
     const match = RECORD.exec(text)
     if (match === null) {
-      records.at(-1)?.blocks.push(...(text.match(BLOCK) ?? []))
+      last?.blocks.push(...(text.match(BLOCK) ?? []))
       continue
     }
+    if (last !== undefined) yield last
     const [, resourceManager = '', own, total, xid, lsn = '', previous = '', desc = ''] = match
     const imageBytes = Number(total) - Number(own)
     const numbers = { xid: Number(xid), totalLength: Number(total), imageBytes }
-    records.push({ resourceManager, ...numbers, lsn, previous, description: desc, blocks: [] })
+    last = { resourceManager, ...numbers, lsn, previous, description: desc, blocks: [] }
   }
-  return records
+  if (last !== undefined) yield last
 }
 
 /** As dumpWal, from the server's own pg_wal (15 and later). */

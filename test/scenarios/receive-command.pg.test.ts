@@ -74,6 +74,12 @@ test('from init to a restore of what was flushed, without archive_mode', async (
   assert.equal(status.status, 0, status.stdout)
   const walStatus = await cluster.run('wal', 'status', '--check')
   assert.equal(walStatus.status, 0, walStatus.stdout)
+  const metrics = (await cluster.ok('metrics')).stdout
+  const slot = '\\{cluster="main",slot="tidemark_main"\\}'
+  for (const sample of ['connected\\S+ 1', `slot_lost${slot} 0`, `lag_bytes${slot} \\d+`]) {
+    assert.match(metrics, new RegExp(`^tidemark_receiver_${sample}$`, 'm'))
+  }
+  assert.match(metrics, /^tidemark_archive_position_bytes\{.*\} [1-9]\d+$/m)
   await server.sql('INSERT INTO t SELECT generate_series(1, 10)')
   receiver.kill('SIGTERM')
   const ended = await receiver.done

@@ -32,4 +32,11 @@ export const WAL_REPORT_CODES = entry({
       'The repositories hold no WAL of the cluster, or none on the timeline that was asked for.',
     exitStatus: 1,
   },
+  TM1484: {
+    title: 'metrics cannot be written',
+    manual:
+      'The file of `tidemark metrics --output` could not be replaced. What was there is as it ' +
+      'was, and ages: watch its time (`node_textfile_mtime_seconds`).',
+    exitStatus: 1,
+  },
 })

@@ -2,9 +2,7 @@
  * `wal status`: how WAL gets from the server into each repository: how far, how fast, what is
  * missing, what keeps it. Works without the server, from what the repositories hold.
  */
-import { now } from '../../base/clock.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
-import { parseLsn } from '../../postgres/lsn.ts'
 import type { CommandContext } from '../command-context.ts'
 import type { Check } from './doctor/check.ts'
 import { printCheck } from './doctor/check.ts'
@@ -16,13 +14,11 @@ import {
   type MeasuredArchive,
 } from './wal-status/format-wal-status.ts'
 import { judgeSlots } from './wal-status/judge-wal.ts'
-import { measureLag, measureRate, type WalPoint, type WalRate } from './wal-status/measure-wal.ts'
-import { type ArchiveStatus, readArchiveStatus } from './wal-status/read-archive.ts'
-import {
-  type ReachedWalServer,
-  readWalServer,
-  type WalServer,
-} from './wal-status/read-wal-server.ts'
+import { withRequests } from './wal-status/stream-requests.ts'
+import { measureArchive } from './wal-status/measure-archive.ts'
+import type { WalRate } from './wal-status/measure-wal.ts'
+import { readArchiveStatus } from './wal-status/read-archive.ts'
+import { readWalServer, type WalServer } from './wal-status/read-wal-server.ts'
 
 const EXIT_PROBLEM = 3
 
@@ -54,13 +50,14 @@ export async function runWalStatus(
   const archives: MeasuredArchive[] = []
   for (const repository of repositories) {
     const read = await readArchiveStatus(cluster.name, repository, server.reached, context.env)
-    archives.push(measure(read, server.reached))
+    archives.push(measureArchive(read, server.reached))
   }
+  const rate = archives.find((archive) => archive.rate !== undefined)?.rate
   const status: WalStatus = {
     cluster: cluster.name,
     server,
-    rate: archives.find(({ rate }) => rate !== undefined)?.rate,
-    archives,
+    rate,
+    archives: archives.map((archive) => withRequests(archive, cluster, rate)),
     findings: [
       ...server.findings,
       ...judgeSlots(server.reached?.slots ?? [], ownSlot),
@@ -74,33 +71,6 @@ export async function runWalStatus(
 
 function isHealthy({ findings }: WalStatus): boolean {
   return findings.every(({ result }) => result !== 'problem')
-}
-
-function measure(archive: ArchiveStatus, reached: ReachedWalServer | undefined): MeasuredArchive {
-  const { position, lastMoment, earlier } = archive
-  const lsn = parseLsn(position?.lsn ?? '')
-  const archived = lsn === undefined ? undefined : { lsn, atMs: archivedAt(archive, reached) }
-  const server = serverPoint(reached)
-  const atMs = server?.atMs ?? now().getTime()
-  const lag = measureLag(archived, { lsn: server?.lsn, atMs })
-  return { ...archive, lag, rate: measureRate([earlier, lastMoment, server]) }
-}
-
-/** What the archiver handed over last was complete then: nothing older is lacking. */
-function archivedAt(
-  { position, lastMoment }: ArchiveStatus,
-  reached: ReachedWalServer | undefined,
-): number | undefined {
-  const isLast = reached?.lastArchivedWal === position?.segment
-  if (isLast && reached?.lastArchivedAt != null) return Date.parse(reached.lastArchivedAt)
-  return lastMoment?.atMs
-}
-
-function serverPoint(reached: ReachedWalServer | undefined): WalPoint | undefined {
-  const lsn = parseLsn(reached?.currentLsn ?? '')
-  return reached === undefined || lsn === undefined
-    ? undefined
-    : { lsn, atMs: Date.parse(reached.at) }
 }
 
 function printStatus(context: CommandContext, status: WalStatus): void {
@@ -151,5 +121,14 @@ function archiveJson(archive: MeasuredArchive): Record<string, unknown> {
     timelines: archive.archive === undefined ? null : describeTimelines(archive.archive),
     writers: archive.writers,
     quarantine: archive.archive?.quarantine.length ?? null,
+    requestsPerDay: requestsJson(archive),
   }
+}
+
+/** JSON has no number without a bound. */
+function requestsJson({ requests }: MeasuredArchive): Record<string, unknown> | null {
+  if (requests === undefined) return null
+  const { flushEveryMs, perDay } = requests
+  const bounded = Object.entries(perDay).map(([name, n]) => [name, Number.isFinite(n) ? n : null])
+  return { flushEveryMs, ...Object.fromEntries(bounded) }
 }

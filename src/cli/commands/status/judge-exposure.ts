@@ -14,6 +14,8 @@ export interface Exposure {
 
 const UNKNOWN: Exposure = { bytes: undefined, seconds: undefined, since: undefined }
 
+type Held = Pick<RepositoryStatus, 'window' | 'newestWal'>
+
 /** The end of what can be recovered from one repository. */
 interface Reach {
   readonly lsn: Lsn
@@ -25,8 +27,8 @@ interface Reach {
 
 /** One repository that has the WAL is enough not to lose it. */
 export function judgeExposure(
-  server: ServerStatus,
-  repositories: readonly RepositoryStatus[],
+  server: Pick<ServerStatus, 'reached'>,
+  repositories: readonly Held[],
   now: Date,
 ): Exposure {
   const reach = repositories
@@ -48,7 +50,7 @@ export function judgeExposure(
 }
 
 /** WAL behind a hole saves nothing. */
-function reachOf({ window, newestWal }: RepositoryStatus): Reach[] {
+function reachOf({ window, newestWal }: Held): Reach[] {
   return (window?.intervals ?? []).flatMap(({ to, from, lastSegment, tail, damage }) => {
     const isWhole = tail === undefined && damage === undefined
     const isNewest = isWhole && lastSegment === newestWal?.segment

@@ -8,12 +8,15 @@ import { type Column, formatPairs, formatTable } from '../../format-table.ts'
 import { formatBytes, formatCount, formatDuration } from '../../format-units.ts'
 import type { Colours } from '../../terminal.ts'
 import type { Lag, WalRate } from './measure-wal.ts'
+import type { StreamRequests } from './stream-requests.ts'
 import type { ArchiveStatus } from './read-archive.ts'
 import type { ReachedWalServer, SlotState } from './read-wal-server.ts'
 
 export interface MeasuredArchive extends ArchiveStatus {
   readonly lag: Lag
   readonly rate: WalRate | undefined
+  /** What streaming into it costs at most; undefined: it is not paid for by requests. */
+  readonly requests?: StreamRequests
 }
 
 export function formatServer(
@@ -95,6 +98,7 @@ export function formatArchive(status: MeasuredArchive, colours: Colours): string
   ]
   if (position?.tail != null)
     pairs.push(['tail', `${position.tail}, flushed up to ${position.lsn}`])
+  if (status.requests !== undefined) pairs.push(['requests', describeRequests(status.requests)])
   if (lastMoment !== undefined) pairs.push(['last moment', new Date(lastMoment.atMs).toISOString()])
   const lines = formatPairs(pairs)
   if (archive === undefined) return lines
@@ -120,6 +124,15 @@ function describeLag({ bytes, seconds }: Lag, { archive, position }: ArchiveStat
   }
   if (bytes === 0) return 'nothing'
   return time === undefined ? formatBytes(bytes) : `${formatBytes(bytes)}, ${time}`
+}
+
+function describeRequests({ perDay, flushEveryMs }: StreamRequests): string {
+  if (flushEveryMs === 0) return 'a write with every flush of the server (flushEvery is 0)'
+  const [writes, listings, removals] = [perDay.writes, perDay.listings, perDay.removals].map((n) =>
+    n.toLocaleString('en-US'),
+  )
+  const pace = `flushEvery ${formatDuration(flushEveryMs)}`
+  return `at most ${writes} writes, ${listings} listings, ${removals} removals a day (${pace})`
 }
 
 export interface TimelineState {

@@ -35,6 +35,7 @@ function slot(name: string, state: Partial<SlotState>): SlotState {
     name,
     kind: 'physical',
     isActive: true,
+    flushLagSeconds: null,
     restartLsn: '0/3000000',
     keptBytes: 4096,
     walStatus: 'reserved',

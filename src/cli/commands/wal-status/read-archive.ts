@@ -16,6 +16,7 @@ import {
 } from '../../../postgres/lsn.ts'
 import { scanToTarget } from '../../../recovery/scan-to-target.ts'
 import { describeWindow, type RecoveryWindow } from '../../../recovery/window.ts'
+import type { BackupRecord } from '../../../repository/backup-record.ts'
 import { type BackupList, listBackups } from '../../../repository/read-backups.ts'
 import { openRepository } from '../../../repository/repository.ts'
 import { listSystemIdentities } from '../../../repository/system-identity.ts'
@@ -30,6 +31,8 @@ import type { ReachedWalServer } from './read-wal-server.ts'
 export interface ArchiveStatus {
   readonly name: string
   readonly url: string
+  /** A tail grows in place there; undefined: it was not opened. False: its pieces are requests. */
+  readonly canAppend?: boolean
   /** Undefined: it could not be read, or knows no server. */
   readonly archive: WalListing | undefined
   /** Up to where it has everything that a recovery to now would need. */
@@ -40,6 +43,12 @@ export interface ArchiveStatus {
   readonly lastMoment: WalPoint | undefined
   /** One of some segments before, to measure the rate with. */
   readonly earlier: WalPoint | undefined
+  /** The newest of the server. */
+  readonly lastBackup: BackupRecord | undefined
+  readonly backups: number | undefined
+  readonly window: RecoveryWindow | undefined
+  /** The newest whole segment, and where it ends. */
+  readonly newestWal: { readonly segment: string; readonly lsn: string } | undefined
   readonly findings: readonly Check[]
 }
 
@@ -61,7 +70,8 @@ export async function readArchiveStatus(
   try {
     const storage = await openRepositoryStorage(repository, env)
     await openRepository(storage)
-    return { name, url, ...(await read(storage, cluster, reached)) }
+    const canAppend = storage.openJournal !== undefined
+    return { name, url, canAppend, ...(await read(storage, cluster, reached)) }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     return { name, url, ...NOTHING, findings: [failed('TM1710', 'repository', error)] }
@@ -74,7 +84,16 @@ const NOTHING = {
   writers: [],
   lastMoment: undefined,
   earlier: undefined,
+  lastBackup: undefined,
+  backups: undefined,
+  window: undefined,
+  newestWal: undefined,
 } as const
+
+/** Of one that was not waited for. Pure. */
+export function unreadArchive({ name, url }: RepositoryConfiguration): ArchiveStatus {
+  return { name, url, ...NOTHING, findings: [] }
+}
 
 type Read = Omit<ArchiveStatus, 'name' | 'url'>
 
@@ -104,6 +123,7 @@ async function read(
   ]
   const ownList: BackupList = { ...listed, backups: own }
   const window = await describeWindow({ storage, cluster, listed: ownList, archive })
+  const { newest } = server
   const end = await findLastMoment(window, server, storage, cluster)
   return {
     archive,
@@ -111,6 +131,10 @@ async function read(
     writers: await readWriters(storage, cluster, archive),
     lastMoment: end,
     earlier: await findEarlier(server, storage, cluster),
+    lastBackup: newestBackup,
+    backups: own.length,
+    window,
+    newestWal: newest && { segment: newest.name, lsn: formatLsn(newest.endLsn) },
     findings: [...findings, ...judgeEnd(window, server)],
   }
 }

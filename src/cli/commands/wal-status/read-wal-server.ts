@@ -28,6 +28,8 @@ export interface SlotState {
   readonly name: string
   readonly kind: 'physical' | 'logical'
   readonly isActive: boolean
+  /** From the flush here to that of its reader; null where nobody reads, or nothing is new. */
+  readonly flushLagSeconds: number | null
   readonly restartLsn: string | null
   /** WAL that it keeps; null where nothing is reserved. */
   readonly keptBytes: number | null
@@ -88,8 +90,9 @@ async function readSlots(session: ServerSession, current: string | null): Promis
   const rows = await session.query(
     `SELECT slot_name AS name, slot_type AS kind, active, restart_lsn::text AS restart,
             pg_wal_lsn_diff($1::pg_lsn, restart_lsn)::text AS kept, wal_status,
-            safe_wal_size::text AS safe
-       FROM pg_replication_slots ORDER BY slot_name`,
+            safe_wal_size::text AS safe, extract(epoch FROM r.flush_lag)::text AS lag
+       FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+      ORDER BY slot_name`,
     [current],
   )
   const number = (value: unknown): number | null => (value === null ? null : Number(value))
@@ -97,6 +100,7 @@ async function readSlots(session: ServerSession, current: string | null): Promis
     name: String(row['name']),
     kind: row['kind'] === 'logical' ? 'logical' : 'physical',
     isActive: row['active'] === true,
+    flushLagSeconds: number(row['lag']),
     restartLsn: row['restart'] === null ? null : String(row['restart']),
     keptBytes: number(row['kept']),
     walStatus: row['wal_status'] === null ? null : String(row['wal_status']),
