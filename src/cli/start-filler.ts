@@ -8,27 +8,25 @@
  */
 import { spawn } from 'node:child_process'
 
-/**
- * Replay, backends and the archiver come first where a processor is wanted. Linux shares them out
- * among sessions before it looks at niceness (sched_autogroup_enabled), and this is a session
- * of its own: the session is made nice, too. With the filler as it was, the startup process of a
- * replay on two processors waited 4.5 of 11 s for one of them, then 2.3 s.
- */
-const NICELY = 'echo 10 >/proc/self/autogroup; nice -n 10 "$@"; exit 0'
-
+/** Replay waits for what it fetches: it is as important as replay. */
 export function startFiller(dataDirectory: string): void {
   const words = process.argv.slice(2).map((word) => (word === '--ahead' ? '--fill' : word))
-  leaveBehind(words, dataDirectory)
+  leaveBehind('"$@"; exit 0', words, dataDirectory)
 }
 
-/** In the same working directory, as paths may need. */
+/**
+ * Whoever waits for a processor comes first. Linux shares processors out among sessions before it
+ * looks at niceness (sched_autogroup_enabled), and this is a session of its own: it is made nice,
+ * too. In the same working directory, as paths may need.
+ */
 export function startIndexer(): void {
-  leaveBehind([...process.argv.slice(2), '--index-noted'])
+  const nicely = 'echo 10 >/proc/self/autogroup; nice -n 10 "$@"; exit 0'
+  leaveBehind(nicely, [...process.argv.slice(2), '--index-noted'])
 }
 
-function leaveBehind(words: readonly string[], cwd?: string): void {
+function leaveBehind(script: string, words: readonly string[], cwd?: string): void {
   const program = [process.execPath, ...process.execArgv, process.argv[1] as string]
-  const child = spawn('sh', ['-c', NICELY, 'sh', ...program, ...words], {
+  const child = spawn('sh', ['-c', script, 'sh', ...program, ...words], {
     ...(cwd === undefined ? {} : { cwd }),
     detached: true,
     stdio: 'ignore',
