@@ -4,7 +4,8 @@
  * page images are counted. `read-segments.mjs DIRECTORY [THREADS]`: each thread takes a part,
  * and the parts must fit together.
  */
-import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { closeSync, openSync, read } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { type Lsn, lsn } from '../../src/postgres/lsn.ts'
@@ -14,7 +15,6 @@ import { createWalReader, type WalRecord } from '../../src/postgres/wal-reader.t
 import { RESOURCE_MANAGER_NAMES } from '../../src/postgres/wal-record.ts'
 import { type RecordBatch, segmentBuffers } from '../../src/postgres/wal-walk.ts'
 
-const MB = 1024 * 1024
 const PARTS = new RecordParts()
 
 class Statistics {
@@ -66,27 +66,36 @@ class Segments {
     const bytes = this.#buffers[this.#next % 2] as Buffer
     this.#next++
     if (path === undefined) return undefined
-    await withFile(path, async (file) => await readWhole(file, bytes))
+    await readFirst(path, bytes)
     return bytes
   }
 }
 
-async function withFile(path: string, act: (file: FileHandle) => Promise<void>): Promise<void> {
-  const file = await open(path)
+/**
+ * Fills `bytes` in one call to the system: whoever walks meanwhile does not come back to the loop
+ * of this thread, and a second call would wait for that.
+ */
+async function readFirst(path: string, bytes: Buffer): Promise<void> {
+  const file = openSync(path, 'r')
   try {
-    await act(file)
+    for (let at = 0; at < bytes.length; ) {
+      const bytesRead = await readAsync(file, bytes, at, bytes.length - at, at)
+      if (bytesRead === 0) throw new Error('a segment is shorter than its header says')
+      at += bytesRead
+    }
   } finally {
-    await file.close()
+    closeSync(file)
   }
 }
 
-async function readWhole(file: FileHandle, bytes: Buffer): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesRead } = await file.read(bytes, at, Math.min(4 * MB, bytes.length - at), at)
-    if (bytesRead === 0) throw new Error('a segment is shorter than its header says')
-    at += bytesRead
-  }
-}
+/** Of fs.read(), how many bytes it read. */
+const readAsync = (file: number, into: Buffer, at: number, length: number, from: number) =>
+  new Promise<number>((resolve, reject) => {
+    read(file, into, at, length, from, (error, bytesRead) => {
+      if (error === null) resolve(bytesRead)
+      else reject(error)
+    })
+  })
 
 interface Range {
   readonly paths: readonly string[]
@@ -137,7 +146,7 @@ async function findRanges(directory: string, threads: number): Promise<Range[]> 
   const names = (await readdir(directory)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort()
   const paths = names.map((name) => join(directory, name))
   const head = Buffer.alloc(64)
-  await withFile(paths[0] ?? '', async (file) => await readWhole(file, head))
+  await readFirst(paths[0] ?? '', head)
   const page = parseWalPageHeader(head)
   if (page?.long === undefined) throw new Error(`${names[0]} is no WAL segment`)
   const { walSegmentSizeBytes, systemIdentifier } = page.long
