@@ -235,7 +235,7 @@ async function* makeWal(shape: Shape, endsAt: Date): AsyncGenerator<MadeObject> 
 function headerOnly(timeline: number, segment: bigint): MadeObject {
   const name = formatSegmentName(timeline, segment, SEGMENT_BYTES)
   const bytes = Buffer.alloc(128)
-  bytes.write('TMWAL001', 0, 'latin1')
+  bytes.write('TMWAL002', 0, 'latin1')
   bytes.writeBigUInt64LE(SYSTEM, 8)
   bytes.writeUInt32LE(timeline, 16)
   bytes.writeUInt32LE(timeline, 20)

@@ -32,7 +32,7 @@ import { encodeTailPiece } from './tail-format.ts'
 import { pieceKey } from './tail-keys.ts'
 import { encodeReservation, findReservation, reservationKey } from './reservations.ts'
 import { storeWal } from './store-wal.ts'
-import { parseWalFileName, type WalFileName } from './wal-file-name.ts'
+import { nameHash, parseWalFileName, type WalFileName } from './wal-file-name.ts'
 import { encodeWalObject, hashContent } from './wal-object.ts'
 
 const request = (timeline = 1) => ({ ...PLACE, timeline, walSegmentSizeBytes: MB })
@@ -142,7 +142,7 @@ test('a crash while a chain comes out of quarantine: a second run ends it', asyn
   await adoptWal(before, await planFrom(before, server))
   const objects = await objectsOf(before)
   const first = clone.content(2n)
-  const hash = hashContent(first).slice(0, 16)
+  const hash = nameHash(hashContent(first))
   const take = async (storage: Storage, named: string | undefined): Promise<AdoptionPlan> => {
     const planned = await plan(storage, await openQuarantineSource(storage, request(), named))
     await adoptWal(storage, planned)
@@ -187,7 +187,7 @@ test('a crash while a chain comes out of quarantine: a second run ends it', asyn
 test('what was pushed since a crash stays, and its server is not passed over', async () => {
   const { storage, server, clone } = await twoServers([2n, 3n])
   await adoptWal(storage, await planFrom(storage, server))
-  const hash = hashContent(clone.content(2n)).slice(0, 16)
+  const hash = nameHash(hashContent(clone.content(2n)))
   const take = async (): Promise<AdoptionPlan> =>
     await plan(storage, await openQuarantineSource(storage, request(), hash))
   const { bring, ...planned } = await take()

@@ -23,6 +23,7 @@ import { setTailsAside } from './set-tails-aside.ts'
 import { quarantineWal, storeWal } from './store-wal.ts'
 import {
   eventsKey,
+  nameHash,
   parseWalFileName,
   quarantineKey,
   type WalFileName,
@@ -120,7 +121,12 @@ async function setAside(storage: Storage, place: WalPlace, file: WalFileName): P
   if (found === undefined) return true
   const contentHash = found.damage === undefined ? hashIfWhole(key, found.bytes) : undefined
   if (contentHash === undefined) {
-    const kept = quarantineKey(cluster, systemIdentifier, file.name, hashContent(found.bytes))
+    const kept = quarantineKey(
+      cluster,
+      systemIdentifier,
+      file.name,
+      nameHash(hashContent(found.bytes)),
+    )
     await storage.write(`${kept}.damaged`, found.bytes)
   } else {
     const bytes = (): Uint8Array => found.bytes
@@ -200,7 +206,7 @@ async function removeCopy(
   { file }: AdoptedFile,
   contentHash: string,
 ): Promise<void> {
-  const key = quarantineKey(cluster, systemIdentifier, file.name, contentHash)
+  const key = quarantineKey(cluster, systemIdentifier, file.name, nameHash(contentHash))
   try {
     await storage.remove(key)
   } catch (error) {

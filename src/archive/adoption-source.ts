@@ -13,7 +13,7 @@ import { parseFirstPage } from './judge-segment.ts'
 import { findSystemIdentifier, isAbsence, readWalFile } from './read-wal-file.ts'
 import { refuseRestoredCopy } from './restored-marker.ts'
 import { parseWalFileName, quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
-import { decodeWalObject, hashContent } from './wal-object.ts'
+import { decodeWalObject, isNamedAfter } from './wal-object.ts'
 import { findLocalWriter, type LocalWriter } from './writer-identity.ts'
 import { findWriterRecord, type WalPlace } from './writer-record.ts'
 
@@ -171,7 +171,7 @@ async function areArchived(
   for (const name of names) {
     const file = parseWalFileName(name.slice(0, -17))
     const content = file && (await loadArchived(storage, { cluster, systemIdentifier }, file))
-    if (content === undefined || !hashContent(content).startsWith(hash16Of(name))) return false
+    if (content === undefined || !isNamedAfter(content, hash16Of(name))) return false
   }
   return true
 }

@@ -15,8 +15,8 @@ import { type Continuation, compareSegments, judgeContinuation } from './compare
 import { parseFirstPage } from './judge-segment.ts'
 import { isAbsence, readWalFile } from './read-wal-file.ts'
 import { findReservation } from './reservations.ts'
-import { segmentKey, timelinePrefix, type WalFileName, walKey } from './wal-file-name.ts'
-import { decodeWalObject, hashContent, WAL_HEADER_BYTES } from './wal-object.ts'
+import { nameHash, segmentKey, timelinePrefix, type WalFileName, walKey } from './wal-file-name.ts'
+import { decodeWalObject, isHashOf, peekContentHash, WAL_HEADER_BYTES } from './wal-object.ts'
 import { describeWriter, type LocalWriter } from './writer-identity.ts'
 import {
   findWriterRecord,
@@ -84,7 +84,7 @@ async function findArchivedHash(
   storage: Storage,
   { cluster, systemIdentifier, file, contentHash }: TimelineClaim,
 ): Promise<string | undefined> {
-  return await findHashIn(storage, walKey(cluster, systemIdentifier, file, contentHash))
+  return await findHashIn(storage, walKey(cluster, systemIdentifier, file, nameHash(contentHash)))
 }
 
 async function refuseReserved(
@@ -221,7 +221,7 @@ async function examineBefore(
   const hash = await findContentHash(storage, claim, before)
   if (hash === undefined) return undefined
   const own = await findOwnCopy(claim, before)
-  if (own !== undefined && hashContent(own) === hash) return { kind: 'fits' }
+  if (own !== undefined && isHashOf(own, hash)) return { kind: 'fits' }
   const archived = await findArchivedContent(storage, claim, before)
   if (archived === undefined) return { kind: 'nothing', because: `${before} cannot be read` }
   const found = judgeContinuation(archived, await claim.content())
@@ -298,7 +298,7 @@ async function examineHistory(
   }
   const own = directory === undefined ? undefined : await findFile(join(directory, name))
   if (own === undefined) return { kind: 'nothing', because: `its pg_wal does not hold ${name}` }
-  if (hashContent(own) === contentHashOf(bytes)) return { kind: 'fits' }
+  if (isHashOf(own, peekContentHash(bytes) ?? '')) return { kind: 'fits' }
   return { kind: 'contradicts', because: `its own ${name} is another than the archived one` }
 }
 
@@ -313,12 +313,8 @@ export async function findContentHash(
 
 async function findHashIn(storage: Storage, key: string): Promise<string | undefined> {
   const header = await storage.readRange(key, 0, WAL_HEADER_BYTES).catch(ignoreDamage)
-  if (header !== undefined) return contentHashOf(header)
+  if (header !== undefined) return peekContentHash(header) ?? ''
   return (await storage.size(key)) === undefined ? undefined : ''
-}
-
-function contentHashOf(header: Uint8Array): string {
-  return Buffer.from(header.subarray(64, 96)).toString('hex')
 }
 
 /** Undefined: it does not hold. */

@@ -9,7 +9,7 @@ import { Failure, isFailure } from '../base/failure.ts'
 import { type PerhapsDamaged, readPerhapsDamaged } from '../storage/read-damaged.ts'
 import type { Storage } from '../storage/storage.ts'
 import { compareSegments, type SegmentComparison } from './compare-segments.ts'
-import { eventsKey, quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
+import { eventsKey, nameHash, quarantineKey, type WalFileName, walKey } from './wal-file-name.ts'
 import { decodeWalObject, hashContent } from './wal-object.ts'
 
 /**
@@ -22,14 +22,15 @@ export interface WalToStore {
   readonly cluster: string
   readonly systemIdentifier: string
   readonly file: WalFileName
-  /** SHA-256 of the raw content in hex. */
+  /** hashContent() of the raw content. */
   readonly contentHash: string
   /** The WAL object. */
   readonly bytes: () => Uint8Array
 }
 
 export async function storeWal(storage: Storage, wal: WalToStore): Promise<StoreOutcome> {
-  const key = walKey(wal.cluster, wal.systemIdentifier, wal.file, wal.contentHash)
+  const { cluster, systemIdentifier, file } = wal
+  const key = walKey(cluster, systemIdentifier, file, nameHash(wal.contentHash))
   if (await create(storage, key, wal.bytes())) return 'stored'
   const existing = await readPerhapsDamaged(storage, key)
   if (existing === undefined) throw vanished(storage, key)
@@ -103,7 +104,7 @@ async function removeIndex(
 /** Keeps refused bytes under name and content hash; durable when fulfilled. */
 export async function quarantineWal(storage: Storage, wal: WalToStore): Promise<void> {
   const { cluster, systemIdentifier, file, contentHash } = wal
-  const key = quarantineKey(cluster, systemIdentifier, file.name, contentHash)
+  const key = quarantineKey(cluster, systemIdentifier, file.name, nameHash(contentHash))
   if (await create(storage, key, wal.bytes())) return
   const existing = await readPerhapsDamaged(storage, key)
   if (existing !== undefined && hashIfWhole(key, existing, wal) === contentHash) return
@@ -148,7 +149,7 @@ async function replaceDamaged(
   wal: WalToStore,
 ): Promise<StoreOutcome> {
   const { cluster, systemIdentifier, file } = wal
-  const kept = quarantineKey(cluster, systemIdentifier, file.name, hashContent(damaged))
+  const kept = quarantineKey(cluster, systemIdentifier, file.name, nameHash(hashContent(damaged)))
   await create(storage, `${kept}.damaged`, damaged)
   await storage.write(key, wal.bytes())
   const written = await storage.read(key)
@@ -164,8 +165,8 @@ function conflict(storage: Storage, wal: WalToStore, archivedHash: string): Fail
   return new Failure('TM1402', {
     message: `${file.name} is in the archive with other content`,
     because:
-      `${storage.url} holds ${archivedHash.slice(0, 16)}…, this file is ` +
-      `${contentHash.slice(0, 16)}…: two servers or two histories use one archive`,
+      `${storage.url} holds ${nameHash(archivedHash)}, this file is ` +
+      `${nameHash(contentHash)}: two servers or two histories use one archive`,
     fix:
       'find out which server is the right one and stop archiving on the other; ' +
       'the refused bytes are in quarantine (tidemark wal list)',

@@ -3,6 +3,7 @@
  * (docs/design/wal-archive.md, section 1). PostgreSQL: access/xlog_internal.h
  * (IsXLogFileName, IsPartialXLogFileName, IsTLHistoryFileName, IsBackupHistoryFileName).
  */
+import { hash } from 'node:crypto'
 import { parseHistoryFileName } from '../postgres/history-file.ts'
 import { formatTimeline, type Timeline } from '../postgres/lsn.ts'
 import { clusterPrefix } from '../repository/keys.ts'
@@ -40,6 +41,14 @@ export function walPrefix(cluster: string, systemIdentifier: string): string {
   return `${clusterPrefix(cluster)}wal/${systemIdentifier}/`
 }
 
+/**
+ * What partials and quarantined bytes are named after: 16 digits of the SHA-256 of the digits of
+ * hashContent(), which itself would show something of encrypted content.
+ */
+export function nameHash(contentHash: string): string {
+  return hash('sha256', contentHash).slice(0, 16)
+}
+
 /** Prefix of all segments of one timeline. */
 export function timelinePrefix(
   cluster: string,
@@ -49,17 +58,17 @@ export function timelinePrefix(
   return `${walPrefix(cluster, systemIdentifier)}${formatTimeline(timeline)}/`
 }
 
-/** `contentHash`: SHA-256 of the raw content in hex; part of a partial's key. */
+/** `hash16`: nameHash() of the content, part of a partial's key; counts for no other kind. */
 export function walKey(
   cluster: string,
   systemIdentifier: string,
   file: WalFileName,
-  contentHash: string,
+  hash16: string,
 ): string {
   const prefix = walPrefix(cluster, systemIdentifier)
   if (file.kind === 'history') return `${prefix}${file.name}`
   if (file.kind === 'label') return `${prefix}labels/${file.name}`
-  if (file.kind === 'partial') return `${prefix}partial/${file.name}-${contentHash.slice(0, 16)}`
+  if (file.kind === 'partial') return `${prefix}partial/${file.name}-${hash16}`
   return segmentKey(cluster, systemIdentifier, file.name)
 }
 
@@ -77,9 +86,9 @@ export function quarantineKey(
   cluster: string,
   systemIdentifier: string,
   name: string,
-  contentHash: string,
+  hash16: string,
 ): string {
-  return `${walPrefix(cluster, systemIdentifier)}quarantine/${name}-${contentHash.slice(0, 16)}`
+  return `${walPrefix(cluster, systemIdentifier)}quarantine/${name}-${hash16}`
 }
 
 /** The event index of a segment, which is derived from it. `name`: the 24 digits. */

@@ -3,7 +3,7 @@
  *
  * | offset | size | field |
  * |---|---|---|
- * | 0 | 8 | `TMWAL001` |
+ * | 0 | 8 | `TMWAL002` |
  * | 8 | 8 | system identifier |
  * | 16 | 4 | timeline of the name |
  * | 20 | 4 | timeline in the first page header (0: none) |
@@ -13,18 +13,21 @@
  * | 33 | 1 | kind: 1 segment, 2 history, 3 label, 4 partial |
  * | 34 | 2 | length of the name |
  * | 36 | 28 | first 28 bytes of the name, zero padded |
- * | 64 | 32 | SHA-256 of the raw content |
+ * | 64 | 16 | GMAC of the raw content (hashContent) |
+ * | 80 | 16 | zero |
  * | 96 | 32 | SHA-256 of bytes 0–95 and of everything from 128 |
  * | 128 | … | rest of the name, then the stored bytes |
  *
+ * In objects that begin with `TMWAL001`, bytes 64–95 are the SHA-256 of the raw content.
+ *
  * Invariant: decodeWalObject returns only content whose both hashes hold.
  */
-import { createHash, hash, webcrypto } from 'node:crypto'
+import { createCipheriv, createHash, hash } from 'node:crypto'
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Failure } from '../base/failure.ts'
 import type { Timeline } from '../postgres/lsn.ts'
-import { parseWalFileName, type WalFileKind } from './wal-file-name.ts'
+import { nameHash, parseWalFileName, type WalFileKind } from './wal-file-name.ts'
 
 export interface WalObjectContent {
   /** Decimal. */
@@ -44,11 +47,13 @@ export interface WalObjectHeader {
   readonly rawLength: number
   readonly storedLength: number
   readonly compressed: boolean
-  /** SHA-256 of the raw content in hex. */
-  readonly contentHash: string
+  /** The hash of the raw content that is stored in it, in hex; not of one kind: see isHashOf(). */
+  readonly storedHash: string
 }
 
 export interface WalObject extends WalObjectHeader {
+  /** hashContent(content), whatever is stored. */
+  readonly contentHash: string
   readonly content: Buffer
 }
 
@@ -58,7 +63,9 @@ export interface ExpectedWalObject {
   readonly name: string
 }
 
-const MAGIC = 'TMWAL001'
+const MAGIC = 'TMWAL002'
+/** Written with SHA-256 of the content; read for ever. */
+const OLD_MAGIC = 'TMWAL001'
 /** Every object begins with it; the rest of a longer name follows. */
 export const WAL_HEADER_BYTES = 128
 const HEADER_BYTES = WAL_HEADER_BYTES
@@ -87,8 +94,25 @@ export type Compressor = (content: Uint8Array) => Uint8Array
 export type Decompressor = (stored: Uint8Array, rawLength: number) => Uint8Array
 const KINDS: readonly WalFileKind[] = ['segment', 'history', 'label', 'partial']
 
+const NO_KEY = Buffer.alloc(16)
+const NO_NONCE = Buffer.alloc(12)
+
+/**
+ * 32 hex digits: the GMAC (NIST SP 800-38D) with AES-128, a key of zeros and a nonce of zeros.
+ * A code of 128 bits against errors, not against forgery: whoever may write an archive could forge
+ * a SHA-256 in it as well. 0.9 ms for a segment of 16 MB, SHA-256 10 ms, half as much as zstd.
+ */
 export function hashContent(content: Uint8Array): string {
-  return hash('sha256', content)
+  const code = createCipheriv('aes-128-gcm', NO_KEY, NO_NONCE)
+  code.setAAD(content)
+  code.final()
+  return code.getAuthTag().toString('hex')
+}
+
+/** `stored`: of an object of either kind (WalObjectHeader.storedHash, peekContentHash). */
+export function isHashOf(content: Uint8Array, stored: string): boolean {
+  const isOld = stored.length === 64
+  return stored === (isOld ? hash('sha256', content) : hashContent(content))
 }
 
 /** `contentHash`: hashContent(content), where the caller has it already. */
@@ -103,19 +127,21 @@ export function encodeWalObject(
 const compressAside = promisify(zstdCompress)
 
 /**
- * As encodeWalObject(), for a thread that must not stand still for long: hashing and compressing
- * a segment of 16 MB, 25 ms, are done by libuv's threads.
+ * As encodeWalObject(), for a thread that must not stand still for long: compressing
+ * a segment of 16 MB, 20 ms, is done by one of libuv's threads.
  */
 export async function encodeWalObjectAside(
   object: WalObjectContent,
 ): Promise<{ readonly bytes: Uint8Array; readonly contentHash: string }> {
-  const content = object.content as Uint8Array<ArrayBuffer>
-  const [digest, compressed] = await Promise.all([
-    webcrypto.subtle.digest('SHA-256', content),
-    compressAside(content, COMPRESSION),
-  ])
-  const contentHash = Buffer.from(digest).toString('hex')
+  const compressing = compressAside(object.content, COMPRESSION)
+  const contentHash = hashContent(object.content)
+  const compressed = await compressing
   return { bytes: assemble(object, contentHash, compressed), contentHash }
+}
+
+/** `hash16`: of the name of a partial, or in quarantine; once it was cut from a SHA-256. */
+export function isNamedAfter(content: Uint8Array, hash16: string): boolean {
+  return nameHash(hashContent(content)) === hash16 || hash('sha256', content).startsWith(hash16)
 }
 
 function assemble(
@@ -158,8 +184,14 @@ function compressOnce(content: Uint8Array): Uint8Array {
  */
 export function peekContentHash(header: Uint8Array): string | undefined {
   const object = asBuffer(header)
-  if (object.length < HEADER_BYTES || object.toString('latin1', 0, 8) !== MAGIC) return undefined
-  return object.toString('hex', 64, 96)
+  return object.length < HEADER_BYTES ? undefined : readStoredHash(object)
+}
+
+/** Undefined: it begins no WAL object. */
+function readStoredHash(object: Buffer): string | undefined {
+  const magic = object.toString('latin1', 0, 8)
+  if (magic === OLD_MAGIC) return object.toString('hex', 64, 96)
+  return magic === MAGIC ? object.toString('hex', 64, 80) : undefined
 }
 
 function objectHash(bytes: Buffer): Buffer {
@@ -199,14 +231,19 @@ export function decodeWalObject(
   const content = header.compressed
     ? decompress(key, stored, header.rawLength, decompressor)
     : stored
-  if (hashContent(content) !== header.contentHash) {
-    throw damagedWalObject(key, 'the SHA-256 of its content is not the one that was written')
+  if (!isHashOf(content, header.storedHash)) {
+    throw damagedWalObject(key, 'the hash of its content is not the one that was written')
   }
-  return { ...header, content }
+  return { ...header, content, contentHash: contentHashOf(header, content) }
+}
+
+function contentHashOf({ storedHash }: WalObjectHeader, content: Uint8Array): string {
+  return storedHash.length === 32 ? storedHash : hashContent(content)
 }
 
 function parseHeader(key: string, object: Buffer): WalObjectHeader {
-  if (object.length < HEADER_BYTES || object.toString('latin1', 0, 8) !== MAGIC) {
+  const storedHash = peekContentHash(object)
+  if (storedHash === undefined) {
     throw damagedWalObject(key, 'it does not begin as a WAL object does')
   }
   const codec = object.readUInt8(32)
@@ -228,7 +265,7 @@ function parseHeader(key: string, object: Buffer): WalObjectHeader {
     rawLength: object.readUInt32LE(24),
     storedLength: object.readUInt32LE(28),
     compressed: codec === 1,
-    contentHash: object.toString('hex', 64, 96),
+    storedHash,
   }
   requireLengths(key, object, header)
   return header

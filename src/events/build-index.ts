@@ -28,7 +28,7 @@ export interface SegmentToIndex {
   readonly segment: bigint
   /** The whole segment. */
   readonly bytes: Uint8Array
-  /** SHA-256 of `bytes`, in hex. */
+  /** hashContent(bytes). */
   readonly contentHash: string
   /** Records from here on are of another branch. */
   readonly usableEnd?: Lsn | undefined

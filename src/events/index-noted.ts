@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { findWalFile } from '../archive/fetch-wal.ts'
 import { findSystemIdentifier } from '../archive/read-wal-file.ts'
 import { segmentKey } from '../archive/wal-file-name.ts'
-import { hashContent, peekContentHash, WAL_HEADER_BYTES } from '../archive/wal-object.ts'
+import { isHashOf, peekContentHash, WAL_HEADER_BYTES } from '../archive/wal-object.ts'
 import { sleep } from '../base/clock.ts'
 import type { Storage } from '../storage/storage.ts'
 import { indexSegment } from './index-segment.ts'
@@ -107,8 +107,7 @@ export async function indexArchived(archive: NotedArchive, name: string): Promis
   )
   const bytes = await readArchived(archive, name, hashes)
   if (bytes === undefined) return false
-  const hash = hashContent(bytes)
-  const storages = [...hashes].flatMap(([storage, one]) => (one === hash ? [storage] : []))
+  const storages = [...hashes].flatMap(([storage, one]) => (isHashOf(bytes, one) ? [storage] : []))
   const { failures } = await indexSegment({ storages, cluster, systemIdentifier, name, bytes })
   return failures.length === 0 && storages.length > 0
 }
@@ -125,7 +124,7 @@ async function readArchived(
   if (hashes.size === 0) return undefined
   const path = join(dataDirectory, 'pg_wal', name)
   const bytes = await readSmall(path).catch(() => undefined)
-  if (bytes !== undefined && [...hashes.values()].includes(hashContent(bytes))) return bytes
+  if (bytes !== undefined && [...hashes.values()].some((one) => isHashOf(bytes, one))) return bytes
   const request = { storages: [...hashes.keys()], cluster, systemIdentifier, name }
   const found = await findWalFile({ ...request, holes: 'absent' })
   return found === undefined || found.rawLength > LARGEST_BYTES ? undefined : found.content

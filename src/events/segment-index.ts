@@ -13,7 +13,7 @@ export interface IndexHeader {
   readonly segmentStart: Lsn
   readonly timeline: Timeline
   readonly walSegmentSizeBytes: number
-  /** SHA-256 of the raw segment, in hex. */
+  /** hashContent() of the raw segment; in indexes of old its SHA-256. */
   readonly contentHash: string
   readonly major: number
   /** Microseconds since 2000: of ends of transactions and restore points. */

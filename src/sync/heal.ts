@@ -4,6 +4,7 @@
  * Invariant: what is looked at before the hold only says where to look again: each object is
  * judged anew, under the hold, before it is replaced.
  */
+import { isHashOf, peekContentHash, WAL_HEADER_BYTES } from '../archive/wal-object.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { damagedObject } from '../repository/envelope.ts'
 import { clusterPrefix, packKey, packPrefix, parsePackKey } from '../repository/keys.ts'
@@ -76,18 +77,14 @@ async function isSameWal(source: Storage, target: Storage, named: NamedWal): Pro
   try {
     const bytes = await target.read(key)
     if (bytes === undefined) return true
-    const { contentHash } = decodeNamedWal(named, bytes)
-    const header = await source.readRange(key, HASH_AT, HASH_BYTES)
-    return header === undefined || Buffer.from(header).toString('hex') === contentHash
+    const { content } = decodeNamedWal(named, bytes)
+    const header = await source.readRange(key, 0, WAL_HEADER_BYTES)
+    return header === undefined || isHashOf(content, peekContentHash(header) ?? '')
   } catch (error) {
     if (isDamage(error)) return false
     throw error
   }
 }
-
-/** The SHA-256 of the content in the header of a WAL object. */
-const HASH_AT = 64
-const HASH_BYTES = 32
 
 export interface HealedPacks {
   /** Own packs of the records that the target lists. */

@@ -16,7 +16,7 @@ export interface NamedWal {
   readonly file: WalFileName
   /** Undefined for segments and histories, which lie under their names. */
   readonly folder: 'labels' | 'partial' | 'quarantine' | undefined
-  /** Of partials and quarantine: the first 16 digits of the content's SHA-256. */
+  /** Of partials and quarantine: what they are named after. */
   readonly hash16: string | undefined
 }
 

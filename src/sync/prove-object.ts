@@ -1,5 +1,10 @@
 /** Proves one object of a repository by its own hashes, whatever its kind. */
-import { decodeWalObject, damagedWalObject, type WalObject } from '../archive/wal-object.ts'
+import {
+  damagedWalObject,
+  decodeWalObject,
+  isNamedAfter,
+  type WalObject,
+} from '../archive/wal-object.ts'
 import { Failure } from '../base/failure.ts'
 import { damagedObject, missingObject } from '../repository/envelope.ts'
 import { packKey } from '../repository/keys.ts'
@@ -91,6 +96,6 @@ async function provePack(
 export function decodeNamedWal(named: NamedWal, bytes: Uint8Array): WalObject {
   const { key, systemIdentifier, file, hash16 } = named
   const object = decodeWalObject(key, bytes, { systemIdentifier, name: file.name })
-  if (hash16 === undefined || object.contentHash.startsWith(hash16)) return object
+  if (hash16 === undefined || isNamedAfter(object.content, hash16)) return object
   throw damagedWalObject(key, 'its content is not what its name says')
 }

@@ -5,7 +5,7 @@
 import { encodeTailPiece } from '../../src/archive/tail-format.ts'
 import { pieceKey } from '../../src/archive/tail-keys.ts'
 import { encodeWalObject, hashContent } from '../../src/archive/wal-object.ts'
-import { quarantineKey, segmentKey, walPrefix } from '../../src/archive/wal-file-name.ts'
+import { nameHash, quarantineKey, segmentKey, walPrefix } from '../../src/archive/wal-file-name.ts'
 import { now } from '../../src/base/clock.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { formatLsn } from '../../src/postgres/lsn.ts'
@@ -75,14 +75,14 @@ async function addWal(storage: Storage, objects: Objects): Promise<void> {
   await put(storage, `${prefix}labels/${label}`, label, Buffer.from('START WAL\n'), 0)
   const partial = `${segmentName({ segment: 9n })}.partial`
   const half = buildSegment({ segment: 9n })
-  const hash16 = hashContent(half).slice(0, 16)
+  const hash16 = nameHash(hashContent(half))
   await put(storage, `${prefix}partial/${partial}-${hash16}`, partial, half, 1)
   const refused = buildSegment({ segment: 2n, mark: 9 })
   const key = quarantineKey(
     CLUSTER,
     SYSTEM_TEXT,
     segmentName({ segment: 2n }),
-    hashContent(refused),
+    nameHash(hashContent(refused)),
   )
   await put(storage, key, segmentName({ segment: 2n }), refused, 1)
   const rotten = Buffer.from('what a damaged object was')
@@ -90,7 +90,7 @@ async function addWal(storage: Storage, objects: Objects): Promise<void> {
     CLUSTER,
     SYSTEM_TEXT,
     segmentName({ segment: 3n }),
-    hashContent(rotten),
+    nameHash(hashContent(rotten)),
   )
   await storage.write(`${kept}.damaged`, rotten)
 }

@@ -12,7 +12,7 @@ export interface EncodeJob {
 /** A segment that was read, looked at and encoded. */
 export interface EncodedSegment {
   readonly bytes: number
-  /** SHA-256 of the raw content in hex. */
+  /** hashContent() of the raw content. */
   readonly contentHash: string
   readonly page: FirstPage
   /** What judgePages() says. */

@@ -83,6 +83,12 @@ export function decodeHeader(key: string, object: Buffer): StoredHeader {
   return { header: readHeader(object), events: place(108, 128), pages: place(116, 160) }
 }
 
+/** 16 bytes and zeros; in indexes of old 32 bytes, a SHA-256. */
+function readContentHash(object: Buffer): string {
+  const digits = object.toString('hex', 32, 64)
+  return digits.endsWith('0'.repeat(32)) ? digits.slice(0, 32) : digits
+}
+
 function readHeader(object: Buffer): IndexHeader {
   const flags = object.readUInt32LE(68)
   const times = {
@@ -99,7 +105,7 @@ function readHeader(object: Buffer): IndexHeader {
     segmentStart: lsn(object.readBigUInt64LE(16)),
     timeline: object.readUInt32LE(24),
     walSegmentSizeBytes: object.readUInt32LE(28),
-    contentHash: object.toString('hex', 32, 64),
+    contentHash: readContentHash(object),
     major: object.readUInt32LE(64),
     times: (flags & HAS_TIMES) === 0 ? undefined : times,
     snapshot: (flags & HAS_SNAPSHOT) === 0 ? undefined : snapshot,

@@ -20,7 +20,7 @@ import {
 import { judgeSuperseded } from '../../archive/superseded-tail.ts'
 import { isDamage } from '../../archive/tail-format.ts'
 import type { TailPlace } from '../../archive/tail-keys.ts'
-import { walKey } from '../../archive/wal-file-name.ts'
+import { nameHash, walKey } from '../../archive/wal-file-name.ts'
 import { settleTail } from '../../archive/write-tail.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
 import { formatLsn, formatSegmentName, lsn } from '../../postgres/lsn.ts'
@@ -179,7 +179,7 @@ export class RepositorySink {
     const isOurs = this.#finished.name === before
     const archived = isOurs ? await findContentHash(storage, wal, before) : undefined
     if (isOurs && archived === this.#finished.contentHash) return undefined
-    const key = walKey(cluster, systemIdentifier, file, contentHash)
+    const key = walKey(cluster, systemIdentifier, file, nameHash(contentHash))
     // What is there is compared by whoever stores.
     if ((await storage.size(key)) !== undefined) return undefined
     const content = async (): Promise<Buffer> => segment.view(0, walSegmentSizeBytes)

@@ -8,7 +8,7 @@ import { proveTailPart } from '../../archive/read-tail.ts'
 import { decodeReservation } from '../../archive/reservations.ts'
 import { scanWal } from '../../archive/scan-wal.ts'
 import { parseTailKey } from '../../archive/tail-keys.ts'
-import { decodeWalObject, hashContent } from '../../archive/wal-object.ts'
+import { decodeWalObject, isNamedAfter } from '../../archive/wal-object.ts'
 import { decodeWriterRecord } from '../../archive/writer-record.ts'
 import { toFailureMessage } from '../../base/failure.ts'
 import { segmentStart } from '../../postgres/lsn.ts'
@@ -120,7 +120,7 @@ export async function proveWalObject(
     const content = isKeptDamage
       ? bytes
       : decodeWalObject(key, bytes, { systemIdentifier, name: file }).content
-    if (hash16 !== null && !hashContent(content).startsWith(hash16[1] as string)) {
+    if (hash16 !== null && !isNamedAfter(content, hash16[1] as string)) {
       throw damagedObject(key, 'its content is not what its name says')
     }
     return { failure: undefined }
