@@ -14,6 +14,7 @@ import {
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { keptBytes, pageCacheUntold, writeSynced } from '../../test/harness/page-cache.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { waitingSegment } from '../../test/harness/waiting-directory.ts'
 import { PausingStorage } from '../../test/harness/pausing-storage.ts'
@@ -124,6 +125,32 @@ test('the filler keeps ahead of what is taken, ends where WAL ends, and cleans u
   assert.equal(await filling, 'ended')
   assert.deepEqual(readdirSync(join(data, 'pg_wal')), ['RECOVERYXLOG'])
 })
+
+for (const signal of ['recovery.signal', 'standby.signal']) {
+  const isDropped = signal === 'recovery.signal'
+  const what = isDropped ? 'leaves memory' : 'stays in memory on a standby, which may send it on'
+  test(`what replay is done with ${what}`, { skip: pageCacheUntold() }, async () => {
+    const storage = await makeStorage(9)
+    const recovery = makeRecovery()
+    const { held, spool, data } = recovery
+    renameSync(join(data, 'recovery.signal'), join(data, signal))
+    const place = (number: bigint): string => join(data, 'pg_wal', nameOf(number))
+    await get(storage, recovery, nameOf(1n))
+    writeSynced(place(1n), waitingSegment(1n).content)
+    const filling = fill(storage, recovery)
+    for (const number of [2n, 3n]) {
+      await waitUntil(() => held().includes(nameOf(number)))
+      await sleep(50)
+      renameSync(join(spool.directory, nameOf(number)), place(number))
+    }
+    const kept = (): number[] => [1n, 2n, 3n].map((number) => keptBytes(place(number)))
+    if (isDropped) await waitUntil(() => kept()[1] === 0)
+    else await sleep(500)
+    assert.deepEqual(kept(), isDropped ? [0, 0, MB] : [MB, MB, MB])
+    rmSync(join(data, signal))
+    assert.equal(await filling, 'ended')
+  })
+}
 
 test('it follows the program back and forth, and drops what is not next', async () => {
   const storage = await makeStorage(60)

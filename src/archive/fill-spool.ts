@@ -17,11 +17,13 @@ import {
   historyFileName,
   type TimelineHistory,
 } from '../postgres/history-file.ts'
-import { parseSegmentName, type Timeline } from '../postgres/lsn.ts'
+import { formatSegmentName, parseSegmentName, type Timeline } from '../postgres/lsn.ts'
 import { findSystemIdentity } from '../repository/system-identity.ts'
 import { formatProcessIdentity, readProcessIdentity } from '../storage/process-identity.ts'
 import { CodecPool } from './codec-pool.ts'
+import { CacheDropper } from './drop-cache.ts'
 import { type FetchWalOptions, findWalFile, findWalObject } from './fetch-wal.ts'
+import { timelineOfSegment } from './find-gaps.ts'
 import { badHistory } from './find-history.ts'
 import { planFill, spoolLimit } from './plan-fill.ts'
 import {
@@ -68,13 +70,18 @@ export async function fillSpool(options: FillOptions): Promise<FillOutcome> {
   await writeFile(join(spool.directory, FILLER_FILE), identity, { mode: 0o600 })
   await removeUnfinished(spool)
   const fitting = Math.max(1, Math.floor(BYTES_OF_BUFFERS / (2 * size)))
-  const threads = options.threads ?? Math.min(availableParallelism(), MOST_THREADS, fitting)
+  // Redo takes one processor for itself.
+  const processors = Math.max(1, availableParallelism() - 1)
+  const threads = options.threads ?? Math.min(processors, MOST_THREADS, fitting)
   const pool = new CodecPool(threads)
+  const dropper = new CacheDropper(join(options.dataDirectory, 'pg_wal'))
   try {
-    const outcome = await new Filler({ options, spool, size, path, identity, pool, threads }).run()
+    const state = { options, spool, size, path, identity, pool, threads, dropper }
+    const outcome = await new Filler(state).run()
     if (outcome === 'ended') await removeSpool(spool)
     return outcome
   } finally {
+    dropper.close()
     await pool.close()
   }
 }
@@ -116,6 +123,7 @@ interface FillerState {
   readonly identity: string
   readonly pool: CodecPool
   readonly threads: number
+  readonly dropper: CacheDropper
 }
 
 class Filler {
@@ -129,6 +137,7 @@ class Filler {
   #hasFailed = false
   #lastTakenMs = monotonicMs()
   #lookedMs = Number.NEGATIVE_INFINITY
+  #recovery: Recovery | undefined
   #limit = 0
 
   constructor(state: FillerState) {
@@ -156,7 +165,8 @@ class Filler {
     if (at - this.#lookedMs < LOOK_MS) return undefined
     this.#lookedMs = at
     if ((await readFiller(spool)) !== identity) return 'replaced'
-    if (!(await isRecovering(spool))) return 'ended'
+    this.#recovery = await findRecovery(spool)
+    if (this.#recovery === undefined) return 'ended'
     const { bavail, bsize } = await statfs(spool.directory)
     this.#limit = spoolLimit(size, bavail * bsize + this.#ready.size * size)
     if (this.#fetching.size > 0) return undefined
@@ -171,6 +181,7 @@ class Filler {
       if (names.has(name)) continue
       this.#ready.delete(name)
       this.#moveTo(name, size, false)
+      this.#dropBefore(name)
     }
     for (const name of names) {
       if (parseSegmentName(name, size) !== undefined) this.#ready.add(name)
@@ -180,6 +191,17 @@ class Filler {
     this.#aim = aim
     this.#end = undefined
     this.#moveTo(aim, size, true)
+  }
+
+  /**
+   * Who asks for a segment has read the one before to its end. A standby may send it on to others,
+   * from the kernel's memory.
+   */
+  #dropBefore(name: string): void {
+    const { path, size, dropper } = this.#state
+    const segment = (parseSegmentName(name, size)?.segment ?? 0n) - 1n
+    if (this.#recovery !== 'targeted' || segment < 0n) return
+    dropper.drop(formatSegmentName(timelineOfSegment(path, segment, size), segment, size))
   }
 
   /** The program may go back; what is taken from the spool is always ahead. */
@@ -205,8 +227,8 @@ class Filler {
       await rm(join(spool.directory, name), { force: true })
     }
     for (const name of fetch) {
-      // One is read from the storage while each thread has one.
-      if (this.#fetching.size > threads) return
+      // Some are on their way from the storage while each thread has one.
+      if (this.#fetching.size >= threads + MOST_THREADS) return
       this.#begin(name)
     }
   }
@@ -277,16 +299,18 @@ async function keepSaying(coming: string, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** The server's start is that of the spool, its postmaster lives, and replay has not ended. */
-async function isRecovering(spool: Spool): Promise<boolean> {
+/** `targeted`: it ends somewhere. */
+type Recovery = 'targeted' | 'standby'
+
+/** Undefined: the spool is of another start, its postmaster is gone, or replay has ended. */
+async function findRecovery(spool: Spool): Promise<Recovery | undefined> {
   const { dataDirectory } = spool
-  if (!(await isSpoolValid(spool))) return false
+  if (!(await isSpoolValid(spool))) return undefined
   const [pid] = (await readFile(join(dataDirectory, 'postmaster.pid'), 'latin1')).split('\n')
-  if (!isAlive(Number(pid))) return false
-  for (const name of ['recovery.signal', 'standby.signal']) {
-    if (await isThere(join(dataDirectory, name))) return true
-  }
-  return false
+  if (!isAlive(Number(pid))) return undefined
+  // PostgreSQL looks in this order, too.
+  if (await isThere(join(dataDirectory, 'standby.signal'))) return 'standby'
+  return (await isThere(join(dataDirectory, 'recovery.signal'))) ? 'targeted' : undefined
 }
 
 async function isThere(path: string): Promise<boolean> {
