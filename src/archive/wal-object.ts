@@ -23,8 +23,7 @@
  * Invariant: decodeWalObject returns only content whose both hashes hold.
  */
 import { createCipheriv, createHash, hash } from 'node:crypto'
-import { promisify } from 'node:util'
-import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Failure } from '../base/failure.ts'
 import type { Timeline } from '../postgres/lsn.ts'
 import { nameHash, parseWalFileName, type WalFileKind } from './wal-file-name.ts'
@@ -121,22 +120,7 @@ export function encodeWalObject(
   contentHash = hashContent(object.content),
   compressor: Compressor = compressOnce,
 ): Uint8Array {
-  return assemble(object, contentHash, compressor(object.content))
-}
-
-const compressAside = promisify(zstdCompress)
-
-/**
- * As encodeWalObject(), for a thread that must not stand still for long: compressing
- * a segment of 16 MB, 20 ms, is done by one of libuv's threads.
- */
-export async function encodeWalObjectAside(
-  object: WalObjectContent,
-): Promise<{ readonly bytes: Uint8Array; readonly contentHash: string }> {
-  const compressing = compressAside(object.content, COMPRESSION)
-  const contentHash = hashContent(object.content)
-  const compressed = await compressing
-  return { bytes: assemble(object, contentHash, compressed), contentHash }
+  return assembleWalObject(object, contentHash, compressor(object.content))
 }
 
 /** `hash16`: of the name of a partial, or in quarantine; once it was cut from a SHA-256. */
@@ -144,7 +128,8 @@ export function isNamedAfter(content: Uint8Array, hash16: string): boolean {
   return nameHash(hashContent(content)) === hash16 || hash('sha256', content).startsWith(hash16)
 }
 
-function assemble(
+/** `compressed`: zstd of the content, in one frame or more; left out where it is not smaller. */
+export function assembleWalObject(
   object: WalObjectContent,
   contentHash: string,
   compressed: Uint8Array,

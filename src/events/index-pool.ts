@@ -3,7 +3,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
-import type { EncodedIndex, IndexAnswer, IndexJob } from './pool/index-worker.ts'
+import type { EncodedIndex, IndexAnswer, IndexJob, IndexWorkerData } from './pool/index-worker.ts'
 
 const WORKER_HEAP_MB = 512
 /** What all threads together may hold in segments. */
@@ -26,9 +26,10 @@ export class IndexPool {
   readonly #waiting = new Map<number, Waiting>()
   #next = 0
 
-  constructor(threads: number) {
+  /** `isNice`: other threads of this process come first where a processor is wanted. */
+  constructor(threads: number, isNice = false) {
     const url = new URL('./pool/index-worker.ts', import.meta.url)
-    this.#workers = Array.from({ length: threads }, () => this.#start(url))
+    this.#workers = Array.from({ length: threads }, () => this.#start(url, { isNice }))
   }
 
   /** The encoded index of a segment. Jobs go to the threads in turn. */
@@ -48,8 +49,9 @@ export class IndexPool {
     this.#fail(new Error('the index threads are closed'))
   }
 
-  #start(url: URL): Worker {
-    const worker = new Worker(url, { resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MB } })
+  #start(url: URL, workerData: IndexWorkerData): Worker {
+    const resourceLimits = { maxOldGenerationSizeMb: WORKER_HEAP_MB }
+    const worker = new Worker(url, { resourceLimits, workerData })
     worker.on('message', (answer: IndexAnswer) => this.#take(answer))
     worker.on('error', (error) => {
       this.#fail(error instanceof Error ? error : new Error(String(error)))

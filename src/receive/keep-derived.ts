@@ -73,7 +73,7 @@ export class DerivedKeeper {
   async #index(systemIdentifier: string, name: string, bytes: Uint8Array): Promise<void> {
     if (this.#stop.signal.aborted) return
     const { cluster, storages } = this.#archive
-    this.#pool ??= new IndexPool(1)
+    this.#pool ??= new IndexPool(1, true)
     const pool = this.#pool
     const { failures } = await indexSegment({
       storages,

@@ -18,7 +18,7 @@ const HEAD = Buffer.from('head')
 
 function build(payloads: readonly Uint8Array[]): Buffer {
   const encoder = new JournalEncoder()
-  const chunks = payloads.flatMap((payload) => encoder.encode([payload]))
+  const chunks = payloads.map((payload) => Buffer.from(encoder.encode([payload])))
   return Buffer.concat([encoder.header, ...chunks])
 }
 

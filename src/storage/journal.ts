@@ -57,10 +57,17 @@ export interface LaterChunk {
   readonly payload: Buffer
 }
 
-/** Makes chunk after chunk of one journal. */
+/** Chunks of up to so many bytes are made in one buffer, again and again. */
+const KEPT_BYTES = 1024 * 1024
+
+/**
+ * Makes chunk after chunk of one journal. A synchronous commit waits for each, so that nothing is
+ * allocated and the payload is copied once.
+ */
 export class JournalEncoder {
   readonly header: Buffer
   readonly #id: Buffer
+  #room = Buffer.alloc(0)
   #previous: Buffer
   #ordinal = 0n
 
@@ -72,24 +79,40 @@ export class JournalEncoder {
     id.copy(this.header, MAGIC.length)
   }
 
-  /** Header, payload and padding, to be written one after the other. */
-  encode(payload: readonly Uint8Array[]): Uint8Array[] {
+  /** The bytes of the chunk; they hold until the next call. */
+  encode(payload: readonly Uint8Array[]): Buffer {
     const length = payload.reduce((sum, piece) => sum + piece.length, 0)
-    const header = Buffer.alloc(CHUNK_HEADER_BYTES)
-    CHUNK_MAGIC.copy(header)
-    header.writeUInt32LE(length, 4)
-    header.writeBigUInt64LE(this.#ordinal, 8)
-    this.#previous.copy(header, 16, 0, 16)
-    const digest = hashChunk(this.#id, header, payload)
-    digest.copy(header, 32)
+    const room = this.#reserve(CHUNK_HEADER_BYTES + length + ALIGNMENT)
+    let end = CHUNK_HEADER_BYTES
+    for (const piece of payload) {
+      room.set(piece, end)
+      end += piece.length
+    }
+    // For the hash, id and first half of the header stand right before the payload.
+    const half = room.subarray(32, CHUNK_HEADER_BYTES)
+    this.#id.copy(room, 16)
+    CHUNK_MAGIC.copy(half)
+    half.writeUInt32LE(length, 4)
+    half.writeBigUInt64LE(this.#ordinal, 8)
+    this.#previous.copy(half, 16, 0, 16)
+    const digest = hash('sha256', room.subarray(16, end), 'buffer')
+    half.copy(room)
+    digest.copy(half)
     this.#ordinal += 1n
     this.#previous = digest
-    return [header, ...payload, Buffer.alloc(paddingOf(length))]
+    return room.fill(0, end, end + paddingOf(length)).subarray(0, end + paddingOf(length))
+  }
+
+  #reserve(bytes: number): Buffer {
+    if (bytes > KEPT_BYTES) return Buffer.allocUnsafeSlow(bytes)
+    if (this.#room.length < bytes)
+      this.#room = Buffer.allocUnsafeSlow(Math.min(4 * bytes, KEPT_BYTES))
+    return this.#room
   }
 }
 
-function hashChunk(id: Buffer, header: Buffer, payload: readonly Uint8Array[]): Buffer {
-  return hash('sha256', Buffer.concat([id, header.subarray(0, 32), ...payload]), 'buffer')
+function hashChunk(id: Buffer, header: Buffer, payload: Buffer): Buffer {
+  return hash('sha256', Buffer.concat([id, header.subarray(0, 32), payload]), 'buffer')
 }
 
 function paddingOf(length: number): number {
@@ -138,7 +161,7 @@ function parseChunk(journal: Buffer, at: number, id: Buffer): ParsedChunk | unde
   const header = journal.subarray(at, begin)
   const payload = journal.subarray(begin, begin + length)
   const digest = header.subarray(32, 64)
-  if (!hashChunk(id, header, [payload]).equals(digest)) return undefined
+  if (!hashChunk(id, header, payload).equals(digest)) return undefined
   return {
     ordinal: header.readBigUInt64LE(8),
     previous: header.subarray(16, 32),
@@ -188,12 +211,12 @@ export function reencodeJournal(
 ): Buffer {
   const encoder = new JournalEncoder(id)
   const pieces: Uint8Array[] = [encoder.header]
-  for (const payload of payloads) pieces.push(...encoder.encode([payload]))
+  for (const payload of payloads) pieces.push(Buffer.from(encoder.encode([payload])))
   if (ending === 'torn') pieces.push(CHUNK_MAGIC)
   if (later !== undefined) {
     const ordinal = Math.max(later.ordinal, payloads.length + 1)
     for (let left = ordinal - payloads.length; left > 0; left--) encoder.encode([])
-    pieces.push(...encoder.encode([later.payload]))
+    pieces.push(encoder.encode([later.payload]))
   }
   return Buffer.concat(pieces)
 }

@@ -99,14 +99,14 @@ class MemoryStorage implements Storage {
 
   async openJournal(key: string, head: Uint8Array): Promise<Journal> {
     const encoder = new JournalEncoder()
-    const begin = Buffer.concat([encoder.header, ...encoder.encode([head])])
+    const begin = Buffer.concat([encoder.header, encoder.encode([head])])
     await this.write(key, begin, { createOnly: true })
     let own = this.#objects.get(key)
     return {
       append: (payload) => {
         const before = this.#objects.get(key)
         if (before === undefined || before !== own) throw removedJournal(key, this.url)
-        own = new Uint8Array(Buffer.concat([before, ...encoder.encode(payload)]))
+        own = new Uint8Array(Buffer.concat([before, encoder.encode(payload)]))
         this.#objects.set(key, own)
       },
       close: async () => {},

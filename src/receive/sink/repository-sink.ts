@@ -19,7 +19,7 @@ import {
 } from '../../archive/store-wal.ts'
 import { judgeSuperseded } from '../../archive/superseded-tail.ts'
 import { isDamage } from '../../archive/tail-format.ts'
-import type { TailPlace } from '../../archive/tail-keys.ts'
+import { listTails, type TailPlace } from '../../archive/tail-keys.ts'
 import { nameHash, walKey } from '../../archive/wal-file-name.ts'
 import { settleTail } from '../../archive/write-tail.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
@@ -205,13 +205,20 @@ export class RepositorySink {
     }
     this.#priors = this.#priors.filter((prior) => prior.segment !== segment)
     const ownKeys = new Set(own?.keys)
-    const tails = await readTailsOf(this.storage, this.#options, segment)
     const gone = [...ownKeys]
-    for (const tail of tails) {
+    for (const tail of await this.#readForeign(segment, ownKeys)) {
       if (tail.keys.every((key) => ownKeys.has(key)) || judgeWriter(tail) === 'alive') continue
       if (this.#agrees(tail, content)) gone.push(...tail.keys)
     }
     if (gone.length > 0) await this.storage.removeMany(gone)
+  }
+
+  /** Commits wait for this: what this opening has written itself is not read again. */
+  async #readForeign(segment: string, ownKeys: ReadonlySet<string>): Promise<readonly ReadTail[]> {
+    const { cluster, systemIdentifier } = this.#options
+    const listed = await listTails(this.storage, cluster, systemIdentifier, segment)
+    const isOwn = listed.every(({ parts }) => parts.every(({ key }) => ownKeys.has(key)))
+    return isOwn ? [] : await readTailsOf(this.storage, this.#options, segment)
   }
 
   #agrees(tail: ReadTail, content: Buffer): boolean {

@@ -16,6 +16,11 @@ const AT_ONCE_BYTES = 16 * 1024 * 1024
 /** Buffers kept for the next segments: new ones cost a page fault for every 4 KiB. */
 const MOST_KEPT = 3
 
+/** Shared with the threads that read it: a copy of 16 MB would hold up the commits that wait. */
+function allocate(bytes: number): Buffer {
+  return Buffer.from(new SharedArrayBuffer(bytes))
+}
+
 /** The memory of segments that nobody reads any more. Of one sink. */
 export class BufferPool {
   readonly #free: Buffer[] = []
@@ -24,7 +29,7 @@ export class BufferPool {
     const length = Math.min(sizeBytes, AT_ONCE_BYTES)
     const at = this.#free.findIndex((one) => one.length >= length)
     const [found] = at < 0 ? [] : this.#free.splice(at, 1)
-    return found ?? Buffer.allocUnsafeSlow(length)
+    return found ?? allocate(length)
   }
 
   give(bytes: Buffer): void {
@@ -99,7 +104,7 @@ export class SegmentBuffer {
 
   #reserve(needed: number): void {
     if (needed <= this.#bytes.length) return
-    const larger = Buffer.allocUnsafeSlow(Math.min(this.sizeBytes, this.#bytes.length * 2))
+    const larger = allocate(Math.min(this.sizeBytes, this.#bytes.length * 2))
     this.#bytes.copy(larger, 0, 0, this.#length)
     this.#bytes = larger
     this.#reserve(needed)

@@ -6,7 +6,7 @@
  * step is in docs/design/tails.md, section 2.
  */
 import { parseWalFileName, type WalFileName } from '../../archive/wal-file-name.ts'
-import { encodeWalObjectAside } from '../../archive/wal-object.ts'
+import { SegmentEncoder } from '../../archive/segment-encoder.ts'
 import type { WalToStore } from '../../archive/store-wal.ts'
 import { parseFirstPage } from '../../archive/judge-segment.ts'
 import { monotonicMs, sleep } from '../../base/clock.ts'
@@ -43,6 +43,8 @@ export class StreamSink implements WalSink {
   readonly #others: readonly OtherRepository[]
   readonly #pool = new BufferPool()
   #current: SegmentBuffer | undefined
+  /** Of the current segment. */
+  #encoder = new SegmentEncoder()
   #completed: CompletedSegment[] = []
   #running: Promise<Lsn> | undefined
   #next: Promise<Lsn> | undefined
@@ -73,6 +75,7 @@ export class StreamSink implements WalSink {
     while (rest.length > 0) {
       this.#current ??= this.#begin(timeline, lsn(at))
       const count = this.#current.append(rest)
+      this.#encoder.feed(this.#current.view(0, this.#current.length))
       rest = rest.subarray(count)
       at += BigInt(count)
       if (this.#current.isWhole) this.#complete(this.#current)
@@ -103,7 +106,8 @@ export class StreamSink implements WalSink {
   #complete(segment: SegmentBuffer): void {
     this.#current = undefined
     this.#lastEnd = { timeline: segment.timeline, end: segment.end }
-    const archiving = this.#archive(segment, this.#completed.at(-1)?.archiving)
+    const archiving = this.#archive(segment, this.#encoder, this.#completed.at(-1)?.archiving)
+    this.#encoder = new SegmentEncoder()
     // Met by the flush that waits for it.
     archiving.catch(() => {})
     this.#completed.push({ segment, archiving })
@@ -111,12 +115,16 @@ export class StreamSink implements WalSink {
   }
 
   /** Stored only after `before`, the segment before it: behind a refused one there is nothing. */
-  async #archive(segment: SegmentBuffer, before?: Promise<void>): Promise<void> {
+  async #archive(
+    segment: SegmentBuffer,
+    encoder: SegmentEncoder,
+    before?: Promise<void>,
+  ): Promise<void> {
     const { cluster, systemIdentifier, required, onEvent } = this.#options
     const content = segment.view(0, segment.sizeBytes)
     const headerTimeline = parseFirstPage(content)?.timeline ?? segment.timeline
     const object = { systemIdentifier, name: segment.name, headerTimeline, content }
-    const { bytes, contentHash } = await encodeWalObjectAside(object)
+    const { bytes, contentHash } = await encoder.finish(object)
     await before
     const file = parseWalFileName(segment.name) as WalFileName
     const wal: WalToStore = { cluster, systemIdentifier, file, contentHash, bytes: () => bytes }
@@ -185,7 +193,8 @@ export class StreamSink implements WalSink {
       try {
         await one.archiving
       } catch (error) {
-        const again = this.#ended === undefined ? this.#archive(one.segment) : undefined
+        const again =
+          this.#ended === undefined ? this.#archive(one.segment, new SegmentEncoder()) : undefined
         if (again === undefined) throw error
         again.catch(() => {})
         one.archiving = again
@@ -239,6 +248,8 @@ export class StreamSink implements WalSink {
     }
     this.#current = undefined
     this.#lastEnd = undefined
+    this.#encoder.discard()
+    this.#encoder = new SegmentEncoder()
   }
 
   /** Not behind the time between two pieces. */
@@ -260,6 +271,7 @@ export class StreamSink implements WalSink {
         this.#others.map(async (other) => await other.finish(this.#options.patienceMs)),
       )
     } finally {
+      this.#encoder.discard()
       for (const repository of this.#options.required) await repository.close()
       for (const other of this.#others) await other.close()
     }

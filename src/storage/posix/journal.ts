@@ -45,6 +45,7 @@ export async function openPosixJournal(
 class PosixJournal implements Journal {
   readonly #tree: RepositoryTree
   readonly #key: string
+  readonly #path: string
   readonly #encoder = new JournalEncoder()
   #fd: number | undefined
   #end = 0
@@ -53,12 +54,15 @@ class PosixJournal implements Journal {
   constructor(tree: RepositoryTree, key: string, fd: number) {
     this.#tree = tree
     this.#key = key
+    this.#path = tree.path(key)
     this.#fd = fd
   }
 
   /** Header and first chunk; not synced yet. */
   begin(head: Uint8Array): void {
-    this.#write(this.#open(), [this.#encoder.header, ...this.#encoder.encode([head])])
+    const fd = this.#open()
+    this.#write(fd, this.#encoder.header)
+    this.#write(fd, this.#encoder.encode([head]))
   }
 
   append(payload: readonly Uint8Array[]): void {
@@ -79,7 +83,7 @@ class PosixJournal implements Journal {
    */
   #requireName(): void {
     try {
-      accessSync(this.#tree.path(this.#key))
+      accessSync(this.#path)
     } catch (error) {
       if (!isAbsence(error)) throw error
       throw removedJournal(this.#key, this.#tree.url)
@@ -107,10 +111,9 @@ class PosixJournal implements Journal {
   }
 
   /** The zeros come first: the chunk lies within the file when it is written. */
-  #write(fd: number, pieces: readonly Uint8Array[]): void {
-    const length = pieces.reduce((sum, piece) => sum + piece.length, 0)
+  #write(fd: number, bytes: Buffer): void {
+    const { length } = bytes
     if (this.#end + length > this.#extended) this.#extend(fd, this.#end + length)
-    const bytes = Buffer.concat(pieces, length)
     for (let done = 0; done < length; ) {
       done += writeSync(fd, bytes, done, length - done, this.#end + done)
     }
@@ -129,7 +132,7 @@ class PosixJournal implements Journal {
   #translate(error: unknown, payload: readonly Uint8Array[]): unknown {
     return translateSystemError(error, {
       doing: `write ${this.#key}`,
-      path: (error as NodeJS.ErrnoException).path ?? this.#tree.path(this.#key),
+      path: (error as NodeJS.ErrnoException).path ?? this.#path,
       root: this.#tree.root,
       url: this.#tree.url,
       neededBytes: payload.reduce((sum, piece) => sum + piece.length, 0),
