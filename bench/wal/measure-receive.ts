@@ -19,6 +19,8 @@ import { describeRun } from '../scale/measure-scale.ts'
 const TARGET = 0.9
 const SCALE = 20
 const CLIENTS = 4
+/** A receiver runs for months: neither is measured while it is being compiled. */
+const WARM_SECONDS = 5
 
 const SETTINGS = {
   fsync: 'on',
@@ -180,6 +182,7 @@ async function measureCommits(
       const child = start(receiver.synchronous())
       try {
         await waitUntilSynchronous(server, receiver.application)
+        await transactionsPerSecond(server, WARM_SECONDS)
         const value = await transactionsPerSecond(server, seconds)
         samples.push({ name: receiver.name, round, value })
         tell(`commits ${round}, ${receiver.name}: ${value.toFixed(0)} a second`)
@@ -274,7 +277,8 @@ async function format(
     `## Receiving WAL\n\n` +
     `- WAL: pgbench, scale ${SCALE}, ${CLIENTS} clients; at least ${options.segments} segments\n` +
     `- commits: pgbench, ${CLIENTS} clients, ${options.seconds} s, ` +
-    `each waits for the receiver's flush\n` +
+    `each waits for the receiver's flush; ` +
+    `${WARM_SECONDS} s before that are not counted, for either\n` +
     `- pg_receivewal writes plain segments; tidemark a repository in a directory (zstd)\n` +
     `${await describeRun()}\n${head}${body}`
   )
