@@ -25,12 +25,13 @@ export class SegmentEncoder {
   #taken = 0
   #failed: Error | undefined
 
-  /** `content`: from the first byte on; what is in it must not change any more. */
-  feed(content: Uint8Array): void {
-    if (content.length - this.#taken >= STEP_BYTES) this.#take(content)
+  /** Is it worth while to feed it, now that so many bytes are there? */
+  isDue(bytes: number): boolean {
+    return bytes - this.#taken >= STEP_BYTES
   }
 
-  #take(content: Uint8Array): void {
+  /** `content`: from the first byte on; what is in it must not change any more. */
+  feed(content: Uint8Array): void {
     this.#stream().write(content.subarray(this.#taken))
     this.#taken = content.length
   }
@@ -53,7 +54,7 @@ export class SegmentEncoder {
     if (this.#failed !== undefined) throw this.#failed
     const { promise, resolve, reject } = Promise.withResolvers<undefined>()
     compress.once('end', () => resolve(undefined)).once('error', reject)
-    this.#take(object.content)
+    this.feed(object.content)
     compress.end()
     const contentHash = hashContent(object.content)
     await promise

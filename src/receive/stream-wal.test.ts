@@ -39,9 +39,11 @@ function fakeServer() {
 }
 
 /** Takes all; each flush is what `act` makes of it. */
-function fakeSink(act: (end: Lsn) => Promise<Lsn>): WalSink & { flushes: number } {
+type FakeSink = WalSink & { flushes: number; flushNow?: () => Lsn | undefined }
+
+function fakeSink(act: (end: Lsn) => Promise<Lsn>): FakeSink {
   let end = lsn(0n)
-  const sink = {
+  const sink: FakeSink = {
     flushes: 0,
     wantsFlush: false,
     append: (_timeline: number, start: Lsn, bytes: Uint8Array) => {
@@ -115,4 +117,33 @@ test('a flush that fails is not tried again when the connection is lost', async 
   const { flushes } = sink
   await sleep(600)
   assert.equal(sink.flushes, flushes)
+})
+
+test('a synchronous commit is flushed and reported in the turn in which it came', async () => {
+  for (const synchronous of [true, false]) {
+    const server = fakeServer()
+    const sink = fakeSink(async (end) => end)
+    let nowFails = false
+    const end = lsn(BigInt(MB + 4000))
+    sink.flushNow = () => {
+      if (nowFails) throw new Failure('TM1506', { message: 'full', fix: 'make room' })
+      return end
+    }
+    const running = streamWal(server.session, sink, optionsOf({ synchronous }))
+    const listener = await server.listener
+    listener.wal(lsn(BigInt(MB)), Buffer.alloc(4000), end)
+    listener.drained()
+    assert.equal(server.reports.includes(end), synchronous)
+    if (synchronous) assert.equal(sink.flushes, 0)
+    nowFails = true
+    listener.wal(end, Buffer.alloc(10), lsn(end + 10n))
+    listener.drained()
+    assert.ok(!server.reports.includes(lsn(end + 10n)), 'what failed is not reported')
+    // flush() makes it good, or tells.
+    for (let waited = 0; sink.flushes === 0 && waited < 200; waited++) await sleep(10)
+    await sleep(20)
+    assert.equal(server.reports.at(-1), end + 10n)
+    server.lose(new Error('over'))
+    await assert.rejects(running, /over/)
+  }
 })

@@ -189,12 +189,26 @@ class Pump {
     }
     this.#isFlushWanted = false
     this.#flushedAtMs = monotonicMs()
+    if (this.#options.synchronous && this.#flushNow()) return
     this.#flushing = this.#flushOnce()
       .catch((error: unknown) => this.#session.abandon(error))
       .finally(() => {
         this.#flushing = undefined
         if (this.#isFlushWanted) this.#drained()
       })
+  }
+
+  /** Commits wait for this. False: flush() must do it, or tell why it cannot be done. */
+  #flushNow(): boolean {
+    let flushed: Lsn | undefined
+    try {
+      flushed = this.#sink.flushNow?.()
+    } catch {
+      return false
+    }
+    if (flushed === undefined) return false
+    this.#settle(flushed)
+    return true
   }
 
   /** Tries until it succeeds, unless what is archived contradicts, or the connection is gone. */

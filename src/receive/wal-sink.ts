@@ -29,6 +29,12 @@ export interface WalSink {
    */
   flush(): Promise<Lsn>
   /**
+   * What flush() does, before it returns: where every required repository can append and nothing
+   * is under way. Undefined: flush() must be called. What it throws acknowledges nothing, and
+   * flush() tells of it.
+   */
+  flushNow?(): Lsn | undefined
+  /**
    * The timeline ends at `end`: what is held of it stays as its tail (never padded, never
    * archived as whole). The next append is of the new timeline, from the start of the segment
    * that holds the fork, after its history is in the archive.

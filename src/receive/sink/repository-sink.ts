@@ -47,6 +47,8 @@ export class RepositorySink {
   /** The last segment that the archive here holds whole by our doing. */
   #finished = { name: '', contentHash: '' }
   #busy: Promise<unknown> = Promise.resolve()
+  /** That have the turn, or wait for it. */
+  #waiting = 0
 
   constructor(options: RepositorySinkOptions, priors: readonly ReadTail[]) {
     this.storage = options.storage
@@ -61,12 +63,28 @@ export class RepositorySink {
   /** One thing at a time: a tail that is begun while its segment is finished would stay. */
   async #exclusively<T>(act: () => Promise<T>): Promise<T> {
     const before = this.#busy
-    const turn = before.then(act, act)
+    this.#waiting += 1
+    const turn = before.then(act, act).finally(() => {
+      this.#waiting -= 1
+    })
     this.#busy = turn.then(
       () => undefined,
       () => undefined,
     )
     return await turn
+  }
+
+  /** Its tail is begun, nobody else's is to be compared with, and nothing else is under way. */
+  canWriteNow(segment: SegmentBuffer): boolean {
+    const isFree = this.#waiting === 0 && this.#finished.name !== segment.name
+    if (!isFree || this.#priors.some((prior) => prior.segment === segment.name)) return false
+    return this.#writer?.segment === segment && this.#writer.canWriteNow
+  }
+
+  /** As writeTail(), where canWriteNow(). */
+  writeTailNow(upTo: number): void {
+    this.#compared = upTo
+    this.#writer?.writeNow(upTo)
   }
 
   /** Durable up to there when fulfilled. TM1442 when an older tail says otherwise. */

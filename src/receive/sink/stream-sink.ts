@@ -75,7 +75,9 @@ export class StreamSink implements WalSink {
     while (rest.length > 0) {
       this.#current ??= this.#begin(timeline, lsn(at))
       const count = this.#current.append(rest)
-      this.#encoder.feed(this.#current.view(0, this.#current.length))
+      if (this.#encoder.isDue(this.#current.length)) {
+        this.#encoder.feed(this.#current.view(0, this.#current.length))
+      }
       rest = rest.subarray(count)
       at += BigInt(count)
       if (this.#current.isWhole) this.#complete(this.#current)
@@ -150,6 +152,18 @@ export class StreamSink implements WalSink {
     const { walSegmentSizeBytes: size } = this.#options
     const most = Math.max(1, Math.floor(MOST_WAITING_BYTES / size))
     return this.#completed.length >= most
+  }
+
+  flushNow(): Lsn | undefined {
+    const { required } = this.#options
+    const segment = this.#current
+    const isBusy = this.#running !== undefined || this.#completed.length > 0
+    if (this.#ended !== undefined || isBusy || segment === undefined) return undefined
+    if (!required.every((repository) => repository.canWriteNow(segment))) return undefined
+    const { length, end } = segment
+    for (const repository of required) repository.writeTailNow(length)
+    for (const other of this.#others) other.offerTail(segment, length)
+    return end
   }
 
   async flush(): Promise<Lsn> {

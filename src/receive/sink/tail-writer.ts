@@ -37,6 +37,9 @@ export interface TailWriter {
   /** Keys that this writer has created and not removed. */
   readonly keys: readonly string[]
   write(upTo: number): Promise<void>
+  /** Nothing has to be waited for: writeNow() does what write() does. */
+  readonly canWriteNow: boolean
+  writeNow(upTo: number): void
   /** Lets go; what is written stays. */
   close(): Promise<void>
 }
@@ -101,6 +104,19 @@ class JournalWriter implements TailWriter {
   async write(upTo: number): Promise<void> {
     if (upTo <= this.#written) return
     if (this.#journal === undefined) await this.#begin()
+    this.#append(upTo)
+    if (this.#failed.length > 0) await this.#removeFailed()
+  }
+
+  get canWriteNow(): boolean {
+    return this.#journal !== undefined && this.#failed.length === 0
+  }
+
+  writeNow(upTo: number): void {
+    if (upTo > this.#written) this.#append(upTo)
+  }
+
+  #append(upTo: number): void {
     const from = this.#written
     const start = lsn(this.segment.start + BigInt(from))
     try {
@@ -110,7 +126,6 @@ class JournalWriter implements TailWriter {
       throw error
     }
     this.#written = upTo
-    if (this.#failed.length > 0) await this.#removeFailed()
   }
 
   async #begin(): Promise<void> {
@@ -176,6 +191,15 @@ class PieceWriter implements TailWriter {
     }
     this.#written = upTo
     if (isWhole) await this.#target.storage.removeMany(older)
+  }
+
+  /** Each is a request that takes its time. */
+  get canWriteNow(): boolean {
+    return false
+  }
+
+  writeNow(): void {
+    throw new Error('a piece has to be waited for')
   }
 
   /** An attempt that failed may have written it: the same bytes under the same name. */
