@@ -203,10 +203,11 @@ async function isArchived(
 async function removeCopy(
   storage: Storage,
   { cluster, systemIdentifier }: WalPlace,
-  { file }: AdoptedFile,
+  { file, from }: AdoptedFile,
   contentHash: string,
 ): Promise<void> {
-  const key = quarantineKey(cluster, systemIdentifier, file.name, nameHash(contentHash))
+  const named = quarantineKey(cluster, systemIdentifier, file.name, nameHash(contentHash))
+  const key = 'key' in from ? from.key : named
   try {
     await storage.remove(key)
   } catch (error) {

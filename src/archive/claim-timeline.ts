@@ -62,8 +62,8 @@ export async function claimTimeline(
   const found = typeof record === 'object' ? record : undefined
   if (archived !== undefined) {
     // What is there is compared by whoever stores; nothing else is created.
-    const isRefused = standing === 'passed-over' && archived !== claim.contentHash
-    return isRefused ? passedOver(claim, found) : undefined
+    if (standing !== 'passed-over' || archived === claim.contentHash) return undefined
+    return isHashOf(await claim.content(), archived) ? undefined : passedOver(claim, found)
   }
   if (record === undefined) {
     const refusal = await refuseReserved(storage, claim)

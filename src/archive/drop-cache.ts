@@ -23,8 +23,12 @@ export class CacheDropper {
 
   /** `name`: of a segment in the directory. What is not on the disk yet stays. */
   drop(name: string): void {
-    this.#shell ??= this.#start()
-    this.#shell.stdin?.write(`${name}\n`)
+    try {
+      this.#shell ??= this.#start()
+      this.#shell.stdin?.write(`${name}\n`)
+    } catch {
+      // No file or memory left for a process.
+    }
   }
 
   #start(): ChildProcess {
@@ -33,7 +37,7 @@ export class CacheDropper {
       stdio: ['pipe', 'ignore', 'ignore'],
     })
     shell.on('error', () => {})
-    shell.stdin.on('error', () => {})
+    shell.stdin?.on('error', () => {})
     shell.unref()
     return shell
   }

@@ -24,13 +24,15 @@ export interface WalToStore {
   readonly file: WalFileName
   /** hashContent() of the raw content. */
   readonly contentHash: string
+  /** What the object is named after elsewhere, where that is another hash than today's. */
+  readonly hash16?: string | undefined
   /** The WAL object. */
   readonly bytes: () => Uint8Array
 }
 
 export async function storeWal(storage: Storage, wal: WalToStore): Promise<StoreOutcome> {
   const { cluster, systemIdentifier, file } = wal
-  const key = walKey(cluster, systemIdentifier, file, nameHash(wal.contentHash))
+  const key = walKey(cluster, systemIdentifier, file, nameOf(wal))
   if (await create(storage, key, wal.bytes())) return 'stored'
   const existing = await readPerhapsDamaged(storage, key)
   if (existing === undefined) throw vanished(storage, key)
@@ -66,7 +68,8 @@ async function extend(
   wal: WalToStore,
 ): Promise<StoreOutcome> {
   const { cluster, systemIdentifier, file } = wal
-  await quarantineWal(storage, { ...wal, contentHash: archivedHash, bytes: () => archived })
+  const kept = { cluster, systemIdentifier, file, contentHash: archivedHash }
+  await quarantineWal(storage, { ...kept, bytes: () => archived })
   await quarantineWal(storage, wal)
   await removeIndex(storage, wal)
   await storage.write(key, wal.bytes())
@@ -101,10 +104,14 @@ async function removeIndex(
   }
 }
 
+function nameOf({ hash16, contentHash }: WalToStore): string {
+  return hash16 ?? nameHash(contentHash)
+}
+
 /** Keeps refused bytes under name and content hash; durable when fulfilled. */
 export async function quarantineWal(storage: Storage, wal: WalToStore): Promise<void> {
   const { cluster, systemIdentifier, file, contentHash } = wal
-  const key = quarantineKey(cluster, systemIdentifier, file.name, nameHash(contentHash))
+  const key = quarantineKey(cluster, systemIdentifier, file.name, nameOf(wal))
   if (await create(storage, key, wal.bytes())) return
   const existing = await readPerhapsDamaged(storage, key)
   if (existing !== undefined && hashIfWhole(key, existing, wal) === contentHash) return

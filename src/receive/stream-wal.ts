@@ -207,7 +207,11 @@ class Pump {
       return false
     }
     if (flushed === undefined) return false
-    this.#settle(flushed)
+    try {
+      this.#settle(flushed)
+    } catch (error) {
+      this.#session.abandon(error)
+    }
     return true
   }
 

@@ -95,6 +95,7 @@ async function store(
     systemIdentifier: wal.systemIdentifier,
     file: wal.file,
     contentHash: object.contentHash,
+    hash16: wal.hash16,
     bytes: () => stored,
   }
   if (wal.folder !== 'quarantine') return await storeWal(target, toStore)
