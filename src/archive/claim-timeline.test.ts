@@ -8,6 +8,7 @@ import {
   forEachCrashPoint,
   openFaultyStorage,
 } from '../../test/harness/faulty-storage.ts'
+import { toOldObject } from '../../test/harness/old-wal-object.ts'
 import { testSealing } from '../../test/harness/sealing.ts'
 import { temporaryDirectory } from '../../test/harness/temporary-directory.ts'
 import { SYSTEM } from '../../test/harness/wal-builder.ts'
@@ -182,6 +183,9 @@ test('who was passed over is refused, whatever it shows', async () => {
   await writeWriterRecord(storage, PLACE, { ...record, writer: other, passedOver: [record.writer] })
   await assert.rejects(moved.push(storage, 3n), refused('TM1463', /pg_rewind/))
   assert.equal(await moved.push(storage, 2n), 'found')
+  const key = segmentKey('main', PLACE.systemIdentifier, moved.name(2n))
+  await storage.write(key, toOldObject((await storage.read(key)) as Uint8Array))
+  assert.equal(await moved.push(storage, 2n), 'found', 'archived with the hash of before')
 })
 
 test('a number that another restore reserved is refused, its own is not', async () => {

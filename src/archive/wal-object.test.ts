@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
+import { resealWalObject as reseal, toOldObject } from '../../test/harness/old-wal-object.ts'
 import { Failure } from '../base/failure.ts'
 import { nameHash } from './wal-file-name.ts'
 import {
@@ -31,13 +32,6 @@ function damaged(because?: RegExp) {
   }
 }
 
-/** The hash of the whole made right again, so that only the field is wrong. */
-function reseal(object: Buffer): Buffer {
-  const sum = createHash('sha256').update(object.subarray(0, 96)).update(object.subarray(128))
-  sum.digest().copy(object, 96)
-  return object
-}
-
 /** GHASH (NIST SP 800-38D, 6.3 and 6.4), a bit at a time. */
 function hashByDefinition(content: Uint8Array): string {
   const block = (bytes: Uint8Array): bigint =>
@@ -61,14 +55,6 @@ function hashByDefinition(content: Uint8Array): string {
   return hash.toString(16).padStart(32, '0')
 }
 
-/** As it was written with the SHA-256 of the content. */
-function toOld(object: Buffer, content: Uint8Array): Buffer {
-  const old = Buffer.from(object)
-  old.write('TMWAL001', 0, 'latin1')
-  createHash('sha256').update(content).digest().copy(old, 64)
-  return reseal(old)
-}
-
 test('the hash of content is the one that is written down', () => {
   assert.equal(hashContent(new Uint8Array()), '58e2fccefa7e3061367f1d57a4e7455a')
   const contents = fc.uint8Array({ maxLength: 100 })
@@ -81,7 +67,7 @@ test('the hash of content is the one that is written down', () => {
 test('an object that has the SHA-256 of its content is read, and compared by content', () => {
   const content = Buffer.alloc(3000, 'WAL')
   const fresh = encode(SEGMENT, content)
-  const old = toOld(fresh, content)
+  const old = toOldObject(fresh)
   const sha256 = createHash('sha256').update(content).digest('hex')
   assert.equal(decodeWalObject('the/key', old).contentHash, hashContent(content))
   assert.deepEqual(decodeWalObject('the/key', old).content, content)

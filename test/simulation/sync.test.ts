@@ -10,6 +10,7 @@ import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import { openSealedStorage } from '../../src/storage/sealed-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
+import { toOldKey, toOldObject } from '../harness/old-wal-object.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { testSealing } from '../harness/sealing.ts'
 import {
@@ -60,6 +61,21 @@ test('an empty repository gets everything, and is whole by itself', async () => 
   assert.deepEqual(holdsOf(source), [])
   assert.deepEqual(holdsOf(target), [])
   assert.equal((await rebuildAll(target)).length, 2)
+  assert.deepEqual((await verifyObjects(target)).findings, [])
+})
+
+test('what is named by the hash of before keeps its name, and comes over once', async () => {
+  const source: Objects = new Map()
+  for (const [key, bytes] of whole.objects) {
+    const isWal = Buffer.from(bytes.subarray(0, 8)).toString() === 'TMWAL002'
+    const isNamed = isWal && /-[0-9a-f]{16}$/.test(key)
+    source.set(isNamed ? toOldKey(key, bytes) : key, isWal ? toOldObject(bytes) : bytes)
+  }
+  const target = await newObjects()
+  assert.deepEqual((await syncObjects(source, target)).problems, [])
+  assertEqual(source, target)
+  const again = await syncObjects(source, target)
+  assert.deepEqual([again.problems, again.counts.others, again.counts.segments], [[], 0, 0])
   assert.deepEqual((await verifyObjects(target)).findings, [])
 })
 
