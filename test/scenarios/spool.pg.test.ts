@@ -152,6 +152,7 @@ test('a spool that a crash has torn is not taken from', async () => {
   const recovering = await recover(true)
   const { server, spool } = recovering
   const filler = await waitForFiller(spool)
+  await waitFor(() => spooled(spool).length > 2)
   process.kill(filler, 'SIGKILL')
   await server.stop('immediate')
   const names = spooled(spool)
