@@ -98,8 +98,10 @@ for (const phase of ['reading data files', 'ending the backup'] as const) {
     })
     const error: unknown = await backUp(server, storage, {}, progress).catch((e: unknown) => e)
     await killed
-    assert.ok(isFailure(error, 'TM1309'), String(error))
-    assert.equal(error.message, 'the server did not confirm the end of the backup')
+    assert.ok(isFailure(error), String(error))
+    // The session may learn of it before it asks for the end.
+    const told = /^the server did not confirm the end of the backup$|^the connection .* was lost$/
+    assert.match(error.message, told)
     await assertNothing(storage)
     await server.start()
     await backUp(server, storage)

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { compareSegments } from '../../src/archive/compare-segments.ts'
+import { decodeWalObject } from '../../src/archive/wal-object.ts'
 import { parseWalPageHeader } from '../../src/postgres/wal-page.ts'
 import { formatSettings, openServerOn, type PostgresServer } from '../harness/postgres-server.ts'
 import { TIDEMARK } from '../harness/tidemark.ts'
@@ -25,9 +27,17 @@ import {
 
 async function assertNothingRefused(cluster: ProtectedServer): Promise<void> {
   const { servers } = (await cluster.ok('--json', 'wal', 'list')).json<{
-    servers: { quarantine: unknown[] }[]
+    servers: { quarantine: { key: string; name: string }[] }[]
   }>()
-  assert.deepEqual(servers[0]?.quarantine, [])
+  const read = (path: string): Buffer => decodeWalObject(path, readFileSync(path)).content
+  for (const { key, name } of servers[0]?.quarantine ?? []) {
+    // A standby archived first, and less of the same: a copy is kept when the longer one comes.
+    const segment = name.slice(0, 24)
+    const whole = join(segment.slice(0, 8), segment.slice(8, 16), `${segment}.wal`)
+    const place = join(cluster.repository, key)
+    const { kind } = compareSegments(read(join(place, '../..', whole)), read(place))
+    assert.equal(kind, 'same-records', name)
+  }
 }
 
 test('a standby is promoted while the old primary goes on; pg_rewind brings it back', async () => {
