@@ -31,12 +31,12 @@ async function assertNothingRefused(cluster: ProtectedServer): Promise<void> {
   }>()
   const read = (path: string): Buffer => decodeWalObject(path, readFileSync(path)).content
   for (const { key, name } of servers[0]?.quarantine ?? []) {
-    // A standby archived first, and less of the same: a copy is kept when the longer one comes.
+    // A standby archived first, and less of the same: both are kept when the longer one comes.
     const segment = name.slice(0, 24)
     const whole = join(segment.slice(0, 8), segment.slice(8, 16), `${segment}.wal`)
     const place = join(cluster.repository, key)
     const { kind } = compareSegments(read(join(place, '../..', whole)), read(place))
-    assert.equal(kind, 'same-records', name)
+    assert.notEqual(kind, 'different', name)
   }
 }
 
