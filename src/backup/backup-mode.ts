@@ -160,6 +160,11 @@ export async function stopBackup(
   }
 }
 
+/** A session that is lost before the end was checked leaves a backup that nobody can vouch for. */
+export function whileEnding(error: unknown): never {
+  throw isFailure(error, 'TM1106') ? lostSession(error) : error
+}
+
 function lostSession(error: unknown): Failure {
   const reasons = isFailure(error) ? [error.message, error.because] : [String(error)]
   return new Failure('TM1309', {

@@ -24,7 +24,7 @@ import type { PackSummary, PackWriter } from '../repository/pack-writer.ts'
 import { encodeBackupRecord } from '../repository/write-backup.ts'
 import { archiveBackupWal, type BackupWalOptions } from './archive-backup-wal.ts'
 import { type BackupContext, sizesOf, waitLimitOf } from './backup-context.ts'
-import { type StartedBackup, type StoppedBackup, stopBackup } from './backup-mode.ts'
+import { type StartedBackup, type StoppedBackup, stopBackup, whileEnding } from './backup-mode.ts'
 import { openComparedStorage } from './compared-storage.ts'
 import type { ClusterCopy } from './copy-cluster.ts'
 import type { LoadedBase } from './load-base.ts'
@@ -52,7 +52,7 @@ export async function publish(
   progress.phase('ending the backup')
   const tablespaceNames = await readTablespaceNames(session)
   const stopped = await stopBackup(session, context.version)
-  const timeline = await requireSameServer(context, stopped)
+  const timeline = await requireSameServer(context, stopped).catch(whileEnding)
   const wal = walOptions(context, started, stopped, timeline)
   const segments = await archiveBackupWal(wal, context.targets.group, progress, signal)
   progress.phase('writing the record')
