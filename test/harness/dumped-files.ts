@@ -22,6 +22,7 @@ export interface MadeUpDump {
   /** Bytes of one append(). */
   readonly pieceBytes?: number
   readonly packTargetBytes?: number
+  readonly rewrite?: boolean
   readonly signal?: AbortSignal
   /** Called before publish(). */
   readonly beforePublish?: () => Promise<void>
@@ -53,6 +54,7 @@ export async function writeMadeUpDump(group: WriteGroup, dump: MadeUpDump): Prom
     databases,
     format: 'custom',
     signal: dump.signal ?? new AbortController().signal,
+    rewrite: dump.rewrite ?? false,
     ...(dump.packTargetBytes === undefined ? {} : { packTargetBytes: dump.packTargetBytes }),
   })
   try {
