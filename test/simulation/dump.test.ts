@@ -6,9 +6,16 @@ import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { isFailure } from '../../src/base/failure.ts'
 import { proveDump } from '../../src/dump/read-dump.ts'
+import { cleanUpDeadHolds } from '../../src/repository/clean-up.ts'
 import { writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
 import type { DumpRecord } from '../../src/repository/dump-record.ts'
-import { type Hold, listHolds, readHolder } from '../../src/repository/holds.ts'
+import {
+  type Hold,
+  listHolds,
+  readHolder,
+  removeHold,
+  writeHold,
+} from '../../src/repository/holds.ts'
 import { dumpKey, dumpPackKey, holdPrefix } from '../../src/repository/keys.ts'
 import { listDumpPacks, listDumps } from '../../src/repository/read-dumps.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
@@ -23,6 +30,7 @@ import {
 } from '../harness/dumped-files.ts'
 import {
   collect,
+  CrashError,
   type Fault,
   forEachCrashPoint,
   openFaultyStorage,
@@ -263,6 +271,81 @@ for (const fate of ['condemned', 'missing', 'cut short', 'without an index'] as 
     } else await assertIndependent(storage, record)
   })
 }
+
+for (const fate of ['removed', 'cut short'] as const) {
+  for (const whose of ['its own', "the base's"]) {
+    test(`no record is created while a pack, ${whose}, is ${fate}`, async () => {
+      const storage = openScene()
+      const old = new Set(base.packs.map(({ id }) => id))
+      const id = makeDumpId()
+      const beforePublish = async (): Promise<void> => {
+        const [pack] = [...(await listDumpPacks(storage, 'main'))].filter(
+          ([one]) => old.has(one) === (whose !== 'its own'),
+        )
+        const key = dumpPackKey('main', pack?.[0] ?? '')
+        if (fate === 'removed') return await storage.remove(key)
+        const bytes = (await storage.read(key)) as Uint8Array
+        await storage.write(key, bytes.subarray(1))
+      }
+      const code = fate === 'removed' ? 'TM1602' : 'TM1601'
+      await assert.rejects(dumpInto([storage], { id, beforePublish }), { code })
+      assert.equal((await listDumps(storage, 'main')).dumps.length, 1)
+      await assertTidy(storage)
+    })
+  }
+}
+
+test('two dumps at once are both whole', async () => {
+  const storage = openScene()
+  const files = { '1.dump': madeUpRows(300_000, 9) }
+  await Promise.all([dumpInto([storage]), dumpInto([storage], { files, pieceBytes: 5000 })])
+  assert.equal((await assertWhole(storage)).length, 3)
+  await assertTidy(storage)
+})
+
+/** As a process that died before its record leaves it. */
+async function leaveBehind(storage: Storage): Promise<string> {
+  const id = makeDumpId()
+  const faulty = openFaultyStorage(storage)
+  const beforePublish = async (): Promise<void> => {
+    faulty.addFault({ at: faulty.trace.length + 1, kind: 'crash', when: 'before' })
+  }
+  await assert.rejects(dumpInto([faulty], { id, beforePublish }), CrashError)
+  return id
+}
+
+test('whoever cleans up removes what a dead dump left, not what a living one has', async () => {
+  const storage = openScene()
+  const id = await leaveBehind(storage)
+  const before = (await listDumpPacks(storage, 'main')).size
+  assert.deepEqual(await cleanUpDeadHolds(storage, 'main'), [])
+  assert.equal((await listDumpPacks(storage, 'main')).size, before)
+  await declareWritersDead(storage)
+  const [note] = await cleanUpDeadHolds(storage, 'main')
+  assert.equal(
+    note,
+    `removed what the interrupted dump ${id} left (${before - base.packs.length} packs)`,
+  )
+  await assertTidy(storage)
+  assert.deepEqual(await assertWhole(storage), [base.id])
+})
+
+test('packs of a dead dump that somebody holds by their keys stay', async () => {
+  const storage = openScene()
+  await leaveBehind(storage)
+  await declareWritersDead(storage)
+  const [pack] = [...(await listDumpPacks(storage, 'main')).keys()].filter(
+    (one) => !base.packs.some(({ id }) => id === one),
+  )
+  const hold = { id: makeDumpId(), purpose: 'sync', startedAt: '', needs: [] } as const
+  const keys = [dumpPackKey('main', pack ?? '')]
+  await writeHold(storage, 'main', { ...hold, ...readHolder(), keys })
+  assert.deepEqual(await cleanUpDeadHolds(storage, 'main'), [])
+  assert.ok((await listDumpPacks(storage, 'main')).has(pack ?? ''))
+  await removeHold(storage, 'main', hold.id)
+  await cleanUpDeadHolds(storage, 'main')
+  await assertTidy(storage)
+})
 
 test('everything is stored anew when that is asked for', async () => {
   const storage = openScene()
