@@ -126,7 +126,7 @@ test('only a dump of the same databases in the same format is compared with', as
   assert.equal(choose({}, [[record, newer], [record]]), record.id)
 })
 
-test('of an encrypted repository the same comes back, and nothing of it lies in the open', async () => {
+test('of an encrypted repository the same comes back, and nothing lies in the open', async () => {
   const objects = new Map<string, Uint8Array>()
   const storage = openSealedStorage(openMemoryStorage(objects), testSealing())
   const files = { '1.dump': Buffer.concat([Buffer.from('SECRET'), madeUpRows(900_000)]) }
