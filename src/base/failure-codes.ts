@@ -4,13 +4,14 @@
  * A code never changes its meaning and is never used again. Ranges: 10xx usage and
  * configuration, 11xx server and connection, 12xx recovery, 13xx backup, 14xx WAL
  * archive, 15xx repository and storage, 16xx damage, 17xx checks, 18xx demo and set-up,
- * 19xx retention and sync: each range is a file of failure-codes/.
+ * 19xx retention and sync, 20xx dumps and loads: each range is a file of failure-codes/.
  */
 import { BACKUP_CODES } from './failure-codes/backup.ts'
 import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
+import { DUMP_CODES } from './failure-codes/dump.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
@@ -46,6 +47,7 @@ export const FAILURE_CODES = {
   ...REPACKING_CODES,
   ...RETENTION_CODES,
   ...SYNC_CODES,
+  ...DUMP_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES
