@@ -105,9 +105,14 @@ export class ArchiveTocReader {
     return this.#remaining === 0
   }
 
-  /** How many of the bytes behind the table were pushed too. */
-  get unreadBytes(): number {
-    return this.#rest.length
+  /** What was pushed with the end of the table and lies behind it. */
+  get rest(): Uint8Array {
+    return this.#rest
+  }
+
+  /** Bytes of an integer in this archive. */
+  get intBytes(): number {
+    return this.#head?.intBytes ?? 4
   }
 
   /** Returns whether all of the table is there; what comes behind it is let go. */
