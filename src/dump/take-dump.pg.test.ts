@@ -10,6 +10,7 @@ import {
   withoutKeys,
   wrapPgDump,
 } from '../../test/harness/dumping.ts'
+import { openFaultyStorage } from '../../test/harness/faulty-storage.ts'
 import { readWholeFile } from '../../test/harness/dumped-files.ts'
 import { findTool } from '../../test/harness/postgres-binaries.ts'
 import { type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
@@ -361,6 +362,31 @@ test('a tool that is killed, a session that is ended: nothing is left', async ()
   })
   await assertNothingLeft(before)
 })
+
+test('a repository that is full, or refuses: the tool ends, nothing is left', async () => {
+  const before = await leftovers()
+  const counted = openFaultyStorage(storage)
+  await takeDump(dumpOptions(server, counted, { ...SHOP, rewrite: true }), SILENT, NEVER)
+  const writes = counted.trace.filter(({ operation }) => {
+    return ['openWriter', 'append', 'commit', 'write'].includes(operation)
+  })
+  assert.ok(writes.length >= 4, JSON.stringify(counted.trace))
+  const { dumps } = await listDumps(storage, 'main')
+  const made = dumps.find(({ id }) => !before.dumps.includes(id))
+  assert.ok(made)
+  const all = await leftovers()
+  const some = writes.filter((_, index) => index % Math.ceil(writes.length / 8) === 0)
+  for (const [index, { number, operation }] of some.entries()) {
+    const kind = index % 2 === 0 ? 'full' : 'refused'
+    const faulty = openFaultyStorage(storage, [{ at: number, kind }])
+    const options = dumpOptions(server, faulty, { ...SHOP, rewrite: true })
+    await assert.rejects(takeDump(options, SILENT, NEVER), (error) => isFailure(error), operation)
+    assert.deepEqual(childrenOf(process.pid).filter(isPgDump), [])
+    await assertNothingLeft(all)
+  }
+})
+
+const NEVER = new AbortController().signal
 
 test('giving up ends the tool and removes what was written', async () => {
   const before = await leftovers()
