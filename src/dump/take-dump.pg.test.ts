@@ -220,7 +220,7 @@ test('a selection is handed through, and kept', async () => {
   assert.deepEqual(rows, ['p1'])
 })
 
-test('a role that owns its database needs no more; rows that it may not see fail the dump', async () => {
+test('the owner of a database can dump it; rows that he may not see fail the dump', async () => {
   await server.sql('CREATE ROLE bob LOGIN')
   await server.sql('CREATE DATABASE own OWNER bob')
   await server.sql('CREATE TABLE seen AS SELECT 1 AS id; ALTER TABLE seen OWNER TO bob', [], 'own')
