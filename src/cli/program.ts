@@ -7,6 +7,7 @@ import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
 import { addWalAdopt } from './adopt-program.ts'
+import { addLoad } from './load-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
@@ -87,6 +88,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)
+  addLoad(program, run)
   addSync(program, run)
   return program
 }
