@@ -149,7 +149,8 @@ export async function readChecksums(
   const sums: Record<string, string> = {}
   for (const { name } of tables) {
     const [row] = await server.sql<{ sum: string }>(
-      `SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0) AS sum FROM ${name} t`,
+      `SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0) AS sum
+         FROM ${name} t`,
       [],
       database,
     )
