@@ -12,6 +12,7 @@ import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
 import { DUMP_CODES } from './failure-codes/dump.ts'
+import { DUMP_KEEPING_CODES } from './failure-codes/dump-keeping.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
@@ -48,6 +49,7 @@ export const FAILURE_CODES = {
   ...RETENTION_CODES,
   ...SYNC_CODES,
   ...DUMP_CODES,
+  ...DUMP_KEEPING_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

@@ -69,6 +69,9 @@ export function packKey(cluster: string, packId: string): string {
   return `${attemptPrefix(cluster, attempt)}${packId.slice(ATTEMPT_ID_LENGTH)}.pack`
 }
 
+/** packKey() or dumpPackKey(): backups and dumps have packs of their own. */
+export type PackKeyOf = (cluster: string, packId: string) => string
+
 /** The attempt that wrote a pack. */
 export function attemptOfPack(packId: string): string {
   return packId.slice(0, ATTEMPT_ID_LENGTH)
@@ -82,6 +85,40 @@ export function parsePackKey(key: string): string | undefined {
 
 export function formatPackId(attemptId: string, sequence: number): string {
   return attemptId + sequence.toString(16).padStart(8, '0')
+}
+
+export function dumpPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}dumps/`
+}
+
+/** A dump's id has the form of a backup's. */
+export function dumpKey(cluster: string, dumpId: string): string {
+  return `${dumpPrefix(cluster)}${dumpId}.dump`
+}
+
+/** The dump id in a record's key, or undefined for another key. */
+export function parseDumpKey(key: string): string | undefined {
+  const id = /\/dumps\/([^/]+)\.dump$/.exec(key)?.[1]
+  return id !== undefined && isBackupId(id) ? id : undefined
+}
+
+export function dumpPackPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}dump-packs/`
+}
+
+export function dumpAttemptPrefix(cluster: string, attemptId: string): string {
+  return `${dumpPackPrefix(cluster)}${attemptId}/`
+}
+
+export function dumpPackKey(cluster: string, packId: string): string {
+  const attempt = attemptOfPack(packId)
+  return `${dumpAttemptPrefix(cluster, attempt)}${packId.slice(ATTEMPT_ID_LENGTH)}.pack`
+}
+
+/** The pack id in the key of a dump's pack, or undefined for another key. */
+export function parseDumpPackKey(key: string): string | undefined {
+  const match = /\/dump-packs\/([0-9a-f]{24})\/([0-9a-f]{8})\.pack$/.exec(key)
+  return match === null ? undefined : `${match[1]}${match[2]}`
 }
 
 export function holdPrefix(cluster: string): string {
@@ -126,4 +163,23 @@ export function parseMarkKey(key: string): string | undefined {
   const id = /\/(?:pins\/([^/]+)\.pin|labels\/([^/]+)\.labels)$/.exec(key)
   const backupId = id?.[1] ?? id?.[2]
   return backupId !== undefined && isBackupId(backupId) ? backupId : undefined
+}
+
+/** Marks of dumps lie apart: what expires backups never sees them. */
+export function dumpMarkPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}dump-marks/`
+}
+
+export function dumpPinKey(cluster: string, dumpId: string): string {
+  return `${dumpMarkPrefix(cluster)}${dumpId}.pin`
+}
+
+export function dumpLabelsKey(cluster: string, dumpId: string): string {
+  return `${dumpMarkPrefix(cluster)}${dumpId}.labels`
+}
+
+/** The dump that a pin or labels are of, or undefined for another key. */
+export function parseDumpMarkKey(key: string): string | undefined {
+  const id = /\/dump-marks\/([^/]+)\.(?:pin|labels)$/.exec(key)?.[1]
+  return id !== undefined && isBackupId(id) ? id : undefined
 }
