@@ -5,18 +5,15 @@
  * there: an expiry may have removed its packs. A hold goes only when its writer is dead, or
  * when a person said so of one that lives; then this backup ends and leaves no record.
  */
-import { Failure, isFailure } from '../base/failure.ts'
+import { Failure } from '../base/failure.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { backupKey, holdKey } from '../repository/keys.ts'
 import type { PackSummary } from '../repository/pack-writer.ts'
+import { publishUnderHold } from '../repository/publish-under-hold.ts'
 import { publishBackup } from '../repository/write-backup.ts'
 import type { Storage } from '../storage/storage.ts'
 
-/**
- * Looks before, so that such a backup is not even listed; and after, since the hold may have
- * gone in between. An expiry that begins when the record is there sees it. Returns sentences for
- * the report.
- */
+/** Returns sentences for the report. */
 export async function publishHeld(
   storage: Storage,
   record: BackupRecord,
@@ -24,20 +21,13 @@ export async function publishHeld(
   written: readonly PackSummary[],
 ): Promise<string[]> {
   const { id, cluster } = record
-  if (!(await isHeld(storage, cluster, id))) throw holdTaken(cluster, id)
-  await publishBackup(storage, record, raw, written)
-  try {
-    if (await isHeld(storage, cluster, id)) return []
-  } catch (error) {
-    if (!isFailure(error)) throw error
-    return [`whether the hold of this backup was still there could not be seen: ${error.message}`]
-  }
-  await storage.remove(backupKey(cluster, id))
-  throw holdTaken(cluster, id)
-}
-
-async function isHeld(storage: Storage, cluster: string, id: string): Promise<boolean> {
-  return (await storage.size(holdKey(cluster, id))) !== undefined
+  return await publishUnderHold(storage, {
+    what: 'backup',
+    hold: holdKey(cluster, id),
+    record: backupKey(cluster, id),
+    create: async () => await publishBackup(storage, record, raw, written),
+    refuse: () => holdTaken(cluster, id),
+  })
 }
 
 function holdTaken(cluster: string, id: string): Failure {

@@ -7,7 +7,7 @@
 import type { Failure } from '../base/failure.ts'
 import type { StorageSpecification } from '../storage/open-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { WriteGroup } from '../storage/write-group.ts'
+import { isOutOfReach, WriteGroup } from '../storage/write-group.ts'
 
 export interface BackupTarget {
   /** Of the configuration, for reports. */
@@ -64,10 +64,8 @@ export class Targets {
 
   /** Dropped, and not because nobody answers there: what they took can be removed now. */
   reachableDropped(): number[] {
-    return [...this.#failures].flatMap(([target, { code }]) => {
-      const isAway = ['TM1503', 'TM1507', 'TM1509', 'TM1510', 'TM1511'].includes(code)
-      return isAway ? [] : [target]
-    })
+    const reachable = [...this.#failures].filter(([, failure]) => !isOutOfReach(failure))
+    return reachable.map(([target]) => target)
   }
 
   report(): TargetReport[] {

@@ -6,6 +6,7 @@ import { randomHex } from '../base/random.ts'
 import type { Storage } from '../storage/storage.ts'
 import { removeCondemnedSet, writeCondemnedSet } from './condemned-sets.ts'
 import {
+  attemptPackKey,
   type Hold,
   isDeadWriter,
   listAttempt,
@@ -14,7 +15,6 @@ import {
   readKeysOfOthers,
   removeDeadAttempt,
 } from './holds.ts'
-import { packKey } from './keys.ts'
 
 /** Returns a sentence per hold that was removed. */
 export async function cleanUpDeadHolds(storage: Storage, cluster: string): Promise<string[]> {
@@ -29,8 +29,9 @@ export async function cleanUpDeadHolds(storage: Storage, cluster: string): Promi
 }
 
 function describeRemoval({ id, purpose }: Hold, packs: number): string {
-  if (purpose !== 'backup') return `removed the hold ${id} of an interrupted ${purpose}`
-  return `removed what the interrupted backup ${id} left (${packs} packs)`
+  const hasPacks = purpose === 'backup' || purpose === 'dump'
+  if (!hasPacks) return `removed the hold ${id} of an interrupted ${purpose}`
+  return `removed what the interrupted ${purpose} ${id} left (${packs} packs)`
 }
 
 /**
@@ -47,12 +48,14 @@ async function removeCondemned(
   if (packs.length === 0) return await removeDeadAttempt(storage, cluster, hold, packs)
   const id = randomHex(8)
   const startedAt = now().toISOString()
-  const set = { id, ...readHolder(), startedAt, backups: [], packs, keys: [] }
+  // Sets name packs of dumps by their keys: an id among `packs` is that of a backup's pack.
+  const packKeys = packs.map((pack) => attemptPackKey(cluster, hold, pack))
+  const named = hold.purpose === 'dump' ? { packs: [], keys: packKeys } : { packs, keys: [] }
+  const set = { id, ...readHolder(), startedAt, backups: [], ...named }
   await writeCondemnedSet(storage, cluster, set)
   const others = await readKeysOfOthers(storage, cluster, hold.id)
-  const isHeld = (pack: string): boolean =>
-    others === 'unknown' || others.has(packKey(cluster, pack))
-  const removed = packs.some(isHeld)
+  const isHeld = (key: string): boolean => others === 'unknown' || others.has(key)
+  const removed = packKeys.some(isHeld)
     ? 'held'
     : await removeDeadAttempt(storage, cluster, hold, packs)
   await removeCondemnedSet(storage, cluster, id)

@@ -4,6 +4,10 @@
  * Invariant: what parses names for every file its chunk lists, and every pack that it needs.
  */
 import type { FrameReference } from './backup-record.ts'
+import { damagedObject } from './envelope.ts'
+import { judgeDumpRecord } from './judge-dump-record.ts'
+import { dumpKey } from './keys.ts'
+import { decodeSmallObject, encodeSmallObject } from './small-object.ts'
 
 export type DumpFormat = 'plain' | 'custom' | 'directory' | 'tar'
 
@@ -79,4 +83,19 @@ export interface DumpSizes {
   readonly reusedChunks: number
   /** Raw bytes of those. */
   readonly reusedBytes: number
+}
+
+/** Its fields stand in `dump` of the small object: they have a `format` of their own. */
+export function encodeDumpRecord(record: DumpRecord): Uint8Array {
+  return encodeSmallObject('DUMP', { dump: record })
+}
+
+/** TM1601 naming the key where the object is damaged, or is not the record of that dump. */
+export function decodeDumpRecord(key: string, bytes: Uint8Array): DumpRecord {
+  const { dump } = decodeSmallObject(key, 'DUMP', bytes)
+  const because = judgeDumpRecord(dump)
+  if (because !== undefined) throw damagedObject(key, because)
+  const record = dump as DumpRecord
+  if (key === dumpKey(record.cluster, record.id)) return record
+  throw damagedObject(key, `it is the record of dump ${record.id} of ${record.cluster}`)
 }

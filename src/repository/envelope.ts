@@ -27,6 +27,7 @@ export type EnvelopeKind =
   | 'WRIT'
   | 'RSVD'
   | 'NAMS'
+  | 'DUMP'
 
 const MAGIC = 'TMOBJ001'
 const HEADER_BYTES = 48

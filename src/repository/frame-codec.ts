@@ -14,13 +14,16 @@ import {
 } from './pack-format.ts'
 import { makeZstdContext, type ZstdContext } from './zstd-context.ts'
 
+/** Of those that come in numbers: pages and content 128 KiB, chunks of dumps 256 KiB. */
+const LARGEST_FRAME_BYTES = 2 * FRAME_BYTES
+
 /** One context per thread and level, made when first needed. */
 const contexts = new Map<number, ZstdContext>()
 
 function contextOf(level: number): ZstdContext {
   let context = contexts.get(level)
   if (context === undefined) {
-    context = makeZstdContext(level, FRAME_BYTES)
+    context = makeZstdContext(level, LARGEST_FRAME_BYTES)
     contexts.set(level, context)
   }
   return context

@@ -24,22 +24,26 @@ import { damagedObject, decodeEnvelope, encodeEnvelope } from './envelope.ts'
 import {
   attemptPrefix,
   backupKey,
+  dumpAttemptPrefix,
+  dumpKey,
+  dumpPackKey,
   holdKey,
   holdPrefix,
   isBackupId,
   packKey,
+  parseDumpPackKey,
   parsePackKey,
 } from './keys.ts'
 
-const PURPOSES = ['backup', 'restore', 'sync', 'rewrite'] as const
+const PURPOSES = ['backup', 'dump', 'restore', 'sync', 'rewrite'] as const
 
 export type HoldPurpose = (typeof PURPOSES)[number]
 
 export interface Hold {
-  /** Of a backup its own id; of others one of the same form (makeBackupId). */
+  /** Of a backup or a dump its own id; of others one of the same form (makeBackupId). */
   readonly id: string
   readonly purpose: HoldPurpose
-  /** Packs of this attempt are held; of a backup only. */
+  /** Packs of this attempt are held; of a backup, and of a dump among the packs of dumps. */
   readonly attemptId?: string
   /** For people. */
   readonly host: string
@@ -180,7 +184,8 @@ function parseHold(key: string, raw: Uint8Array): Hold {
   const { host = '', writer = '', startedAt = '' } = rest
   if (format !== 1) throw damagedObject(key, `it has format ${format}`)
   if (!PURPOSES.includes(purpose)) throw damagedObject(key, `its purpose '${purpose}' is unknown`)
-  if (purpose === 'backup' && !/^[0-9a-f]{24}$/.test(attemptId ?? '')) {
+  const hasAttempt = purpose === 'backup' || purpose === 'dump'
+  if (hasAttempt && !/^[0-9a-f]{24}$/.test(attemptId ?? '')) {
     throw damagedObject(key, 'its attempt has no id')
   }
   if (!isBackupId(id) || !key.endsWith(`/${id}.hold`)) {
@@ -206,6 +211,15 @@ async function noteExpired(storage: Storage, cluster: string, { id, startedAt }:
   await writeCondemnedSet(storage, cluster, { id: randomHex(8), ...set })
 }
 
+/** Of a pack of the hold's attempt. */
+export function attemptPackKey(cluster: string, { purpose }: Hold, packId: string): string {
+  return purpose === 'dump' ? dumpPackKey(cluster, packId) : packKey(cluster, packId)
+}
+
+function recordKey(cluster: string, { purpose, id }: Hold): string {
+  return purpose === 'dump' ? dumpKey(cluster, id) : backupKey(cluster, id)
+}
+
 /** What is locked yet is garbage of nobody from then on, which expiry collects. */
 async function removeUnlessLocked(storage: Storage, key: string): Promise<boolean> {
   try {
@@ -219,8 +233,8 @@ async function removeUnlessLocked(storage: Storage, key: string): Promise<boolea
 
 /**
  * Removes what a dead attempt left behind, the hold last: a crash in between is cleaned
- * up by the next run. A backup whose record exists keeps its packs; only the hold goes.
- * What others than backups leave is garbage of nobody, which expiry collects. `packs`: only these,
+ * up by the next run. A backup or dump whose record exists keeps its packs; only the hold goes.
+ * What others leave is garbage of nobody, which expiry collects. `packs`: only these,
  * where others may put packs of the attempt there again that the caller has not condemned.
  */
 export async function removeDeadAttempt(
@@ -230,14 +244,18 @@ export async function removeDeadAttempt(
   packs?: readonly string[],
 ): Promise<number> {
   let removed = 0
-  const record = backupKey(cluster, hold.id)
+  const record = recordKey(cluster, hold)
   if ((await storage.size(record)) !== undefined) {
     // Its writer may have died, or failed, before the record was durable.
     await storage.confirmDurable([record])
   } else if (hold.attemptId !== undefined && (await isLeftBehind(storage, cluster, hold))) {
     const ids = packs ?? (await listAttempt(storage, cluster, hold))
-    for (const id of ids) if (await removeUnlessLocked(storage, packKey(cluster, id))) removed++
-    if (removed < ids.length) await noteExpired(storage, cluster, hold)
+    for (const id of ids) {
+      if (await removeUnlessLocked(storage, attemptPackKey(cluster, hold, id))) removed++
+    }
+    // No copy of a dump's record lies in its packs.
+    const mayLookLost = removed < ids.length && hold.purpose !== 'dump'
+    if (mayLookLost) await noteExpired(storage, cluster, hold)
   }
   await storage.remove(holdKey(cluster, hold.id))
   return removed
@@ -247,12 +265,14 @@ export async function removeDeadAttempt(
 export async function listAttempt(
   storage: Storage,
   cluster: string,
-  { attemptId }: Hold,
+  { attemptId, purpose }: Hold,
 ): Promise<string[]> {
   const packs: string[] = []
   if (attemptId === undefined) return packs
-  for await (const { key } of storage.list(attemptPrefix(cluster, attemptId))) {
-    const id = parsePackKey(key)
+  const isDump = purpose === 'dump'
+  const prefix = (isDump ? dumpAttemptPrefix : attemptPrefix)(cluster, attemptId)
+  for await (const { key } of storage.list(prefix)) {
+    const id = isDump ? parseDumpPackKey(key) : parsePackKey(key)
     if (id !== undefined) packs.push(id)
   }
   return packs

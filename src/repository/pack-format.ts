@@ -30,6 +30,9 @@ export const FRAME_KINDS = {
   fileList: 4,
   relationNames: 5,
   record: 6,
+  chunk: 7,
+  chunkList: 8,
+  objectList: 9,
 } as const
 export type FrameKind = (typeof FRAME_KINDS)[keyof typeof FRAME_KINDS]
 

@@ -11,7 +11,7 @@ import { copiesOf } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { damagedObject, missingObject } from './envelope.ts'
 import { decodeFrame, decodeSharedFrame, decodeUnprovedFrame, proveFrame } from './frame-codec.ts'
-import { packKey } from './keys.ts'
+import { type PackKeyOf, packKey } from './keys.ts'
 import { openPackCopies } from './pack-copies.ts'
 import {
   CODEC_DROPPED,
@@ -77,6 +77,7 @@ interface Place {
   readonly cluster: string
   readonly packId: string
   readonly neededBy: string
+  readonly keyOf: PackKeyOf
 }
 
 /**
@@ -88,10 +89,11 @@ export async function openPack(
   cluster: string,
   packId: string,
   neededBy = 'a backup',
+  keyOf: PackKeyOf = packKey,
 ): Promise<PackReader> {
-  const place = { storage, cluster, packId, neededBy }
+  const place = { storage, cluster, packId, neededBy, keyOf }
   if (copiesOf(storage).length === 1) return await openAlone(place)
-  return await openPackCopies(storage, packKey(cluster, packId), async (copy) => {
+  return await openPackCopies(storage, keyOf(cluster, packId), async (copy) => {
     return await openAlone({ ...place, storage: copy })
   })
 }
@@ -107,8 +109,8 @@ async function openAlone(place: Place): Promise<OpenPack> {
 }
 
 async function openOnce(place: Place): Promise<OpenPack> {
-  const { storage, cluster, packId, neededBy } = place
-  const key = packKey(cluster, packId)
+  const { storage, cluster, packId, neededBy, keyOf } = place
+  const key = keyOf(cluster, packId)
   const sizeBytes = await storage.size(key)
   if (sizeBytes === undefined) throw missingObject(key, neededBy)
   if (sizeBytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES) {
@@ -157,7 +159,7 @@ class OpenPack implements PackReader {
   #successor: OpenPack | undefined
 
   constructor(place: Place, { sizeBytes, frames, isSparse, trailer, read }: Opened) {
-    this.key = packKey(place.cluster, place.packId)
+    this.key = place.keyOf(place.cluster, place.packId)
     this.packId = place.packId
     this.sizeBytes = sizeBytes
     this.isSparse = isSparse

@@ -8,7 +8,7 @@ import type { ObjectWriter } from '../storage/storage.ts'
 import type { WriterSource } from '../storage/write-group.ts'
 import type { FrameReference } from './backup-record.ts'
 import { encodeFrame } from './frame-codec.ts'
-import { formatPackId, packKey } from './keys.ts'
+import { formatPackId, type PackKeyOf, packKey } from './keys.ts'
 import {
   encodePackEnd,
   encodePackHeader,
@@ -36,6 +36,8 @@ export interface PackWriterOptions {
   readonly sequenceStep: number
   readonly compressionLevel: number
   readonly packTargetBytes?: number
+  /** Of a pack; packKey() unless told. */
+  readonly keyOf?: PackKeyOf
 }
 
 interface OpenPack {
@@ -81,11 +83,11 @@ export class PackWriter {
   async begin(): Promise<void> {
     while (this.#pending.size >= MAX_PENDING_COMMITS) await Promise.race(this.#pending)
     this.#rethrow()
-    const { storage, cluster, attemptId, sequenceStep } = this.#options
+    const { storage, cluster, attemptId, sequenceStep, keyOf = packKey } = this.#options
     const id = formatPackId(attemptId, this.#sequence)
     this.#sequence += sequenceStep
     const header = encodePackHeader(id)
-    const writer = await storage.openWriter(packKey(cluster, id))
+    const writer = await storage.openWriter(keyOf(cluster, id))
     this.#open = { id, header, writer, frames: [], offset: PACK_HEADER_BYTES }
     writer.append([header])
   }

@@ -17,11 +17,17 @@ export interface GroupMember {
 /** What writers of large objects need of a storage, or of a group of them. */
 export type WriterSource = Pick<Storage, 'openWriter'>
 
+/** The storage as a whole did not answer: what it took cannot be removed now. */
+export function isOutOfReach({ code }: Failure): boolean {
+  return ['TM1503', 'TM1507', 'TM1509', 'TM1510', 'TM1511'].includes(code)
+}
+
 export class WriteGroup implements WriterSource {
   readonly members: readonly GroupMember[]
   /** One Int32 for each member: not 0 once it was dropped. */
   readonly memory: SharedArrayBuffer
   readonly #dropped: Int32Array
+  readonly #failures = new Map<number, Failure>()
   readonly #onDrop: (member: number, failure: Failure) => void
 
   /** `onDrop` hears of what was dropped by this thread. */
@@ -44,6 +50,11 @@ export class WriteGroup implements WriterSource {
 
   isDropped(member: number): boolean {
     return Atomics.load(this.#dropped, member) !== 0
+  }
+
+  /** Of those that this thread has dropped: what for. */
+  get failures(): ReadonlyMap<number, Failure> {
+    return this.#failures
   }
 
   /** Numbers of the members that were not dropped. */
@@ -78,6 +89,7 @@ export class WriteGroup implements WriterSource {
   drop(member: number, error: unknown): void {
     if (!(error instanceof Failure)) throw error
     Atomics.store(this.#dropped, member, 1)
+    if (!this.#failures.has(member)) this.#failures.set(member, error)
     this.#onDrop(member, error)
     if (this.members[member]?.required === true || this.living().length === 0) throw error
   }

@@ -9,6 +9,7 @@ import { Failure, isFailure, toFailureMessage } from '../../base/failure.ts'
 import { createPageKernel } from '../../postgres/page-kernel.ts'
 import { damagedObject } from '../../repository/envelope.ts'
 import { packKey } from '../../repository/keys.ts'
+import { PackCache } from '../../repository/pack-cache.ts'
 import { PAGE_BYTES } from '../../repository/pack-format.ts'
 import { copiesOf, listenToFallback } from '../../storage/fallback-storage.ts'
 import { openStorage } from '../../storage/open-storage.ts'
@@ -23,7 +24,6 @@ import {
   type ToWorker,
   type WorkerSettings,
 } from './messages.ts'
-import { PackCache } from './pack-cache.ts'
 import { type Mark, PageWriter, STAGE_PAGES } from './page-writer.ts'
 
 /** Reads first, in its turn, while others run; then runs without waiting for anything. */

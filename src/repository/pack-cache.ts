@@ -1,7 +1,8 @@
-/** Opened packs of one worker, the last used ones. */
-import { damagedObject } from '../../repository/envelope.ts'
-import { openPack, type PackReader } from '../../repository/pack-reader.ts'
-import type { Storage } from '../../storage/storage.ts'
+/** Opened packs of one reader, the last used ones. */
+import type { Storage } from '../storage/storage.ts'
+import { damagedObject } from './envelope.ts'
+import { type PackKeyOf, packKey } from './keys.ts'
+import { openPack, type PackReader } from './pack-reader.ts'
 
 /** Index entries in memory: about 12 MB. */
 const KEPT_FRAMES = 32_768
@@ -10,13 +11,15 @@ export class PackCache {
   readonly #storage: Storage
   readonly #cluster: string
   readonly #neededBy: string
+  readonly #keyOf: PackKeyOf
   readonly #packs = new Map<string, PackReader>()
   #frames = 0
 
-  constructor(storage: Storage, cluster: string, neededBy: string) {
+  constructor(storage: Storage, cluster: string, neededBy: string, keyOf: PackKeyOf = packKey) {
     this.#storage = storage
     this.#cluster = cluster
     this.#neededBy = neededBy
+    this.#keyOf = keyOf
   }
 
   /** TM1602 when it is missing, TM1601 when its index is damaged. */
@@ -28,7 +31,7 @@ export class PackCache {
       pack = undefined
     }
     if (pack === undefined) {
-      pack = await openPack(this.#storage, this.#cluster, packId, this.#neededBy)
+      pack = await openPack(this.#storage, this.#cluster, packId, this.#neededBy, this.#keyOf)
       if (pack.frames.length === 0) throw damagedObject(pack.key, 'it has no frames')
       // Opened twice at once, where copies of frames are looked for.
       this.#frames += pack.frames.length - (this.#packs.get(packId)?.frames.length ?? 0)

@@ -1,0 +1,31 @@
+/** Chooses the dump whose chunks are looked for. Pure. */
+import type { DumpFormat, DumpRecord } from '../repository/dump-record.ts'
+
+export interface DumpBaseCriteria {
+  readonly databases: readonly string[]
+  readonly format: DumpFormat
+  /** Ids of dumps that must not be used. */
+  readonly without: ReadonlySet<string>
+}
+
+/**
+ * The newest of the same databases in the same format that all members have. `lists`: of each
+ * member, oldest first.
+ */
+export function chooseDumpBase(
+  lists: readonly (readonly DumpRecord[])[],
+  { databases, format, without }: DumpBaseCriteria,
+): DumpRecord | undefined {
+  const [first = [], ...others] = lists
+  const known = others.map((list) => new Set(list.map(({ id }) => id)))
+  const wanted = namesOf(databases)
+  return first.findLast((dump) => {
+    if (dump.format !== format || without.has(dump.id)) return false
+    if (namesOf(dump.databases.map(({ name }) => name)) !== wanted) return false
+    return known.every((ids) => ids.has(dump.id))
+  })
+}
+
+function namesOf(databases: readonly string[]): string {
+  return JSON.stringify(databases.toSorted())
+}

@@ -1,0 +1,157 @@
+/**
+ * Reads runs of chunks: what lies together in a pack is read in one go, and the next runs are on
+ * their way while one is handed out.
+ *
+ * Invariants: every chunk was proved by the hash in its list; at most RUNS_AT_ONCE runs of
+ * RUN_BYTES are in memory, whatever the size of the dump.
+ */
+import { hash } from 'node:crypto'
+import { type Failure, isFailure } from '../base/failure.ts'
+import { CHUNK_HASH_BYTES, type ChunkList } from '../repository/chunk-list.ts'
+import { damagedObject } from '../repository/envelope.ts'
+import type { PackCache } from '../repository/pack-cache.ts'
+import { FRAME_KINDS } from '../repository/pack-format.ts'
+import type { PackReader } from '../repository/pack-reader.ts'
+import { copiesOf } from '../storage/fallback-storage.ts'
+import type { Storage } from '../storage/storage.ts'
+import { requireKind } from './read-dump-frame.ts'
+
+const RUN_BYTES = 1024 * 1024
+export const RUNS_AT_ONCE = 8
+
+/** Chunks of one list that lie one behind the other in one pack. */
+export interface ChunkRun {
+  readonly list: ChunkList
+  /** Number of the first one in the list. */
+  readonly first: number
+  readonly count: number
+  readonly rawBytes: number
+}
+
+export function* planRuns(list: ChunkList): Generator<ChunkRun, void, undefined> {
+  let first = 0
+  while (first < list.count) {
+    const pack = list.packOf(first)
+    let rawBytes = list.rawLengthOf(first)
+    let next = first + 1
+    while (next < list.count && rawBytes + list.rawLengthOf(next) <= RUN_BYTES) {
+      const isBehind = list.frameOf(next) === list.frameOf(next - 1) + 1
+      if (!isBehind || list.packOf(next) !== pack) break
+      rawBytes += list.rawLengthOf(next++)
+    }
+    yield { list, first, count: next - first, rawBytes }
+    first = next
+  }
+}
+
+/** A run as it is stored; undefined where it did not come in one piece. */
+export interface StoredRun extends ChunkRun {
+  readonly read: { readonly reader: PackReader; readonly stored: Uint8Array } | undefined
+}
+
+export class ChunkReader {
+  readonly #packs: PackCache
+  readonly #hasCopies: boolean
+  readonly #opening = new Map<string, Promise<PackReader>>()
+
+  constructor(storage: Storage, packs: PackCache) {
+    this.#packs = packs
+    this.#hasCopies = copiesOf(storage).length > 1
+  }
+
+  /** Fails only for what no other way of reading can heal. */
+  async load(run: ChunkRun): Promise<StoredRun> {
+    try {
+      const reader = await this.#open(run.list.packOf(run.first))
+      const stored = await reader.readStored(run.list.frameOf(run.first), run.count)
+      return { ...run, read: { reader, stored } }
+    } catch (error) {
+      if (!this.#mayHeal(error)) throw error
+      return { ...run, read: undefined }
+    }
+  }
+
+  /** Runs that are on their way together open a pack once. */
+  async #open(packId: string): Promise<PackReader> {
+    let opening = this.#opening.get(packId)
+    if (opening === undefined) {
+      opening = this.#packs.open(packId).finally(() => this.#opening.delete(packId))
+      this.#opening.set(packId, opening)
+    }
+    return await opening
+  }
+
+  /** A pack that was replaced, or another repository, may have what did not hold. */
+  #mayHeal(error: unknown): boolean {
+    if (!isFailure(error)) return false
+    return error.code === 'TM1601' || error.code === 'TM1602' || this.#hasCopies
+  }
+
+  /**
+   * The raw bytes of the run. `onDamage` hears of every chunk that nobody has whole; without
+   * it the first one is thrown. Undefined where one is missing.
+   */
+  async prove(
+    run: StoredRun,
+    onDamage?: (failure: Failure) => void,
+  ): Promise<Uint8Array | undefined> {
+    const raw = Buffer.allocUnsafeSlow(run.rawBytes)
+    let isWhole = true
+    let at = 0
+    for (let chunk = run.first; chunk < run.first + run.count; chunk++) {
+      try {
+        await this.#proveChunk(run, chunk, raw, at)
+      } catch (error) {
+        if (onDamage === undefined || !isDamage(error)) throw error
+        onDamage(error)
+        isWhole = false
+      }
+      at += run.list.rawLengthOf(chunk)
+    }
+    return isWhole ? raw : undefined
+  }
+
+  async #proveChunk(
+    { list, first, read }: StoredRun,
+    chunk: number,
+    into: Buffer,
+    at: number,
+  ): Promise<void> {
+    if (read !== undefined) {
+      try {
+        return decodeChunk(list, chunk, read.reader, list.frameOf(first), read.stored, into, at)
+      } catch (error) {
+        if (!this.#mayHeal(error)) throw error
+      }
+    }
+    const frame = list.frameOf(chunk)
+    const pack = await this.#packs.open(list.packOf(chunk))
+    const { reader, stored } = await pack.readCopy(frame)
+    decodeChunk(list, chunk, reader, frame, stored, into, at)
+  }
+}
+
+/** Missing, damaged, or of another dump: about this object, not about the repository. */
+export function isDamage(error: unknown): error is Failure {
+  if (!isFailure(error)) return false
+  return error.code === 'TM1601' || error.code === 'TM1602'
+}
+
+function decodeChunk(
+  list: ChunkList,
+  chunk: number,
+  reader: PackReader,
+  firstFrame: number,
+  stored: Uint8Array,
+  into: Buffer,
+  at: number,
+): void {
+  const frame = list.frameOf(chunk)
+  const raw = reader.decodeStored(frame, firstFrame, stored)
+  requireKind(reader, frame, FRAME_KINDS.chunk)
+  const digest = hash('sha256', raw, 'buffer').subarray(0, CHUNK_HASH_BYTES)
+  if (raw.length !== list.rawLengthOf(chunk) || !digest.equals(list.hashOf(chunk))) {
+    throw damagedObject(reader.key, `its frame ${frame} is not the chunk that a dump refers to`)
+  }
+  into.set(raw, at)
+}
