@@ -186,8 +186,10 @@ function addBackupCommands(program: Command, run: RunAction): void {
     })
   program
     .command('list')
-    .summary('list backups')
-    .description('Lists the backups of a cluster, oldest first by the time of the server.')
+    .summary('list backups and dumps')
+    .description(
+      'Lists the backups of a cluster and its dumps, oldest first by the time of the server.',
+    )
     .argument('[cluster]', CLUSTER)
     .option('--repository <name>', REPOSITORY)
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
@@ -198,9 +200,13 @@ function addBackupCommands(program: Command, run: RunAction): void {
     })
   program
     .command('show')
-    .summary('show one backup in detail')
-    .description('Shows one backup in detail: server, WAL range, tablespaces, sizes, damage.')
-    .argument('<backup>', 'id of a backup, or latest')
+    .summary('show one backup or dump in detail')
+    .description(
+      'Shows one backup in detail: server, WAL range, tablespaces, sizes, damage. Or one dump: databases with LSN and time, files, selection, sizes.',
+    )
+    .argument('<id>', 'id of a backup or a dump, or latest: the newest backup')
+    .option('--objects', 'list the objects of a dump instead; its data is not read')
+    .option('--search <text>', 'of these, those with the text in kind, schema, name or owner')
     .option('--cluster <name>', CLUSTER)
     .option('--repository <name>', REPOSITORY)
     .action(async (backup: string, _options: unknown, command: Command) => {

@@ -19,4 +19,11 @@ export const DUMP_KEEPING_CODES = entry({
       'shows all of them. `latest` is the newest backup, and never a dump.',
     exitStatus: 2,
   },
+  TM2062: {
+    title: 'check: records of dumps',
+    manual:
+      'The record of a dump is damaged: nobody knows what that dump needs, it cannot be loaded, ' +
+      'and no dump expires. Another repository of the cluster may have it whole.',
+    exitStatus: 3,
+  },
 })
