@@ -8,13 +8,10 @@ test('of each set of databases the newest dump by the server counts', () => {
   const [database] = app.databases
   assert.ok(database !== undefined)
   const other = { ...database, name: 'other' }
-  const older = handMadeDumpRecord(1, [1], {
-    databases: [{ ...other, at: '2026-11-02T00:00:00Z' }],
+  const newer = handMadeDumpRecord(1, [1], { databases: [other, database] })
+  const older = handMadeDumpRecord(2, [2], {
+    databases: [database, other].map((one) => ({ ...one, at: '2026-11-02T00:00:00Z' })),
   })
-  const turned = handMadeDumpRecord(2, [2], {
-    databases: [database, { ...other, at: database.at }],
-  })
-  const all = [app, handMadeDumpRecord(0), older, newer]
-  const ids = chooseNewestDumps(all).map(({ id }) => id)
+  const ids = chooseNewestDumps([app, handMadeDumpRecord(0), older, newer]).map(({ id }) => id)
   assert.deepEqual(new Set(ids), new Set([app.id, newer.id]))
 })
