@@ -425,11 +425,12 @@ function addVerify(program: Command, run: RunAction): void {
     .command('verify')
     .summary('prove what is stored, and that it can be recovered')
     .description(
-      'Proves what is in the repository: the bytes of every object, every page map against its pages, page checksums, and the WAL from each backup to the end of what it promises. Without options, what is new or was not proved for a while. Each finding names the object and what it costs: backups, relations, moments. Exit status 3 when there is one.',
+      'Proves what is in the repository: the bytes of every object, every page map against its pages, page checksums, the WAL from each backup to the end of what it promises, and every file of every dump. Without options, what is new or was not proved for a while. Each finding names the object and what it costs: backups, relations, moments, dumps. Exit status 3 when there is one.',
     )
     .argument('[cluster]', CLUSTER)
     .option('--full', 'prove everything, whenever it was proved last')
     .option('--backup <id>', 'prove all that this backup needs (an id, or latest)')
+    .option('--dump <id>', 'prove this dump alone; `verify ID` does the same')
     .option('--budget <limit>', 'begin nothing new after so much: 50GiB, 30min; the oldest first')
     .option('--days <count>', 'prove again what was not proved for so many days', '30')
     .option('--rebuild-catalogue', 'first write missing or damaged backup records from the packs')

@@ -95,7 +95,8 @@ function describe({ rule, detail }: DumpKeepReason): string {
 function formatFreed(plan: DumpExpirationPlan, isDone: boolean): string {
   if (countRemoved(plan) === 0) return `nothing of dumps ${isDone ? 'was' : 'is'} to be removed`
   const bytes = formatBytes(plan.packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0))
-  const parts = `${formatCount(plan.expire.length, 'dump')}, ${formatCount(plan.packs.length, 'pack')}`
+  const packs = formatCount(plan.packs.length, 'pack')
+  const parts = `${formatCount(plan.expire.length, 'dump')}, ${packs}`
   if (isDone) return `removed ${parts}: ${bytes} are free`
   return `to be removed: ${parts}: ${bytes}; to remove it: --apply`
 }
