@@ -17,6 +17,7 @@ export interface DumpPolicy {
 
 /** The dumps of a cluster in a repository at one moment, as values. */
 export interface DumpFacts {
+  /** The one that began later behind: of two that show the same moment it is the newer one. */
   readonly dumps: readonly ListedDump[]
   /** Keys of records that cannot be read. */
   readonly unreadableRecords: readonly string[]
@@ -141,6 +142,7 @@ function chooseKept({ dumps, condemnedElsewhere }: DumpFacts, options: DumpPlanO
   if (policy === undefined) return reasons
   const newestFirst = dumps
     .filter(({ key }) => !condemnedElsewhere.has(key))
+    .toReversed()
     .sort((one, other) => other.atMs - one.atMs)
   // What is kept must hold by itself: once without those that nobody can load, once with them.
   const whole = newestFirst.filter(({ isIncomplete }) => !isIncomplete)
