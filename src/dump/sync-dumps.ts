@@ -2,9 +2,9 @@
  * Brings dumps that one repository of a cluster lacks from another, and mends those that are
  * damaged in it (docs/design/sync.md, section 7).
  *
- * Invariant: a record is listed in the target only when every pack that it names was seen there with
- * its size, or written there with every frame proved; damage does not travel; nothing comes back that
- * the retention of dumps would remove at once.
+ * Invariant: a record is listed in the target only when every pack that it names was seen there
+ * with its size, or written there with every frame proved; damage does not travel; nothing comes
+ * back that the retention of dumps would remove at once.
  */
 import { now } from '../base/clock.ts'
 import type { Progress } from '../base/progress.ts'

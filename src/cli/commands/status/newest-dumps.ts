@@ -23,7 +23,7 @@ export async function readDumpStatus(
 /** Pure. Whatever their selection and format are. */
 export function chooseNewestDumps(dumps: readonly DumpRecord[]): DumpRecord[] {
   const newest = new Map<string, DumpRecord>()
-  for (const dump of [...dumps].sort((a, b) => latestMoment(b) - latestMoment(a))) {
+  for (const dump of dumps.toReversed().sort((a, b) => latestMoment(b) - latestMoment(a))) {
     const names = dump.databases.map(({ name }) => name).sort()
     const set = JSON.stringify(names)
     if (!newest.has(set)) newest.set(set, dump)
