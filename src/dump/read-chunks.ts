@@ -11,7 +11,7 @@ import { CHUNK_HASH_BYTES, type ChunkList } from '../repository/chunk-list.ts'
 import { damagedObject } from '../repository/envelope.ts'
 import type { PackCache } from '../repository/pack-cache.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
-import type { PackReader } from '../repository/pack-reader.ts'
+import type { FrameCopy, PackReader } from '../repository/pack-reader.ts'
 import { copiesOf } from '../storage/fallback-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { requireKind } from './read-dump-frame.ts'
@@ -28,15 +28,23 @@ export interface ChunkRun {
   readonly rawBytes: number
 }
 
-export function* planRuns(list: ChunkList): Generator<ChunkRun, void, undefined> {
+/** `isWanted`: chunks that it refuses are in no run. */
+export function* planRuns(
+  list: ChunkList,
+  isWanted: (chunk: number) => boolean = () => true,
+): Generator<ChunkRun, void, undefined> {
   let first = 0
   while (first < list.count) {
+    if (!isWanted(first)) {
+      first++
+      continue
+    }
     const pack = list.packOf(first)
     let rawBytes = list.rawLengthOf(first)
     let next = first + 1
     while (next < list.count && rawBytes + list.rawLengthOf(next) <= RUN_BYTES) {
       const isBehind = list.frameOf(next) === list.frameOf(next - 1) + 1
-      if (!isBehind || list.packOf(next) !== pack) break
+      if (!isBehind || list.packOf(next) !== pack || !isWanted(next)) break
       rawBytes += list.rawLengthOf(next++)
     }
     yield { list, first, count: next - first, rawBytes }
@@ -44,14 +52,18 @@ export function* planRuns(list: ChunkList): Generator<ChunkRun, void, undefined>
   }
 }
 
-/** A run as it is stored; undefined where it did not come in one piece. */
+/** A run as it is stored. */
 export interface StoredRun extends ChunkRun {
-  readonly read: { readonly reader: PackReader; readonly stored: Uint8Array } | undefined
+  /** Undefined where it did not come in one piece. */
+  readonly read: FrameCopy | undefined
+  /** Used again once the run was proved. */
+  readonly memory: Uint8Array | undefined
 }
 
 export class ChunkReader {
   readonly #packs: PackCache
   readonly #hasCopies: boolean
+  readonly #memory: Uint8Array[] = []
   readonly #opening = new Map<string, Promise<PackReader>>()
 
   constructor(storage: Storage, packs: PackCache) {
@@ -63,11 +75,15 @@ export class ChunkReader {
   async load(run: ChunkRun): Promise<StoredRun> {
     try {
       const reader = await this.#open(run.list.packOf(run.first))
-      const stored = await reader.readStored(run.list.frameOf(run.first), run.count)
-      return { ...run, read: { reader, stored } }
+      const first = run.list.frameOf(run.first)
+      const length = reader.storedLength(first, run.count)
+      const memory =
+        length <= RUN_BYTES ? (this.#memory.pop() ?? new Uint8Array(RUN_BYTES)) : undefined
+      const stored = await reader.readStored(first, run.count, memory?.subarray(0, length))
+      return { ...run, read: { reader, stored }, memory }
     } catch (error) {
       if (!this.#mayHeal(error)) throw error
-      return { ...run, read: undefined }
+      return { ...run, read: undefined, memory: undefined }
     }
   }
 
@@ -88,13 +104,10 @@ export class ChunkReader {
   }
 
   /**
-   * The raw bytes of the run. `onDamage` hears of every chunk that nobody has whole; without
-   * it the first one is thrown. Undefined where one is missing.
+   * The raw bytes of the run. `tell` hears of every chunk that nobody has whole, and may throw
+   * what it hears; else the run comes out as undefined.
    */
-  async prove(
-    run: StoredRun,
-    onDamage?: (failure: Failure) => void,
-  ): Promise<Uint8Array | undefined> {
+  async prove(run: StoredRun, tell: (failure: Failure) => void): Promise<Uint8Array | undefined> {
     const raw = Buffer.allocUnsafeSlow(run.rawBytes)
     let isWhole = true
     let at = 0
@@ -102,12 +115,13 @@ export class ChunkReader {
       try {
         await this.#proveChunk(run, chunk, raw, at)
       } catch (error) {
-        if (onDamage === undefined || !isDamage(error)) throw error
-        onDamage(error)
+        if (!isDamage(error)) throw error
+        tell(error)
         isWhole = false
       }
       at += run.list.rawLengthOf(chunk)
     }
+    if (run.memory !== undefined) this.#memory.push(run.memory)
     return isWhole ? raw : undefined
   }
 
@@ -119,15 +133,15 @@ export class ChunkReader {
   ): Promise<void> {
     if (read !== undefined) {
       try {
-        return decodeChunk(list, chunk, read.reader, list.frameOf(first), read.stored, into, at)
+        return decodeChunk(list, chunk, read, list.frameOf(first), into, at)
       } catch (error) {
         if (!this.#mayHeal(error)) throw error
       }
     }
     const frame = list.frameOf(chunk)
     const pack = await this.#packs.open(list.packOf(chunk))
-    const { reader, stored } = await pack.readCopy(frame)
-    decodeChunk(list, chunk, reader, frame, stored, into, at)
+    const copy = await pack.readCopy(frame)
+    decodeChunk(list, chunk, copy, frame, into, at)
   }
 }
 
@@ -137,18 +151,18 @@ export function isDamage(error: unknown): error is Failure {
   return error.code === 'TM1601' || error.code === 'TM1602'
 }
 
+/** What comes out is proved by its own hash; that of the stored bytes would cost a tenth more. */
 function decodeChunk(
   list: ChunkList,
   chunk: number,
-  reader: PackReader,
+  { reader, stored }: FrameCopy,
   firstFrame: number,
-  stored: Uint8Array,
   into: Buffer,
   at: number,
 ): void {
   const frame = list.frameOf(chunk)
-  const raw = reader.decodeStored(frame, firstFrame, stored)
   requireKind(reader, frame, FRAME_KINDS.chunk)
+  const raw = reader.decodeUnproved(frame, firstFrame, stored)
   const digest = hash('sha256', raw, 'buffer').subarray(0, CHUNK_HASH_BYTES)
   if (raw.length !== list.rawLengthOf(chunk) || !digest.equals(list.hashOf(chunk))) {
     throw damagedObject(reader.key, `its frame ${frame} is not the chunk that a dump refers to`)
