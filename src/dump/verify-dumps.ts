@@ -1,6 +1,6 @@
 /**
  * Verifies dumps: every record is read, every pack that a record names is seen with its size, and
- * each dump that is new, or was not proved for long, is read to its end (docs/design/dumps.md, 8).
+ * each dump that is new, or was not proved for long, is read to its end (docs/design/dumps.md, section 8).
  *
  * Invariant: nothing is changed but the memory of what was proved. A finding names every dump that
  * it costs, also those that were not due.
