@@ -14,6 +14,7 @@ import { isDamage } from '../sync/damage.ts'
 import { bringMarks, create, keepDamaged, requireHold } from '../sync/put-record.ts'
 import { runLimited } from '../sync/run-limited.ts'
 import { addProblem, leaveForNextTime, mayReplace, type SyncState } from '../sync/sync-state.ts'
+import { extendDumpLocks } from './extend-dump-locks.ts'
 
 const PACKS_AT_ONCE = 4
 
@@ -125,10 +126,11 @@ async function publish(
     await keepDamaged(target, key)
     await target.write(key, bytes)
     healed.push({ key, frames: undefined, was: 'damaged' })
-    return true
+  } else {
+    if (!(await create(state, key, bytes))) return false
+    await requireHold(state, key)
+    counts.bytes += bytes.length
   }
-  if (!(await create(state, key, bytes))) return false
-  await requireHold(state, key)
-  counts.bytes += bytes.length
+  state.notes.push(...(await extendDumpLocks(target, record)))
   return true
 }

@@ -1,6 +1,6 @@
 /**
  * Brings dumps that one repository of a cluster lacks from another, and mends those that are
- * damaged in it (docs/design/dumps.md, section 8).
+ * damaged in it (docs/design/dumps.md, section 9).
  *
  * Invariant: a record is listed in the target only when every pack that it names was seen there
  * with its size, or written there with every frame proved; damage does not travel; nothing comes

@@ -1,6 +1,6 @@
 /**
  * Verifies dumps: every record is read, every pack that a record names is seen with its size, and
- * each dump that is new, or was not proved for long, is read to its end (docs/design/dumps.md, section 8).
+ * each dump that is new, or was not proved for long, is read to its end (docs/design/dumps.md, 9).
  *
  * Invariant: nothing is changed but the memory of what was proved. A finding names every dump that
  * it costs, also those that were not due.
@@ -14,7 +14,7 @@ import { dumpKey, dumpPackKey, parseDumpKey } from '../repository/keys.ts'
 import { findDump, listDumpPacks, listDumps } from '../repository/read-dumps.ts'
 import { readVerifiedMemory, writeVerifiedMemory } from '../repository/verified-memory.ts'
 import type { Storage } from '../storage/storage.ts'
-import { proveDump } from './read-dump.ts'
+import { ProvedChunks, proveDump } from './read-dump.ts'
 
 export interface VerifyDumpsOptions {
   readonly storage: Storage
@@ -40,7 +40,7 @@ export interface DumpFinding {
 export interface VerifiedDumps {
   readonly findings: readonly DumpFinding[]
   readonly dumps: number
-  /** That were read to their end, with the bytes of their files, and hold. */
+  /** That hold; and the raw bytes that were read, chunks that they share once. */
   readonly proved: { readonly dumps: number; readonly bytes: number }
   /** What the budget left for the next run. */
   readonly left: number
@@ -55,6 +55,8 @@ interface Verification {
   /** What was found, by the key of the object, with the ids of the dumps that it costs. */
   readonly book: Map<string, { readonly failure: Failure; readonly dumps: Set<string> }>
   readonly proved: Set<string>
+  /** Undefined: everything is read. */
+  readonly chunks: ProvedChunks | undefined
   readonly seen: Set<string>
   bytes: number
 }
@@ -70,6 +72,7 @@ export async function verifyDumps(options: VerifyDumpsOptions): Promise<Verified
     options,
     book: new Map(),
     proved: new Set(),
+    chunks: only === undefined ? new ProvedChunks() : undefined,
     seen: new Set(),
     bytes: 0,
   }
@@ -182,10 +185,11 @@ async function proveHurt(run: Verification, dumps: readonly DumpRecord[]): Promi
 async function proveOne(run: Verification, record: DumpRecord): Promise<void> {
   const { storage, progress } = run.options
   run.seen.add(record.id)
-  const failures = await proveDump(storage, record, (bytes) => {
+  const onBytes = (bytes: number): void => {
     run.bytes += bytes
     progress.advance(bytes)
-  })
+  }
+  const failures = await proveDump(storage, record, onBytes, run.chunks)
   if (failures.length === 0) run.proved.add(record.id)
   else if (await isListed(run, record)) {
     for (const failure of failures) addFinding(run, failure, record.id)

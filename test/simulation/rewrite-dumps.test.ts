@@ -1,6 +1,6 @@
 /**
- * Dumps are sealed anew by `key rotate --rewrite`, beside an expiry that removes some of them in the
- * same moment: no record comes back without its packs, and what stays is read with the new key.
+ * Dumps are sealed anew by `key rotate --rewrite`, beside an expiry that removes some of them in
+ * the same moment: no record comes back without its packs, and what stays is read with the new key.
  */
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
