@@ -12,6 +12,7 @@ import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
 import { DUMP_CODES } from './failure-codes/dump.ts'
+import { DUMP_KEEPING_CODES } from './failure-codes/dump-keeping.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
 import { LOAD_CODES } from './failure-codes/load.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
@@ -50,6 +51,7 @@ export const FAILURE_CODES = {
   ...SYNC_CODES,
   ...DUMP_CODES,
   ...LOAD_CODES,
+  ...DUMP_KEEPING_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

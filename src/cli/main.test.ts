@@ -141,7 +141,7 @@ test('unknown words: the nearest known one', async () => {
     /^2 error TM1004: no cluster 'mian'; did you mean 'main'\?/,
   )
   assert.match(await told('backup', '--source', 'tape'), /^2 error TM1001: .*auto, local/)
-  assert.match(await told('show'), /^2 error TM1001: missing required argument 'backup'/)
+  assert.match(await told('show'), /^2 error TM1001: missing required argument 'id'/)
 })
 
 test('asked for help it helps; without a command it says so', async () => {
@@ -179,7 +179,8 @@ test('a typo in the configuration: file, line and the nearest key', async () => 
 test('--json: results and failures are one document on standard output', async () => {
   const good = await tidemark(['--config', config, '--json', 'list'])
   assert.equal(good.status, 0, good.stderr)
-  assert.deepEqual(good.json(), { cluster: 'main', repository: 'local', backups: [], damaged: [] })
+  const nothing = { backups: [], damaged: [], dumps: [], unreadableDumps: [] }
+  assert.deepEqual(good.json(), { cluster: 'main', repository: 'local', ...nothing })
   const bad = await tidemark(['--config', config, 'list', 'mian', '--json'])
   assert.equal(bad.json<{ error: { code: string } }>().error.code, 'TM1004')
   assert.equal(bad.stderr, '')

@@ -190,8 +190,10 @@ function addBackupCommands(program: Command, run: RunAction): void {
     })
   program
     .command('list')
-    .summary('list backups')
-    .description('Lists the backups of a cluster, oldest first by the time of the server.')
+    .summary('list backups and dumps')
+    .description(
+      'Lists the backups of a cluster and its dumps, oldest first by the time of the server.',
+    )
     .argument('[cluster]', CLUSTER)
     .option('--repository <name>', REPOSITORY)
     .action(async (cluster: string | undefined, _options: unknown, command: Command) => {
@@ -202,9 +204,13 @@ function addBackupCommands(program: Command, run: RunAction): void {
     })
   program
     .command('show')
-    .summary('show one backup in detail')
-    .description('Shows one backup in detail: server, WAL range, tablespaces, sizes, damage.')
-    .argument('<backup>', 'id of a backup, or latest')
+    .summary('show one backup or dump in detail')
+    .description(
+      'Shows one backup in detail: server, WAL range, tablespaces, sizes, damage. Or one dump: databases with LSN and time, files, selection, sizes.',
+    )
+    .argument('<id>', 'id of a backup or a dump, or latest: the newest backup')
+    .option('--objects', 'list the objects of a dump instead; its data is not read')
+    .option('--search <text>', 'of these, those with the text in kind, schema, name or owner')
     .option('--cluster <name>', CLUSTER)
     .option('--repository <name>', REPOSITORY)
     .action(async (backup: string, _options: unknown, command: Command) => {
@@ -423,11 +429,12 @@ function addVerify(program: Command, run: RunAction): void {
     .command('verify')
     .summary('prove what is stored, and that it can be recovered')
     .description(
-      'Proves what is in the repository: the bytes of every object, every page map against its pages, page checksums, and the WAL from each backup to the end of what it promises. Without options, what is new or was not proved for a while. Each finding names the object and what it costs: backups, relations, moments. Exit status 3 when there is one.',
+      'Proves what is in the repository: the bytes of every object, every page map against its pages, page checksums, the WAL from each backup to the end of what it promises, and every file of every dump. Without options, what is new or was not proved for a while. Each finding names the object and what it costs: backups, relations, moments, dumps. Exit status 3 when there is one.',
     )
     .argument('[cluster]', CLUSTER)
     .option('--full', 'prove everything, whenever it was proved last')
     .option('--backup <id>', 'prove all that this backup needs (an id, or latest)')
+    .option('--dump <id>', 'prove this dump alone; `verify ID` does the same')
     .option('--budget <limit>', 'begin nothing new after so much: 50GiB, 30min; the oldest first')
     .option('--days <count>', 'prove again what was not proved for so many days', '30')
     .option('--rebuild-catalogue', 'first write missing or damaged backup records from the packs')

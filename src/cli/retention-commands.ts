@@ -4,14 +4,14 @@ import type { RunAction } from './program.ts'
 
 const CLUSTER = 'cluster of the configuration; may be left out when there is only one'
 const EVERYWHERE = 'only in this repository (default: all of the cluster)'
-const BACKUP = 'id of a backup, or latest'
+const ID = 'id of a backup or a dump, or latest: the newest backup'
 
 export function addRetentionCommands(program: Command, run: RunAction): void {
   program
     .command('expire')
     .summary('remove what retention does not keep')
     .description(
-      'Shows which backups the retention of tidemark.yaml keeps, and why, and what removal of the rest frees. Removes it with --apply: backups, then WAL, then packs that no backup needs. Backups and restores may run meanwhile: what they need stays.',
+      'Shows which backups the retention of tidemark.yaml keeps, and why, and what removal of the rest frees. Removes it with --apply: backups, then WAL, then packs that no backup needs. The same of dumps, by `dumps` of tidemark.yaml. Backups, dumps and restores may run meanwhile: what they need stays.',
     )
     .argument('[cluster]', CLUSTER)
     .option('--apply', 'remove it; without, only the plan is shown')
@@ -29,9 +29,11 @@ export function addRetentionCommands(program: Command, run: RunAction): void {
   addPins(program, run)
   program
     .command('label')
-    .summary('give labels to a backup')
-    .description('Notes something down with a backup that is there. `list` and `show` show it.')
-    .argument('<backup>', BACKUP)
+    .summary('give labels to a backup or a dump')
+    .description(
+      'Notes something down with a backup or a dump that is there. `list` and `show` show it.',
+    )
+    .argument('<id>', ID)
     .argument('[key=value...]', 'labels; one of the same key is replaced')
     .option('--remove <key>', 'take a label away (repeatable)', collect, [])
     .option('--cluster <name>', CLUSTER)
@@ -47,9 +49,9 @@ export function addRetentionCommands(program: Command, run: RunAction): void {
 function addPins(program: Command, run: RunAction): void {
   program
     .command('pin')
-    .summary('keep a backup until it is unpinned')
-    .description('Keeps a backup, whatever retention says, until it is unpinned.')
-    .argument('<backup>', BACKUP)
+    .summary('keep a backup or a dump until it is unpinned')
+    .description('Keeps a backup or a dump, whatever retention says, until it is unpinned.')
+    .argument('<id>', ID)
     .option('--cluster <name>', CLUSTER)
     .option('--repository <name>', EVERYWHERE)
     .action(async (backup: string, _options: unknown, command: Command) => {
@@ -60,9 +62,9 @@ function addPins(program: Command, run: RunAction): void {
     })
   program
     .command('unpin')
-    .summary('leave a pinned backup to retention again')
-    .description('Takes the pin of a backup away, also one that `backup --pin` gave.')
-    .argument('<backup>', BACKUP)
+    .summary('leave what is pinned to retention again')
+    .description('Takes the pin of a backup or a dump away, also one that `backup --pin` gave.')
+    .argument('<id>', ID)
     .option('--cluster <name>', CLUSTER)
     .option('--repository <name>', EVERYWHERE)
     .action(async (backup: string, _options: unknown, command: Command) => {

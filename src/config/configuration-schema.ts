@@ -231,6 +231,29 @@ function retention(description: string) {
     .meta({ description })
 }
 
+const dumps = z
+  .strictObject({
+    keepLast: z
+      .int()
+      .min(1)
+      .max(10_000)
+      .optional()
+      .meta({
+        description:
+          'So many of the newest dumps of each kind: of the same databases with the same selection.',
+        examples: [7],
+      }),
+    keepDays: z
+      .int()
+      .min(1)
+      .max(36_500)
+      .optional()
+      .meta({ description: 'Every dump of so many days until now.', examples: [30] }),
+  })
+  .refine((said) => Object.values(said).some((value) => value !== undefined), {
+    error: 'it says nothing: give keepLast, keepDays or both, or leave it out',
+  })
+
 const cluster = z
   .strictObject({
     connection: connection.meta({
@@ -280,6 +303,10 @@ const cluster = z
     ).optional(),
     retentionIn: z.record(name, retention('Of this repository.')).optional().meta({
       description: 'By name of a repository: its own retention, in place of that of the cluster.',
+    }),
+    dumps: dumps.optional().meta({
+      description:
+        'Which dumps are kept, in every repository; the rest is removed by `tidemark expire --apply`. A dump stays as long as one rule keeps it; the newest one and pinned ones always stay. Without it no dump expires.',
     }),
   })
   .meta({ description: 'A PostgreSQL cluster that is protected.' })

@@ -5,7 +5,7 @@ import { Failure } from '../base/failure.ts'
 import { isS3Url } from '../storage/open-storage.ts'
 import type { ConfigurationFile } from './configuration-schema.ts'
 import { didYouMean } from './nearest-name.ts'
-import type { RetentionConfiguration } from './retention.ts'
+import type { DumpRetentionConfiguration, RetentionConfiguration } from './retention.ts'
 
 export interface Configuration {
   /** Absolute path of the file. */
@@ -61,6 +61,7 @@ export interface ClusterConfiguration {
   readonly retention?: RetentionConfiguration
   /** By the name of a repository. */
   readonly retentionIn?: ReadonlyMap<string, RetentionConfiguration>
+  readonly dumps?: DumpRetentionConfiguration
 }
 
 /** Of the receiver, whatever the source is: it can be tried beside an archive_command. */
@@ -94,6 +95,7 @@ export function buildConfiguration(path: string, file: ConfigurationFile): Confi
       ...(cluster.maxPackAge === undefined ? {} : { maxPackAge: cluster.maxPackAge }),
       ...(cluster.retention === undefined ? {} : { retention: cluster.retention }),
       retentionIn: new Map(Object.entries(cluster.retentionIn ?? {})),
+      ...(cluster.dumps === undefined ? {} : { dumps: cluster.dumps }),
     })
   }
   return { path, repositories, clusters }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Failure } from '../base/failure.ts'
 import { parseConfiguration } from './parse-configuration.ts'
-import { findRetention } from './retention.ts'
+import { findDumpPolicy, findRetention } from './retention.ts'
 
 const HEAD = `
 repositories:
@@ -53,5 +53,19 @@ test('what is not a retention is refused with its place', () => {
       (error) => error instanceof Failure && error.code === 'TM1003' && message.test(error.message),
       text,
     )
+  }
+})
+
+test('dumps have retention of their own', () => {
+  const policyOf = (text: string) => {
+    const cluster = parseConfiguration('/t.yaml', HEAD + text).clusters.get('main')
+    assert.ok(cluster !== undefined)
+    return findDumpPolicy(cluster)
+  }
+  assert.equal(policyOf('    retention: { last: 3 }\n'), undefined)
+  assert.deepEqual(policyOf('    dumps: { keepLast: 7 }\n'), { keepLast: 7, keepDays: 0 })
+  assert.deepEqual(policyOf('    dumps: { keepDays: 30 }\n'), { keepLast: 0, keepDays: 30 })
+  for (const wrong of ['{}', '{ keepLast: 0 }', '{ keepDays: 1.5 }', '{ keepLasts: 1 }']) {
+    assert.throws(() => policyOf(`    dumps: ${wrong}\n`), { code: 'TM1003' }, wrong)
   }
 })

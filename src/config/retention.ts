@@ -1,8 +1,9 @@
 /**
- * `retention` of a cluster, and `retentionIn` for single repositories, as plain numbers. Given
- * for a repository it replaces that of the cluster as a whole: a mixture would keep what neither
- * says.
+ * `dumps` and `retention` of a cluster, and `retentionIn` for single repositories, as plain
+ * numbers. Given for a repository it replaces that of the cluster as a whole: a mixture would
+ * keep what neither says.
  */
+import type { DumpPolicy } from '../dump/plan-dump-expiration.ts'
 import type { RetentionPolicy } from '../retention/retention-policy.ts'
 
 /** As the file says it. */
@@ -13,6 +14,22 @@ export interface RetentionConfiguration {
   readonly weekly?: number | undefined
   readonly monthly?: number | undefined
   readonly yearly?: number | undefined
+}
+
+/** As the file says it. */
+export interface DumpRetentionConfiguration {
+  readonly keepLast?: number | undefined
+  readonly keepDays?: number | undefined
+}
+
+/** Undefined: nothing was said, so that no dump expires. */
+export function findDumpPolicy({
+  dumps,
+}: {
+  readonly dumps?: DumpRetentionConfiguration
+}): DumpPolicy | undefined {
+  if (dumps === undefined) return undefined
+  return { keepLast: dumps.keepLast ?? 0, keepDays: dumps.keepDays ?? 0 }
 }
 
 interface Retained {

@@ -11,12 +11,13 @@ import { dumpKey, dumpPackKey, holdKey } from '../repository/keys.ts'
 import { publishUnderHold } from '../repository/publish-under-hold.ts'
 import { listDumpPacks } from '../repository/read-dumps.ts'
 import type { Storage } from '../storage/storage.ts'
+import { extendDumpLocks } from './extend-dump-locks.ts'
 
 /** Returns sentences for the report. TM1901: the hold was taken away; nothing is listed then. */
 export async function publishDump(storage: Storage, record: DumpRecord): Promise<string[]> {
   const { id, cluster } = record
   const key = dumpKey(cluster, id)
-  return await publishUnderHold(storage, {
+  const notes = await publishUnderHold(storage, {
     what: 'dump',
     hold: holdKey(cluster, id),
     record: key,
@@ -26,6 +27,7 @@ export async function publishDump(storage: Storage, record: DumpRecord): Promise
     },
     refuse: () => holdTaken(cluster, id),
   })
+  return [...notes, ...(await extendDumpLocks(storage, record))]
 }
 
 async function seePacks(storage: Storage, { cluster, id, packs }: DumpRecord): Promise<void> {

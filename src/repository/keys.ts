@@ -164,3 +164,22 @@ export function parseMarkKey(key: string): string | undefined {
   const backupId = id?.[1] ?? id?.[2]
   return backupId !== undefined && isBackupId(backupId) ? backupId : undefined
 }
+
+/** Marks of dumps lie apart: what expires backups never sees them. */
+export function dumpMarkPrefix(cluster: string): string {
+  return `${clusterPrefix(cluster)}dump-marks/`
+}
+
+export function dumpPinKey(cluster: string, dumpId: string): string {
+  return `${dumpMarkPrefix(cluster)}${dumpId}.pin`
+}
+
+export function dumpLabelsKey(cluster: string, dumpId: string): string {
+  return `${dumpMarkPrefix(cluster)}${dumpId}.labels`
+}
+
+/** The dump that a pin or labels are of, or undefined for another key. */
+export function parseDumpMarkKey(key: string): string | undefined {
+  const id = /\/dump-marks\/([^/]+)\.(?:pin|labels)$/.exec(key)?.[1]
+  return id !== undefined && isBackupId(id) ? id : undefined
+}

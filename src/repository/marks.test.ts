@@ -4,8 +4,19 @@ import { openMemoryStorage } from '../storage/memory-storage.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { BackupRecord } from './backup-record.ts'
 import { removeCondemnedSet, writeCondemnedSet } from './condemned-sets.ts'
-import { backupKey, labelsKey, pinKey } from './keys.ts'
-import { applyMarks, labelBackup, pinBackup, readMarks, unpinBackup } from './marks.ts'
+import { backupKey, dumpKey, labelsKey, pinKey } from './keys.ts'
+import {
+  applyDumpMarks,
+  applyMarks,
+  labelBackup,
+  labelDump,
+  pinBackup,
+  pinDump,
+  readDumpMarks,
+  readMarks,
+  unpinBackup,
+  unpinDump,
+} from './marks.ts'
 
 const ID = '20261121-120000-abcd'
 
@@ -63,4 +74,28 @@ test('labels are laid over those of the record, and taken away', async () => {
   assert.deepEqual((await read(storage, record)).labels, { why: 'second' })
   await storage.write(labelsKey('main', ID), Buffer.from('torn'))
   assert.deepEqual((await read(storage, record)).labels, record.labels)
+})
+
+test('marks of dumps lie apart from those of backups', async () => {
+  const storage = await openWithBackup()
+  const dump = { id: '20261121-130000-dump', cluster: 'main', labels: { why: 'first' } } as never
+  await assert.rejects(pinDump(storage, dump), { code: 'TM1904' })
+  await storage.write(dumpKey('main', '20261121-130000-dump'), Buffer.from('a record'))
+  await pinDump(storage, dump)
+  await labelDump(storage, dump, { why: null, by: 'me' })
+  const { record, isPinned } = applyDumpMarks(dump, await readDumpMarks(storage, 'main'))
+  assert.deepEqual([record.labels, isPinned], [{ by: 'me' }, true])
+  assert.deepEqual((await readMarks(storage, 'main')).keys, [])
+  await unpinDump(storage, dump)
+  assert.equal(applyDumpMarks(dump, await readDumpMarks(storage, 'main')).isPinned, false)
+  const set = {
+    id: 'a'.repeat(16),
+    host: 'far',
+    writer: 'x',
+    startedAt: '',
+    backups: [],
+    packs: [],
+  }
+  await writeCondemnedSet(storage, 'main', { ...set, keys: [dumpKey('main', record.id)] })
+  await assert.rejects(pinDump(storage, dump), { code: 'TM1904' })
 })

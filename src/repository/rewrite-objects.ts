@@ -142,7 +142,7 @@ async function countJournals(storage: SealedStorage): Promise<number> {
  * end with their segment, and are counted.
  */
 const LEFT_TO_WRITERS = new RegExp(
-  '^clusters/[^/]+/(holds/|condemned/|pins/|verified\\.seen$|' +
+  '^clusters/[^/]+/(holds/|condemned/|pins/|dump-marks/[^/]+\\.pin$|verified\\.seen$|' +
     'wal/[^/]+/(expired\\.mark$|tails/.*\\.journal$))',
 )
 

@@ -11,6 +11,7 @@ import { segmentKey } from '../archive/wal-file-name.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { formatSegmentName } from '../postgres/lsn.ts'
+import { listCondemnedSets } from '../repository/condemned-sets.ts'
 import { backupKey, condemnedKey, packKey } from '../repository/keys.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { ExpirationPlan, ExpiredWal } from './plan-expiration.ts'
@@ -89,7 +90,8 @@ async function noteHoles({ storage, cluster }: RemovalScope, system: ExpiredWal)
   await advanceExpiredMark(storage, cluster, system.systemIdentifier, new Map(gone))
 }
 
-async function removeAll(scope: RemovalScope, keys: readonly string[]): Promise<void> {
+/** What is locked is noted; the rest is gone. */
+export async function removeAll(scope: RemovalScope, keys: readonly string[]): Promise<void> {
   for (let from = 0; from < keys.length; from += BATCH_OBJECTS) {
     scope.signal.throwIfAborted()
     const batch = keys.slice(from, from + BATCH_OBJECTS)
@@ -99,15 +101,24 @@ async function removeAll(scope: RemovalScope, keys: readonly string[]): Promise<
   }
 }
 
+/** The one thing that all rests on: what was written is in every listing that begins later. */
+export async function requireListed({ storage, cluster, setId }: SetScope): Promise<void> {
+  const { sets } = await listCondemnedSets(storage, cluster)
+  if (sets.some(({ id }) => id === setId)) return
+  throw new Failure('TM1905', {
+    message: `${storage.url} does not list what was just written`,
+    because: 'an expiry could not see what backups that run now need',
+    fix: 'use the store without a cache between; nothing was removed',
+  })
+}
+
+type SetScope = Pick<RemovalScope, 'storage' | 'cluster' | 'setId'>
+
 /**
  * Whoever was stopped for long may have been given up by a person meanwhile; then backups may
  * refer to what the set named.
  */
-export async function requireSet({
-  storage,
-  cluster,
-  setId,
-}: Pick<RemovalScope, 'storage' | 'cluster' | 'setId'>): Promise<void> {
+export async function requireSet({ storage, cluster, setId }: SetScope): Promise<void> {
   if ((await storage.size(condemnedKey(cluster, setId))) !== undefined) return
   throw new Failure('TM1907', {
     message: `the condemned set ${setId} was taken away while its expiry ran`,

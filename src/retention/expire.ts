@@ -25,6 +25,7 @@ import {
   type RemovalScope,
   removeContents,
   removeRecords,
+  requireListed,
 } from './execute-removal.ts'
 import type { BackupFacts, ExpirationFacts } from './facts.ts'
 import { addLostRecords } from './find-lost-records.ts'
@@ -180,7 +181,7 @@ async function removeAfterSecondLook(
 ): Promise<ExpirationPlan> {
   const { storage, cluster, policy, progress } = options
   progress.phase('looking again')
-  await requireListed(storage, cluster, set)
+  await requireListed(scope)
   const facts = await look(options, nowMs, set.id)
   // Packs that nobody named at the first look may be those of a backup that is there by now.
   const only = new Set(set.backups)
@@ -192,17 +193,6 @@ async function removeAfterSecondLook(
   await removeContents(scope, removed)
   await forgetVerified(storage, cluster, scope.removed)
   return removed
-}
-
-/** The one thing that all rests on: what was written is in every listing that begins later. */
-async function requireListed(storage: Storage, cluster: string, set: CondemnedSet): Promise<void> {
-  const { sets } = await listCondemnedSets(storage, cluster)
-  if (sets.some(({ id }) => id === set.id)) return
-  throw new Failure('TM1905', {
-    message: `${storage.url} does not list what was just written`,
-    because: 'an expiry could not see what backups that run now need',
-    fix: 'use the store without a cache between; nothing was removed',
-  })
 }
 
 function describeSet(plan: ExpirationPlan, facts: ExpirationFacts, nowMs: number): CondemnedSet {

@@ -67,7 +67,7 @@ export async function readFacts(options: FactsOptions): Promise<ExpirationFacts>
     lostRecords: [],
     systems,
     packs,
-    marks: marks.keys,
+    marks: marks.keys.map(({ key, id }) => ({ key, backupId: id })),
   }
 }
 

@@ -10,12 +10,13 @@ import { Failure, isFailure } from '../base/failure.ts'
 import { SILENT } from '../base/progress.ts'
 import type { BackupRecord } from '../repository/backup-record.ts'
 import { decodeEnvelope, missingObject } from '../repository/envelope.ts'
-import { backupKey, holdKey, labelsKey, packKey, pinKey } from '../repository/keys.ts'
+import { backupKey, labelsKey, packKey, pinKey } from '../repository/keys.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type BroughtPack, bringPack } from './bring-pack.ts'
 import { bringWal } from './bring-wal.ts'
 import { isDamage } from './damage.ts'
 import { ownHistory, ownPack, ownSegments, type PlannedPack, type WalPlan } from './plan-sync.ts'
+import { bringMarks, create, keepDamaged, requireHold } from './put-record.ts'
 import { runLimited } from './run-limited.ts'
 import { addProblem, leaveForNextTime, mayReplace, type SyncState } from './sync-state.ts'
 
@@ -56,7 +57,8 @@ export async function bringBackup(
       await bringPacks(state, [own], work)
       requirePacks(state, [own], work)
     }
-    if (!work.isReplacement) await bringMarks(state, record)
+    const marks = [pinKey(state.cluster, record.id), labelsKey(state.cluster, record.id)]
+    if (!work.isReplacement) await bringMarks(state, marks)
     await publish(state, record, work.isReplacement)
   } catch (error) {
     if (!(error instanceof KeptBackError) && !isFailure(error, 'TM1934')) throw error
@@ -76,29 +78,6 @@ function keepBack(state: SyncState, { id }: BackupRecord, because: string): void
     fix: `mend what is named, then run sync again; or: tidemark verify ${cluster}`,
   })
   addProblem(state, 'source', backupKey(cluster, id), failure)
-}
-
-/** Pins and labels before the record: a backup that a person has pinned is never seen without. */
-async function bringMarks(state: SyncState, { id }: BackupRecord): Promise<void> {
-  const { cluster, counts } = state
-  for (const key of [pinKey(cluster, id), labelsKey(cluster, id)]) {
-    const bytes = await findMark(state, key)
-    if (bytes === undefined) continue
-    if (state.condemned.hasKey(key)) throw leaveForNextTime(state, key)
-    if (await create(state, key, bytes)) counts.others++
-  }
-}
-
-async function findMark(state: SyncState, key: string): Promise<Uint8Array | undefined> {
-  try {
-    const bytes = await state.source.read(key)
-    if (bytes !== undefined) decodeEnvelope(key, 'MARK', bytes)
-    return bytes
-  } catch (error) {
-    if (!isDamage(error)) throw error
-    addProblem(state, 'source', key, error)
-    return undefined
-  }
 }
 
 async function bringOwnWal(
@@ -215,24 +194,6 @@ async function publish(
   healed.push({ key, frames: undefined, was: 'damaged' })
 }
 
-/**
- * An expiry may have removed what was brought, once the hold was given up. Looked at before the
- * record, so that such a backup is not even listed, and after it, as a backup does.
- */
-async function requireHold(
-  { target, cluster, names, holdId }: SyncState,
-  record?: string,
-): Promise<void> {
-  if ((await target.size(holdKey(cluster, holdId))) !== undefined) return
-  if (record !== undefined) await target.remove(record)
-  throw new Failure('TM1935', {
-    message: `the hold ${holdId} of this sync in ${names.target} was taken away while it ran`,
-    because: 'somebody declared this run dead (tidemark expire --release), and it was not',
-    fix: 'run sync again: it brings what is missing',
-    details: { hold: holdId },
-  })
-}
-
 /** What lay there before may be near the end of its lock. Each pack once in a run. */
 async function lockPacks(state: SyncState, record: BackupRecord): Promise<void> {
   const { target, cluster, lockedPacks, notes } = state
@@ -243,16 +204,6 @@ async function lockPacks(state: SyncState, record: BackupRecord): Promise<void> 
   const extended = await extendLocks([target], { ...request, progress: SILENT })
   for (const { id } of packs) lockedPacks.add(id)
   notes.push(...extended.notes)
-}
-
-/** Nothing of an object whose seal does not hold is given out, so nothing can be kept of it. */
-async function keepDamaged(target: Storage, key: string): Promise<void> {
-  try {
-    const damaged = await target.read(key)
-    if (damaged !== undefined) await target.write(`${key}.damaged`, damaged)
-  } catch (error) {
-    if (!isDamage(error)) throw error
-  }
 }
 
 async function readRecord(source: Storage, key: string): Promise<Uint8Array> {
@@ -271,15 +222,4 @@ async function readRecord(source: Storage, key: string): Promise<Uint8Array> {
 function namedKeys({ cluster }: SyncState, record: BackupRecord): string[] {
   const packs = record.packs.map(({ id }) => packKey(cluster, id))
   return [...packs, ...ownSegments(record), ownHistory(record)]
-}
-
-/** False where the object has appeared meanwhile. */
-async function create({ target }: SyncState, key: string, bytes: Uint8Array): Promise<boolean> {
-  try {
-    await target.write(key, bytes, { createOnly: true })
-    return true
-  } catch (error) {
-    if (isFailure(error, 'TM1502')) return false
-    throw error
-  }
 }

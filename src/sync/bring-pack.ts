@@ -8,7 +8,7 @@
  */
 import { Failure } from '../base/failure.ts'
 import { damagedObject, missingObject } from '../repository/envelope.ts'
-import { packKey } from '../repository/keys.ts'
+import { type PackKeyOf, packKey } from '../repository/keys.ts'
 import {
   dropFrame,
   encodePackEnd,
@@ -25,6 +25,8 @@ export interface PackRequest {
   readonly target: Storage
   readonly cluster: string
   readonly packId: string
+  /** Of a pack of a backup unless given. */
+  readonly keyOf?: PackKeyOf
   /** Frames that the target's pack has dropped and the source's keeps are wanted. */
   readonly complete: boolean
   /** Read every frame of the target's pack, and mend those that do not hold. */
@@ -63,9 +65,9 @@ export async function bringPack(request: PackRequest): Promise<BroughtPack> {
 }
 
 async function tryOnce(request: PackRequest): Promise<BroughtPack> {
-  const { source, target, cluster, packId } = request
-  const key = packKey(cluster, packId)
-  const there = await findWhole(target, cluster, packId)
+  const { source, target, cluster, packId, keyOf = packKey } = request
+  const key = keyOf(cluster, packId)
+  const there = await findWhole(target, request)
   const isThere = there !== undefined
   if (isThere && there !== 'damaged' && !request.complete && !request.prove) {
     return { outcome: 'there', ...NOTHING }
@@ -75,7 +77,7 @@ async function tryOnce(request: PackRequest): Promise<BroughtPack> {
     return { outcome: 'there', ...NOTHING }
   }
   if (isThere && !request.mayReplace) return { outcome: 'busy', ...NOTHING }
-  const from = work?.from ?? (await findPackShape(source, cluster, packId))
+  const from = work?.from ?? (await findPackShape(source, cluster, packId, keyOf))
   if (from === undefined) {
     if (work === undefined) throw missingObject(key, 'a backup')
     return { outcome: 'there', ...NOTHING, unhealed: work.damaged }
@@ -91,11 +93,10 @@ async function tryOnce(request: PackRequest): Promise<BroughtPack> {
 
 async function findWhole(
   storage: Storage,
-  cluster: string,
-  packId: string,
+  { cluster, packId, keyOf }: PackRequest,
 ): Promise<PackShape | 'damaged' | undefined> {
   try {
-    return await findPackShape(storage, cluster, packId)
+    return await findPackShape(storage, cluster, packId, keyOf)
   } catch (error) {
     if (isDamage(error)) return 'damaged'
     throw error
@@ -112,7 +113,7 @@ interface Work {
 }
 
 async function judge(request: PackRequest, there: PackShape): Promise<Work> {
-  const { source, target, cluster, packId, complete, prove, keepsRecord } = request
+  const { source, target, cluster, packId, keyOf, complete, prove, keepsRecord } = request
   const damaged: number[] = []
   if (prove) {
     const frames = new StoredFrames(target, there)
@@ -121,9 +122,9 @@ async function judge(request: PackRequest, there: PackShape): Promise<Work> {
     }
   }
   if (!complete && damaged.length === 0) return { from: undefined, wanted: new Set(), damaged }
-  const found = await findWhole(source, cluster, packId)
+  const found = await findWhole(source, request)
   if (complete && found === undefined) throw missingObject(there.key, 'a backup')
-  if (complete && found === 'damaged') await findPackShape(source, cluster, packId)
+  if (complete && found === 'damaged') await findPackShape(source, cluster, packId, keyOf)
   const from = found === 'damaged' ? undefined : found
   if (from === undefined) return { from, wanted: new Set(), damaged }
   requireSamePack(there, from)
@@ -274,8 +275,11 @@ async function writePack(
 }
 
 /** It has taken the place of the only other copy there: its index is read back. */
-async function requireWritten({ target, cluster }: PackRequest, shape: PackShape): Promise<void> {
-  const written = await findPackShape(target, cluster, shape.packId)
+async function requireWritten(
+  { target, cluster, keyOf }: PackRequest,
+  shape: PackShape,
+): Promise<void> {
+  const written = await findPackShape(target, cluster, shape.packId, keyOf)
   if (written !== undefined && Buffer.from(written.tail).equals(shape.tail)) return
   throw damagedObject(shape.key, 'it is not the pack that was just written')
 }

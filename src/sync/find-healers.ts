@@ -4,6 +4,7 @@
  */
 import { Failure } from '../base/failure.ts'
 import type { FailureCode } from '../base/failure-codes.ts'
+import { dumpPackKey, packKey } from '../repository/keys.ts'
 import type { Storage } from '../storage/storage.ts'
 import { isDamage } from './damage.ts'
 import { parseObjectKey } from './object-key.ts'
@@ -55,8 +56,10 @@ export class HealerSearch {
     const named = parseObjectKey(this.#cluster, key)
     if (named === undefined) return false
     try {
-      if (named.kind === 'pack' && frame === undefined && ++this.#wholePacks > WHOLE_PACKS) {
-        return (await findPackShape(storage, this.#cluster, named.packId)) !== undefined
+      const isPack = named.kind === 'pack' || named.kind === 'dump-pack'
+      if (isPack && frame === undefined && ++this.#wholePacks > WHOLE_PACKS) {
+        const keyOf = named.kind === 'pack' ? packKey : dumpPackKey
+        return (await findPackShape(storage, this.#cluster, named.packId, keyOf)) !== undefined
       }
       return (await findDamage(storage, this.#cluster, key, frame)) === undefined
     } catch (error) {

@@ -38,7 +38,7 @@ export interface HeldBoth {
   readonly holdId: string
   readonly condemned: Condemned
   readonly heldByOthers: ReadonlySet<string> | 'unknown'
-  /** Backups that are being written to the target. */
+  /** Backups and dumps that are being written to the target. */
   readonly busyBackups: ReadonlySet<string>
   /** Backups that the source is about to lose. */
   readonly lost: ReadonlySet<string>
@@ -90,7 +90,7 @@ async function readOthers(
   const others = list.holds.filter(({ id }) => id !== ownId)
   const sync = others.find(({ purpose }) => purpose === 'sync')
   if (sync !== undefined) throw anotherSync(sync, names.target)
-  const writing = others.filter(({ purpose }) => purpose === 'backup')
+  const writing = others.filter(({ purpose }) => purpose === 'backup' || purpose === 'dump')
   return {
     heldByOthers: keysOfOthers(list, ownId),
     busyBackups: new Set(writing.map(({ id }) => id)),

@@ -1,11 +1,19 @@
 /** What a key of a cluster's objects names, as far as it can be in two repositories. Pure. */
 import { parseSegmentKey } from '../archive/list-segments.ts'
 import { parseWalFileName, type WalFileName } from '../archive/wal-file-name.ts'
-import { clusterPrefix, parseBackupKey, parsePackKey } from '../repository/keys.ts'
+import {
+  clusterPrefix,
+  parseBackupKey,
+  parseDumpKey,
+  parseDumpPackKey,
+  parsePackKey,
+} from '../repository/keys.ts'
 
 export type NamedObject =
   | { readonly kind: 'pack'; readonly packId: string }
   | { readonly kind: 'record'; readonly backupId: string }
+  | { readonly kind: 'dump-pack'; readonly packId: string }
+  | { readonly kind: 'dump'; readonly dumpId: string }
   | { readonly kind: 'identity'; readonly systemIdentifier: string }
   | NamedWal
 
@@ -28,6 +36,10 @@ export function parseObjectKey(cluster: string, key: string): NamedObject | unde
   if (packId !== undefined) return { kind: 'pack', packId }
   const backupId = parseBackupKey(key)
   if (backupId !== undefined) return { kind: 'record', backupId }
+  const dumpPackId = parseDumpPackKey(key)
+  if (dumpPackId !== undefined) return { kind: 'dump-pack', packId: dumpPackId }
+  const dumpId = parseDumpKey(key)
+  if (dumpId !== undefined) return { kind: 'dump', dumpId }
   const path = key.slice(prefix.length)
   const systemIdentifier = /^systems\/(\d{1,20})\.json$/.exec(path)?.[1]
   if (systemIdentifier !== undefined) return { kind: 'identity', systemIdentifier }

@@ -3,7 +3,7 @@
  * bytes of its frames, each proved by its hash. Nothing is decompressed.
  */
 import { damagedObject } from '../repository/envelope.ts'
-import { packKey } from '../repository/keys.ts'
+import { type PackKeyOf, packKey } from '../repository/keys.ts'
 import {
   CODEC_DROPPED,
   type FrameEntry,
@@ -35,8 +35,9 @@ export async function findPackShape(
   storage: Storage,
   cluster: string,
   packId: string,
+  keyOf: PackKeyOf = packKey,
 ): Promise<PackShape | undefined> {
-  const key = packKey(cluster, packId)
+  const key = keyOf(cluster, packId)
   const sizeBytes = await storage.size(key)
   if (sizeBytes === undefined) return undefined
   if (sizeBytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES) {

@@ -7,8 +7,9 @@ import {
 } from '../archive/wal-object.ts'
 import { Failure } from '../base/failure.ts'
 import { damagedObject, missingObject } from '../repository/envelope.ts'
-import { packKey } from '../repository/keys.ts'
+import { dumpPackKey, type PackKeyOf, packKey } from '../repository/keys.ts'
 import { readBackup } from '../repository/read-backups.ts'
+import { findDump } from '../repository/read-dumps.ts'
 import { readSystemIdentity } from '../repository/system-identity.ts'
 import type { Storage } from '../storage/storage.ts'
 import { isDamage } from './damage.ts'
@@ -33,7 +34,7 @@ export async function findDamage(
     return undefined
   } catch (error) {
     // A pack may have been repacked since its index was read.
-    if (isDamage(error) && named.kind === 'pack' && isFirst) {
+    if (isDamage(error) && named.kind.endsWith('pack') && isFirst) {
       return await findDamage(storage, cluster, key, frame, false)
     }
     if (isDamage(error)) return error
@@ -54,6 +55,13 @@ async function proveNamed(
   switch (named.kind) {
     case 'pack':
       return await provePack(storage, cluster, named.packId, frame)
+    case 'dump-pack':
+      return await provePack(storage, cluster, named.packId, frame, dumpPackKey)
+    case 'dump': {
+      const record = await findDump(storage, cluster, named.dumpId)
+      if (record === undefined) throw missingObject(key, 'another repository')
+      return
+    }
     case 'record': {
       await readBackup(storage, cluster, named.backupId)
       return
@@ -75,9 +83,10 @@ async function provePack(
   cluster: string,
   packId: string,
   frame: number | undefined,
+  keyOf: PackKeyOf = packKey,
 ): Promise<void> {
-  const shape = await findPackShape(storage, cluster, packId)
-  if (shape === undefined) throw missingObject(packKey(cluster, packId), 'another repository')
+  const shape = await findPackShape(storage, cluster, packId, keyOf)
+  if (shape === undefined) throw missingObject(keyOf(cluster, packId), 'another repository')
   const frames = new StoredFrames(storage, shape)
   const wanted = frame === undefined ? shape.frames.keys() : [frame]
   for (const ordinal of wanted) {

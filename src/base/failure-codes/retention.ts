@@ -27,9 +27,9 @@ export const RETENTION_CODES = entry({
     exitStatus: 2,
   },
   TM1904: {
-    title: 'a backup that expires cannot be pinned',
+    title: 'a backup or a dump that expires cannot be pinned',
     manual:
-      'An expiry is removing this backup, or was stopped while it did. A pin would promise what ' +
+      'An expiry is removing it, or was stopped while it did. A pin would promise what ' +
       'it cannot keep.',
     exitStatus: 1,
   },

@@ -1,20 +1,25 @@
 /** `expire`: shows what retention removes, and removes it when asked to. */
-import { Failure, toFailureMessage } from '../../base/failure.ts'
+import { Failure, isFailure, toFailureMessage } from '../../base/failure.ts'
 import {
   type ClusterConfiguration,
   chooseCluster,
   chooseRepository,
   type RepositoryConfiguration,
 } from '../../config/configuration.ts'
-import { findRetention } from '../../config/retention.ts'
+import { findDumpPolicy, findRetention } from '../../config/retention.ts'
 import { openRepositoryStorage } from '../../config/unlock-storage.ts'
+import { type ExpireDumpsResult, expireDumps } from '../../dump/expire-dumps.ts'
+import type { DumpPolicy } from '../../dump/plan-dump-expiration.ts'
+import { releaseDump } from '../../dump/release-dump.ts'
 import { openRepository } from '../../repository/repository.ts'
 import { type ExpireResult, expire } from '../../retention/expire.ts'
 import { type Released, release } from '../../retention/release.ts'
 import type { RetentionPolicy } from '../../retention/retention-policy.ts'
+import type { Storage } from '../../storage/storage.ts'
 import type { CommandContext } from '../command-context.ts'
 import { wrongUsage } from '../program.ts'
 import { formatFailure } from '../report-failure.ts'
+import { dumpExpiryJson, formatDumpExpiry } from './expire/format-dumps.ts'
 import { expiryJson, formatExpiry } from './expire/format-plan.ts'
 
 export interface ExpireCommandOptions {
@@ -28,6 +33,9 @@ interface Outcome {
   readonly policy: RetentionPolicy | undefined
   /** Or why this repository was left alone: the others are treated all the same. */
   readonly result: ExpireResult | Released | Failure
+  /** Dumps expire by themselves: neither keeps the other from it. Undefined: not looked at. */
+  readonly dumps: ExpireDumpsResult | Failure | undefined
+  readonly dumpPolicy: DumpPolicy | undefined
 }
 
 export async function runExpire(
@@ -48,8 +56,12 @@ export async function runExpire(
     outcomes.push(outcome)
   }
   if (context.json) printJson(context, cluster.name, outcomes)
-  const statuses = outcomes.map(({ result }) => (result instanceof Failure ? result.exitStatus : 0))
+  const statuses = outcomes.flatMap(({ result, dumps }) => [statusOf(result), statusOf(dumps)])
   return Math.max(0, ...statuses)
+}
+
+function statusOf(result: object | undefined): number {
+  return result instanceof Failure ? result.exitStatus : 0
 }
 
 function requireOneRepository(
@@ -73,31 +85,67 @@ function requireOneRepository(
 }
 
 async function expireIn(
-  { env, progress, signal }: CommandContext,
+  context: CommandContext,
   cluster: ClusterConfiguration,
   repository: RepositoryConfiguration,
   options: ExpireCommandOptions,
 ): Promise<Outcome> {
+  const { env, progress, signal } = context
   const policy = findRetention(cluster, repository.name)
+  const dumpPolicy = findDumpPolicy(cluster)
+  const known = { repository: repository.name, policy, dumpPolicy }
+  const id = options.release
   try {
-    const storage = await openRepositoryStorage(repository, env)
-    await openRepository(storage)
-    const request = { storage, cluster: cluster.name, policy, progress, signal }
-    const result =
-      options.release === undefined
-        ? await expire({ ...request, apply: options.apply === true })
-        : await release(storage, cluster.name, options.release)
-    return { repository: repository.name, policy, result }
-  } catch (error) {
-    if (!(error instanceof Failure) || signal.aborted) throw error
-    return { repository: repository.name, policy, result: error }
+    const storage = await orFailure(context, async () => {
+      const opened = await openRepositoryStorage(repository, env)
+      await openRepository(opened)
+      return opened
+    })
+    if (storage instanceof Failure) return { ...known, result: storage, dumps: undefined }
+    const request = { storage, cluster: cluster.name, progress, signal }
+    if (id !== undefined) {
+      const result = await orFailure(context, async () => {
+        return await releaseAny(storage, cluster.name, id)
+      })
+      return { ...known, result, dumps: undefined }
+    }
+    const apply = options.apply === true
+    const result = await orFailure(context, async () => {
+      return await expire({ ...request, policy, apply })
+    })
+    const dumps = await orFailure(context, async () => {
+      return await expireDumps({ ...request, policy: dumpPolicy, apply })
+    })
+    return { ...known, result, dumps }
   } finally {
     progress.end()
   }
 }
 
+async function orFailure<T>(
+  { signal }: CommandContext,
+  act: () => Promise<T>,
+): Promise<T | Failure> {
+  try {
+    return await act()
+  } catch (error) {
+    if (!(error instanceof Failure) || signal.aborted) throw error
+    return error
+  }
+}
+
+async function releaseAny(storage: Storage, cluster: string, id: string): Promise<Released> {
+  try {
+    return await release(storage, cluster, id)
+  } catch (error) {
+    const dump = isFailure(error, 'TM1903') ? await releaseDump(storage, cluster, id) : undefined
+    if (dump === undefined) throw error
+    return dump
+  }
+}
+
 function printOutcome({ terminal }: CommandContext, cluster: string, outcome: Outcome): void {
-  const { repository, policy, result } = outcome
+  const { repository, policy, result, dumps, dumpPolicy } = outcome
   const title = `${cluster} in ${repository}`
   if (result instanceof Failure) {
     terminal.print(`${title}: nothing was removed, or not all`)
@@ -108,6 +156,13 @@ function printOutcome({ terminal }: CommandContext, cluster: string, outcome: Ou
     for (const note of result.notes) terminal.remark(note)
     for (const line of formatExpiry(title, result, policy, terminal.colours)) terminal.print(line)
   }
+  if (dumps instanceof Failure) {
+    terminal.print(`dumps of ${title}: nothing was removed, or not all`)
+    terminal.print(formatFailure(dumps))
+  } else if (dumps !== undefined) {
+    for (const note of dumps.notes) terminal.remark(note)
+    for (const line of formatDumpExpiry(dumps, dumpPolicy, terminal.colours)) terminal.print(line)
+  }
 }
 
 function printJson(
@@ -117,10 +172,15 @@ function printJson(
 ): void {
   terminal.printJson({
     cluster,
-    repositories: outcomes.map(({ repository, policy, result }) => {
-      if (result instanceof Failure) return { repository, error: toFailureMessage(result) }
-      if ('kind' in result) return { repository, error: null, released: result }
-      return { repository, error: null, ...expiryJson(result, policy) }
+    repositories: outcomes.map(({ repository, policy, result, dumps, dumpPolicy }) => {
+      const ofDumps =
+        dumps instanceof Failure
+          ? { error: toFailureMessage(dumps) }
+          : dumps && dumpExpiryJson(dumps, dumpPolicy)
+      const more = { repository, dumps: ofDumps ?? null }
+      if (result instanceof Failure) return { ...more, error: toFailureMessage(result) }
+      if ('kind' in result) return { ...more, error: null, released: result }
+      return { ...more, error: null, ...expiryJson(result, policy) }
     }),
   })
 }

@@ -1,12 +1,16 @@
-/** `list`: the backups of a cluster. Damaged records are listed as such, never hidden. */
+/** `list`: backups and dumps of a cluster. Damaged records are listed as such, never hidden. */
 import type { BackupRecord } from '../../repository/backup-record.ts'
-import { applyMarks, readMarks } from '../../repository/marks.ts'
+import { parseDumpKey } from '../../repository/keys.ts'
+import { applyDumpMarks, applyMarks, readDumpMarks, readMarks } from '../../repository/marks.ts'
 import { type BackupList, listBackups } from '../../repository/read-backups.ts'
+import { listDumps } from '../../repository/read-dumps.ts'
 import { type CommandContext, openCluster } from '../command-context.ts'
 import { backupJson } from '../describe-backup.ts'
+import { dumpJson } from '../describe-dump.ts'
 import { type Column, formatTable } from '../format-table.ts'
 import { formatBytes, formatCount, formatDuration, formatTime } from '../format-units.ts'
 import type { Colours } from '../terminal.ts'
+import { formatDumpList } from './list/format-dumps.ts'
 
 export async function runList(
   context: CommandContext,
@@ -22,6 +26,9 @@ export async function runList(
   const marks = await readMarks(storage, cluster.name)
   const backups = listed.backups.map((backup) => applyMarks(backup, marks))
   const list = { ...listed, backups }
+  const found = await listDumps(storage, cluster.name)
+  const dumpMarks = await readDumpMarks(storage, cluster.name)
+  const dumps = found.dumps.map((record) => applyDumpMarks(record, dumpMarks))
   const { terminal } = context
   if (context.json) {
     terminal.printJson({
@@ -33,9 +40,17 @@ export async function runList(
         code: failure.code,
         because: failure.because ?? failure.message,
       })),
+      dumps: dumps.map(dumpJson),
+      unreadableDumps: found.unreadable.map(({ key, failure }) => ({
+        id: parseDumpKey(key) ?? null,
+        code: failure.code,
+        because: failure.because ?? failure.message,
+      })),
     })
   } else {
     for (const line of formatBackupList(list, terminal.colours)) terminal.print(line)
+    const unreadable = found.unreadable
+    for (const line of formatDumpList({ dumps, unreadable }, terminal.colours)) terminal.print(line)
   }
   return 0
 }

@@ -1,4 +1,4 @@
-/** `show BACKUP`: one backup in detail. */
+/** `show ID`: one backup or one dump in detail. */
 import { now } from '../../base/clock.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
 import { chooseCluster, chooseRepository } from '../../config/configuration.ts'
@@ -8,13 +8,23 @@ import type { BackupRecord } from '../../repository/backup-record.ts'
 import { attemptOfPack, isBackupId, parsePackKey, packPrefix } from '../../repository/keys.ts'
 import { applyMarks, readMarks } from '../../repository/marks.ts'
 import { listBackups, readBackup } from '../../repository/read-backups.ts'
+import { findDump } from '../../repository/read-dumps.ts'
 import { openRepository } from '../../repository/repository.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { CommandContext } from '../command-context.ts'
 import { backupJson } from '../describe-backup.ts'
 import { formatPairs } from '../format-table.ts'
 import { formatBytes, formatCount, formatDuration, formatTime } from '../format-units.ts'
+import { wrongUsage } from '../program.ts'
 import type { Colours } from '../terminal.ts'
+import { type FoundDump, showDump, showDumpObjects } from './show/show-dump.ts'
+
+export interface ShowCommandOptions {
+  readonly cluster?: string
+  readonly repository?: string
+  readonly objects?: boolean
+  readonly search?: string
+}
 
 interface FoundBackup {
   readonly backup: BackupRecord
@@ -24,10 +34,29 @@ interface FoundBackup {
 
 export async function runShow(
   context: CommandContext,
-  backupId: string,
-  options: { cluster?: string; repository?: string },
+  id: string,
+  options: ShowCommandOptions,
 ): Promise<number> {
-  const { backup: record, repository, storage } = await find(context, backupId, options)
+  const listsObjects = options.objects === true || options.search !== undefined
+  const found = await find(context, id, options)
+  if ('record' in found) {
+    if (listsObjects) return await showDumpObjects(context, found, options.search)
+    return await showDump(context, found)
+  }
+  if (listsObjects) {
+    throw wrongUsage(
+      `${found.backup.id} is a backup`,
+      'only dumps list the objects that they hold; a backup holds files',
+      'leave --objects and --search out',
+    )
+  }
+  return await showBackup(context, found)
+}
+
+async function showBackup(
+  context: CommandContext,
+  { backup: record, repository, storage }: FoundBackup,
+): Promise<number> {
   const backup = applyMarks(record, await readMarks(storage, record.cluster))
   const missing = await findMissingPacks(storage, backup)
   const { repositoryId } = await openRepository(storage)
@@ -51,8 +80,8 @@ export async function runShow(
 async function find(
   context: CommandContext,
   backupId: string,
-  options: { cluster?: string; repository?: string },
-): Promise<FoundBackup> {
+  options: ShowCommandOptions,
+): Promise<FoundBackup | FoundDump> {
   const configuration = context.configuration()
   const named = options.cluster !== undefined || backupId === 'latest'
   const clusters = named
@@ -66,6 +95,8 @@ async function find(
     if (backupId !== 'latest') {
       const backup = await tryRead(storage, cluster.name, backupId)
       if (backup !== undefined) return { backup, repository: repository.name, storage }
+      const record = await findDump(storage, cluster.name, backupId)
+      if (record !== undefined) return { record, repository: repository.name, storage }
     }
     const { backups } = await listBackups(storage, cluster.name)
     const newest = backups.at(-1)
@@ -94,10 +125,11 @@ function noSuchBackup(backupId: string, known: readonly string[]): Failure {
   const nearest = isBackupId(backupId) ? nearestName(backupId, known) : undefined
   const meant = nearest === undefined ? '' : `; did you mean ${nearest}?`
   return new Failure('TM1505', {
-    message: backupId === 'latest' ? 'there is no backup yet' : `no backup ${backupId}${meant}`,
+    message:
+      backupId === 'latest' ? 'there is no backup yet' : `no backup or dump ${backupId}${meant}`,
     because:
       known.length === 0
-        ? 'the repository holds no backup of the cluster'
+        ? 'the repository holds nothing of that id, and no backup of the cluster'
         : `the newest of ${known.length} is ${known.at(-1)}`,
     fix: known.length === 0 ? 'take one: tidemark backup' : 'tidemark list shows all of them',
     details: { backup: backupId },

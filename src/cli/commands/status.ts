@@ -7,7 +7,9 @@ import { now } from '../../base/clock.ts'
 import type { Failure } from '../../base/failure.ts'
 import { chooseCluster } from '../../config/configuration.ts'
 import type { CommandContext } from '../command-context.ts'
+import { latestMoment } from '../../dump/latest-moment.ts'
 import { backupJson } from '../describe-backup.ts'
+import { describeContents, dumpJson } from '../describe-dump.ts'
 import { formatPairs } from '../format-table.ts'
 import { formatBytes, formatCount, formatDuration, formatTime } from '../format-units.ts'
 import type { Terminal } from '../terminal.ts'
@@ -81,9 +83,20 @@ function statusJson(status: Status): Record<string, unknown> {
       lastBackup: repository.lastBackup === undefined ? null : backupJson(repository.lastBackup),
       newestWal: repository.newestWal ?? null,
       window: repository.window === undefined ? null : windowJson(repository.window),
+      dumps: dumpStatusJson(repository),
     })),
     findings,
   }
+}
+
+function dumpStatusJson({ dumps }: RepositoryStatus): Record<string, unknown> | null {
+  if (dumps === undefined) return null
+  const newest = dumps.newest.map((record) => {
+    const { id, at, format, databases } = dumpJson({ record, isPinned: false })
+    const ageSeconds = Math.round((now().getTime() - latestMoment(record)) / 1000)
+    return { id, at, ageSeconds, format, databases, globals: record.globals !== undefined }
+  })
+  return { count: dumps.count, newest }
 }
 
 function failureJson(failure: Failure | undefined): Record<string, unknown> | null {
@@ -129,6 +142,9 @@ function describeExposure({ bytes, seconds, since }: Exposure): string {
   return time === '' ? `${formatBytes(bytes)} of WAL` : `${time} (${formatBytes(bytes)} of WAL)`
 }
 
+/** Of sets of databases; all of them are in --json and in `list`. */
+const SHOWN_DUMPS = 5
+
 function printRepository(terminal: Terminal, cluster: string, repository: RepositoryStatus): void {
   const { lastBackup, newestWal, window, backups } = repository
   const pairs: [string, string][] = [
@@ -144,6 +160,10 @@ function printRepository(terminal: Terminal, cluster: string, repository: Reposi
   }
   if (newestWal !== undefined)
     pairs.push(['newest WAL', `${newestWal.segment}, up to ${newestWal.lsn}`])
+  for (const record of repository.dumps?.newest.slice(0, SHOWN_DUMPS) ?? []) {
+    const age = formatDuration(now().getTime() - latestMoment(record))
+    pairs.push(['last dump', `${record.id}, ${age} ago, ${describeContents(record)}`])
+  }
   for (const line of formatPairs(pairs)) terminal.print(line)
   if (window === undefined) return
   printWindow(terminal, cluster, window)

@@ -4,12 +4,14 @@ import {
   chooseCluster,
   chooseRepository,
 } from '../../config/configuration.ts'
-import { findRetention } from '../../config/retention.ts'
+import { findDumpPolicy, findRetention } from '../../config/retention.ts'
 import { openRepositoryStorage } from '../../config/unlock-storage.ts'
+import { type SyncDumpsReport, syncDumps } from '../../dump/sync-dumps.ts'
+import { parseDumpKey, parseDumpPackKey } from '../../repository/keys.ts'
 import { isSharedObject, type SyncOptions, type SyncReport, sync } from '../../sync/sync.ts'
 import type { CommandContext } from '../command-context.ts'
 import { wrongUsage } from '../program.ts'
-import { formatSync, syncJson } from './sync/format-sync.ts'
+import { formatDumpSync, formatSync, syncJson } from './sync/format-sync.ts'
 
 export interface SyncCommandOptions {
   readonly from?: string
@@ -38,20 +40,43 @@ export async function runSync(
     cluster: cluster.name,
     dryRun: options.dryRun === true,
     heal: options.heal === true,
-    ...(objects === undefined ? {} : { objects }),
+    ...(objects === undefined ? {} : { objects: objects.filter((key) => !isOfDumps(key)) }),
     ...(policy === undefined ? {} : { policy }),
     progress,
     signal,
   }
-  const report = await sync(request)
+  // What is named by its key alone is looked at; without a name both are.
+  const report = request.objects?.length === 0 ? undefined : await sync(request)
+  const ofDumps = objects?.filter(isOfDumps)
+  const dumps =
+    ofDumps?.length === 0
+      ? undefined
+      : await syncDumps({
+          ...request,
+          dryRun: options.dryRun === true,
+          heal: options.heal === true,
+          ...(ofDumps === undefined ? {} : { objects: ofDumps }),
+          policy: findDumpPolicy(cluster),
+        })
   progress.end()
-  if (context.json) terminal.printJson(syncJson(request, report))
-  else for (const line of formatSync(request, report, terminal.colours)) terminal.print(line)
-  return judge(report)
+  if (context.json) terminal.printJson(syncJson(request, report, dumps))
+  else {
+    const lines = [
+      ...(report === undefined ? [] : formatSync(request, report, terminal.colours)),
+      ...(dumps === undefined ? [] : formatDumpSync(request, dumps, terminal.colours)),
+    ]
+    for (const line of lines) terminal.print(line)
+  }
+  return Math.max(judge(report), judge(dumps))
+}
+
+function isOfDumps(key: string): boolean {
+  return (parseDumpKey(key) ?? parseDumpPackKey(key)) !== undefined
 }
 
 /** Something is left to do: damage that nobody could mend, or a backup that was kept back. */
-function judge({ problems, keptBack }: SyncReport): number {
+function judge(report: SyncReport | SyncDumpsReport | undefined): number {
+  const { problems, keptBack } = report ?? { problems: [], keptBack: [] }
   return problems.length > 0 || keptBack.length > 0 ? EXIT_PROBLEM : 0
 }
 
@@ -91,7 +116,7 @@ function chooseObjects(
   if (stranger === undefined) return object
   throw wrongUsage(
     `'${stranger}' is nothing that another repository of ${cluster} can have`,
-    'packs, backup records, WAL and the identities of servers can be healed',
+    'packs, records of backups and dumps, WAL and the identities of servers can be healed',
     `what is damaged, by its key: tidemark verify ${cluster}`,
   )
 }

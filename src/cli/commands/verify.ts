@@ -14,6 +14,7 @@ import {
   type VerifyReport,
   verify,
 } from '../../recovery/verify.ts'
+import { isBackupId } from '../../repository/keys.ts'
 import { openRepository } from '../../repository/repository.ts'
 import { openStorage } from '../../storage/open-storage.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -21,12 +22,15 @@ import type { CommandContext } from '../command-context.ts'
 import { wrongUsage } from '../program.ts'
 import { formatFailure } from '../report-failure.ts'
 import { parseWorkers } from './backup.ts'
+import { dumpsJson, formatDumps, type ToldDumps } from './verify/format-dumps.ts'
 import { formatReport, reportJson } from './verify/format-report.ts'
 import { parseBudget } from './verify/parse-budget.ts'
+import { findClusterOfDump, noSuchDump, tellDumps } from './verify/tell-dumps.ts'
 
 export interface VerifyCommandOptions {
   readonly full?: boolean
   readonly backup?: string
+  readonly dump?: string
   readonly budget?: string
   readonly days?: string
   readonly rebuildCatalogue?: boolean
@@ -38,9 +42,10 @@ const EXIT_PROBLEM = 3
 
 export async function runVerify(
   context: CommandContext,
-  clusterName: string | undefined,
-  options: VerifyCommandOptions,
+  clusterOrDump: string | undefined,
+  given: VerifyCommandOptions,
 ): Promise<number> {
+  const { clusterName, options } = await readArguments(context, clusterOrDump, given)
   const cluster = chooseCluster(context.configuration(), clusterName)
   const repositories =
     options.repository === undefined
@@ -53,18 +58,36 @@ export async function runVerify(
   for (const repository of repositories) {
     const openOthers = async () => await openOtherRepositories(context, cluster, repository)
     const request = { cluster: cluster.name, mode, workers, rebuildCatalogue, openOthers }
-    const outcome = await verifyOne(context, repository, request)
+    const outcome = await verifyOne(context, repository, request, options.dump)
     if (!context.json) printOutcome(context, cluster.name, outcome)
     outcomes.push(outcome)
   }
-  if (context.json) printJson(context, cluster.name, mode, outcomes)
+  if (options.dump !== undefined && outcomes.every(isWithoutDump)) {
+    throw noSuchDump(options.dump, [cluster.name])
+  }
+  if (context.json)
+    printJson(context, cluster.name, options.dump === undefined ? mode.kind : 'dump', outcomes)
   return judge(outcomes)
 }
 
-type Request = Pick<
-  VerifyOptions,
-  'cluster' | 'mode' | 'workers' | 'rebuildCatalogue' | 'openOthers'
->
+/** A name begins with a letter, an id with a digit: `verify ID` is `verify --dump ID`. */
+async function readArguments(
+  context: CommandContext,
+  first: string | undefined,
+  options: VerifyCommandOptions,
+): Promise<{ readonly clusterName: string | undefined; readonly options: VerifyCommandOptions }> {
+  if (first === undefined || !isBackupId(first)) return { clusterName: first, options }
+  const clusterName = await findClusterOfDump(context, context.configuration(), first)
+  return { clusterName, options: { ...options, dump: first } }
+}
+
+function isWithoutDump({ result, dumps }: Outcome): boolean {
+  return result === undefined && dumps === undefined
+}
+
+type VerifyRequest = Pick<VerifyOptions, 'cluster' | 'mode' | 'workers' | 'rebuildCatalogue'> & {
+  readonly openOthers: () => Promise<OtherRepositories>
+}
 
 /** Where what is damaged may be whole; one that is away is said and left out. */
 async function openOtherRepositories(
@@ -92,77 +115,94 @@ async function openOtherRepositories(
 
 interface Outcome {
   readonly repository: string
-  /** Or why this repository cannot be looked at: the others are all the same. */
-  readonly result: VerifyReport | Failure
+  /** Or why it cannot be looked at: the others are. Undefined: one dump was asked for. */
+  readonly result: VerifyReport | Failure | undefined
+  readonly dumps: ToldDumps | undefined
 }
 
 async function verifyOne(
-  { env, progress, signal }: CommandContext,
+  context: CommandContext,
   repository: RepositoryConfiguration,
-  request: Request,
+  request: VerifyRequest,
+  dumpId: string | undefined,
 ): Promise<Outcome> {
+  const { env, progress, signal } = context
+  const { cluster, mode, openOthers } = request
   try {
     // Not openRepository(): that its identity is damaged is a finding.
     const specification = await unlockStorage(repository, env)
     const storage = await openStorage(specification)
-    const result = await verify({ ...request, storage, specification, progress, signal })
-    return { repository: repository.name, result }
+    const result =
+      dumpId === undefined
+        ? await verify({ ...request, storage, specification, progress, signal })
+        : undefined
+    const asked = { storage, cluster, mode, report: result, dumpId, openOthers }
+    const dumps = await tellDumps(context, asked)
+    return { repository: repository.name, result, dumps }
   } catch (error) {
     if (!(error instanceof Failure) || signal.aborted) throw error
-    return { repository: repository.name, result: error }
+    return { repository: repository.name, result: error, dumps: undefined }
   } finally {
     progress.end()
   }
 }
 
 function printOutcome({ terminal }: CommandContext, cluster: string, outcome: Outcome): void {
-  const { repository, result } = outcome
+  const { repository, result, dumps } = outcome
+  const { colours } = terminal
   const lines =
     result instanceof Failure
       ? [`${cluster} in ${repository}: cannot be verified`, formatFailure(result)]
-      : formatReport(cluster, repository, result, terminal.colours)
-  for (const line of lines) terminal.print(line)
+      : result === undefined
+        ? []
+        : formatReport(cluster, repository, result, colours)
+  const ofDumps = dumps === undefined ? [] : formatDumps({ cluster, repository }, dumps, colours)
+  for (const line of [...lines, ...ofDumps]) terminal.print(line)
 }
 
 function printJson(
   { terminal }: CommandContext,
   cluster: string,
-  mode: VerifyMode,
+  mode: VerifyMode['kind'] | 'dump',
   outcomes: readonly Outcome[],
 ): void {
   terminal.printJson({
     cluster,
-    mode: mode.kind,
+    mode,
     whole: judge(outcomes) === 0,
-    repositories: outcomes.map(({ repository, result }) =>
-      result instanceof Failure
-        ? { repository, error: toFailureMessage(result) }
-        : { repository, error: null, ...reportJson(cluster, repository, result) },
-    ),
+    repositories: outcomes.map(({ repository, result, dumps: told }) => {
+      const dumps = told === undefined ? null : dumpsJson({ cluster, repository }, told)
+      if (result instanceof Failure) return { repository, error: toFailureMessage(result) }
+      if (result === undefined) return { repository, error: null, dumps }
+      return { repository, error: null, ...reportJson(cluster, repository, result), dumps }
+    }),
   })
 }
 
 /** A finding says more than a repository that cannot be looked at. */
 function judge(outcomes: readonly Outcome[]): number {
-  const statuses = outcomes.map(({ result }) => {
+  const statuses = outcomes.map(({ result, dumps }) => {
     if (result instanceof Failure) return result.exitStatus
-    return result.findings.length === 0 ? 0 : EXIT_PROBLEM
+    const findings = (result?.findings.length ?? 0) + (dumps?.findings.length ?? 0)
+    return findings === 0 ? 0 : EXIT_PROBLEM
   })
   return Math.max(0, ...statuses)
 }
 
 /** TM1001 for options that contradict each other. */
-function chooseMode({ full, backup, budget, days = '30' }: VerifyCommandOptions): VerifyMode {
+function chooseMode(options: VerifyCommandOptions): VerifyMode {
+  const { full, backup, dump, budget, days = '30' } = options
   const given = [full === true && '--full', backup !== undefined && '--backup'].filter(Boolean)
+  if (dump !== undefined) given.push('--dump')
   if (budget !== undefined) given.push('--budget')
   if (given.length > 1) {
     throw wrongUsage(
       `${given.join(' and ')} cannot be given together`,
-      '--full and --backup leave nothing out; --budget bounds the ordinary run',
+      '--full, --backup and --dump leave nothing out; --budget bounds the ordinary run',
       'choose one of them',
     )
   }
-  if (full === true) return { kind: 'full' }
+  if (full === true || dump !== undefined) return { kind: 'full' }
   if (backup !== undefined) return { kind: 'backup', id: backup }
   if (!/^\d{1,4}$/.test(days)) {
     throw wrongUsage(

@@ -6,7 +6,15 @@ import { parseSegmentKey } from '../../archive/list-segments.ts'
 import { parseTailName } from '../../archive/tail-keys.ts'
 import { parseWalFileName } from '../../archive/wal-file-name.ts'
 import { parseEventsKey, parseNamesKey } from '../../events/index-keys.ts'
-import { clusterPrefix, parseBackupKey, parseMarkKey, parsePackKey } from '../../repository/keys.ts'
+import {
+  clusterPrefix,
+  parseBackupKey,
+  parseDumpKey,
+  parseDumpMarkKey,
+  parseDumpPackKey,
+  parseMarkKey,
+  parsePackKey,
+} from '../../repository/keys.ts'
 import { verifiedKey } from '../../repository/verified-memory.ts'
 import type { Storage } from '../../storage/storage.ts'
 
@@ -91,6 +99,12 @@ function isDerived(key: string): boolean {
 /** `….record.damaged`: what --rebuild-catalogue has replaced. */
 function isKnown(key: string, path: string, cluster: string): boolean {
   if (key === verifiedKey(cluster) || path.startsWith('condemned/')) return true
-  if (parseMarkKey(key) !== undefined) return true
+  if (parseMarkKey(key) !== undefined || isOfDumps(key, path)) return true
   return /^backups\/[^/]+\.record\.damaged$/.test(path)
+}
+
+/** Dumps are proved by src/dump/. A pack of an attempt under way belongs to its hold. */
+function isOfDumps(key: string, path: string): boolean {
+  const id = parseDumpKey(key) ?? parseDumpPackKey(key) ?? parseDumpMarkKey(key)
+  return id !== undefined || /^dumps\/[^/]+\.dump\.damaged$/.test(path)
 }

@@ -39,16 +39,20 @@ const LOCKED = [
   /^tidemark\.repository$/,
   /^keys\/.+$/,
   /^clusters\/[^/]+\/((packs|wal|systems)\/.+|backups\/[^/]+\.record)$/,
+  /^clusters\/[^/]+\/(dump-packs\/.+|dumps\/[^/]+\.dump)$/,
 ]
 /** What expiry removes for good, with all its versions; all else is hidden by a delete marker. */
-const REMOVED_FOR_GOOD = /^clusters\/[^/]+\/((packs|wal|events|names)\/.+|backups\/[^/]+\.record)$/
+const REMOVED_FOR_GOOD = [
+  /^clusters\/[^/]+\/((packs|wal|events|names)\/.+|backups\/[^/]+\.record)$/,
+  /^clusters\/[^/]+\/(dump-packs\/.+|dumps\/[^/]+\.dump)$/,
+]
 
 export function isLockedKey(key: string): boolean {
   return LOCKED.some((form) => form.test(key))
 }
 
 export function isRemovedForGood(key: string): boolean {
-  return REMOVED_FOR_GOOD.test(key)
+  return REMOVED_FOR_GOOD.some((form) => form.test(key))
 }
 
 export class S3ObjectLocks implements ObjectLocks {

@@ -22,6 +22,7 @@ import {
   checkQuarantine,
 } from '../doctor/check-repository.ts'
 import type { HeldByRepository } from './judge-behind.ts'
+import { type DumpStatus, readDumpStatus } from './newest-dumps.ts'
 import type { ServerStatus } from './read-server.ts'
 
 export interface RepositoryStatus {
@@ -32,6 +33,7 @@ export interface RepositoryStatus {
   readonly lastBackup: BackupRecord | undefined
   readonly newestWal: { readonly segment: string; readonly lsn: string } | undefined
   readonly window: RecoveryWindow | undefined
+  readonly dumps: DumpStatus | undefined
   readonly findings: readonly Check[]
   /** To compare with others; undefined: it could not be read. */
   readonly held: HeldByRepository | undefined
@@ -49,6 +51,7 @@ export async function readRepositoryStatus(
     lastBackup: undefined,
     newestWal: undefined,
     window: undefined,
+    dumps: undefined,
   }
   try {
     const storage = await openRepositoryStorage(repository, env)
@@ -77,12 +80,14 @@ async function read(
   )
   const listed = { storage, cluster, listed: protection.list, archive: own?.archive }
   const { window, damage } = await tryReadWindow(listed)
+  const { dumps, check } = await readDumpStatus(storage, cluster)
   return {
     backups: protection.list.backups.length,
     lastBackup,
     newestWal:
       newest === undefined ? undefined : { segment: newest.name, lsn: formatLsn(newest.endLsn) },
     window,
+    dumps,
     held: {
       name,
       backups: protection.list.backups,
@@ -94,6 +99,7 @@ async function read(
       checkGaps(server),
       checkRecordedGaps(server, protection.list.backups),
       checkQuarantine(server),
+      check,
       ...damage,
     ],
   }

@@ -1,5 +1,6 @@
 /** The report of `sync`, as text and as the fields of --json that are promised to stay. Pure. */
 import type { HealedObject, SyncOptions, SyncProblem, SyncReport } from '../../../sync/sync.ts'
+import type { SyncDumpsReport } from '../../../dump/sync-dumps.ts'
 import { formatPairs } from '../../format-table.ts'
 import { formatBytes, formatCount, formatDuration } from '../../format-units.ts'
 import type { Colours } from '../../terminal.ts'
@@ -8,39 +9,77 @@ type Request = Pick<SyncOptions, 'cluster' | 'names' | 'dryRun'>
 
 export function syncJson(
   { cluster, names, dryRun }: Request,
-  report: SyncReport,
+  report: SyncReport | undefined,
+  dumps: SyncDumpsReport | undefined,
 ): Record<string, unknown> {
-  const { counts, healed, problems, keptBack, notes, damaged, durationMs } = report
   return {
     cluster,
     from: names.source,
     to: names.target,
     dryRun: dryRun === true,
-    brought: counts,
+    ...(report === undefined
+      ? {}
+      : {
+          brought: report.counts,
+          ...outcomeJson(report),
+          durationMs: Math.round(report.durationMs),
+        }),
+    dumps: dumps === undefined ? null : dumpsJson(dumps),
+  }
+}
+
+function dumpsJson(report: SyncDumpsReport): Record<string, unknown> {
+  const { dumps, packs, bytes } = report
+  return { brought: { dumps, packs, bytes }, ...outcomeJson(report, 'dump') }
+}
+
+function outcomeJson(
+  { healed, problems, keptBack, notes, damaged }: SyncReport | SyncDumpsReport,
+  what: 'backup' | 'dump' = 'backup',
+): Record<string, unknown> {
+  return {
     healed: healed.map(({ key, frames, was }) => ({ object: key, frames: frames ?? null, was })),
     damaged,
-    keptBack: keptBack.map(({ backupId, because }) => ({ backup: backupId, because })),
+    keptBack: keptBack.map(({ backupId, because }) => ({ [what]: backupId, because })),
     problems: problems.map(({ key, because, ...rest }) => ({
       ...rest,
       object: key,
       because: because ?? null,
     })),
     notes,
-    durationMs: Math.round(durationMs),
   }
 }
 
 export function formatSync(request: Request, report: SyncReport, colours: Colours): string[] {
-  const { cluster, names, dryRun } = request
-  const { healed, problems, notes, damaged, keptBack } = report
+  return formatOutcome(request, report, describeCounts(report), colours)
+}
+
+/** Nothing where there is nothing to say of dumps. */
+export function formatDumpSync(
+  request: Request,
+  report: SyncDumpsReport,
+  colours: Colours,
+): string[] {
+  const { dumps, packs, bytes, healed, problems, damaged, notes } = report
+  const said = dumps.length + healed.length + problems.length + damaged.length + notes.length
+  if (said + report.keptBack.length === 0) return []
+  const parts = `${formatCount(dumps.length, 'dump')}, ${formatCount(packs, 'pack')}`
+  return formatOutcome(request, report, `${parts} (${formatBytes(bytes)})`, colours)
+}
+
+function formatOutcome(
+  { cluster, names, dryRun }: Request,
+  { healed, problems, notes, damaged, keptBack }: SyncReport | SyncDumpsReport,
+  counts: string,
+  colours: Colours,
+): string[] {
   const lines: string[] = []
   for (const problem of problems) lines.push(...formatProblem(problem, colours), '')
   for (const note of notes) lines.push(note)
   for (const one of healed) lines.push(formatHealed(one))
   for (const key of damaged) lines.push(`damaged in ${names.target}: ${key}`)
   const verb = dryRun === true ? 'would bring' : 'brought'
-  const way = `${cluster}: ${names.source} to ${names.target}`
-  lines.push(`${way}: ${verb} ${describeCounts(report)}`)
+  lines.push(`${cluster}: ${names.source} to ${names.target}: ${verb} ${counts}`)
   if (keptBack.length > 0) {
     const ids = keptBack.map(({ backupId }) => backupId).join(', ')
     lines.push(colours.yellow(`kept back: ${ids}`))
