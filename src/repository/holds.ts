@@ -248,14 +248,15 @@ export async function removeDeadAttempt(
   if ((await storage.size(record)) !== undefined) {
     // Its writer may have died, or failed, before the record was durable.
     await storage.confirmDurable([record])
-  } else if (hold.attemptId !== undefined && (await isLeftBehind(storage, cluster, hold))) {
+  } else if (hold.attemptId !== undefined) {
+    const isOurs = await isLeftBehind(storage, cluster, hold)
     const ids = packs ?? (await listAttempt(storage, cluster, hold))
-    for (const id of ids) {
+    for (const id of isOurs ? ids : []) {
       if (await removeUnlessLocked(storage, attemptPackKey(cluster, hold, id))) removed++
     }
-    // No copy of a dump's record lies in its packs.
+    // No copy of a dump's record lies in its packs; of a dead writer whoever took the hold knows.
     const mayLookLost = removed < ids.length && hold.purpose !== 'dump'
-    if (mayLookLost) await noteExpired(storage, cluster, hold)
+    if (mayLookLost && (isOurs || !isDeadWriter(hold))) await noteExpired(storage, cluster, hold)
   }
   await storage.remove(holdKey(cluster, hold.id))
   return removed
@@ -279,10 +280,11 @@ export async function listAttempt(
 }
 
 /**
- * Looked at after the record was not there. Where the hold of a dead writer is gone, somebody else
- * has cleaned up before: the record may have been there then, and have expired since, while later
- * backups refer to its packs.
+ * Looked at after the record was not there. Where the hold is gone, somebody else has cleaned up
+ * before, or gave up a writer that lives (`expire --release`): the record may have been there
+ * meanwhile, and later ones may refer to its packs. Expiry, which looks at all records, removes
+ * what nobody needs.
  */
 async function isLeftBehind(storage: Storage, cluster: string, hold: Hold): Promise<boolean> {
-  return !isDeadWriter(hold) || (await storage.size(holdKey(cluster, hold.id))) !== undefined
+  return (await storage.size(holdKey(cluster, hold.id))) !== undefined
 }

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { now, sleep } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
+import { SILENT } from '../../src/base/progress.ts'
 import type { BackupRecord } from '../../src/repository/backup-record.ts'
 import { type CondemnedSet, writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
 import { decodeEnvelope, encodeEnvelope } from '../../src/repository/envelope.ts'
@@ -16,6 +17,7 @@ import { backupKey, packKey } from '../../src/repository/keys.ts'
 import { listBackups } from '../../src/repository/read-backups.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { listPacks } from '../../src/repository/write-backup.ts'
+import { expire } from '../../src/retention/expire.ts'
 import { openMemoryStorage } from '../../src/storage/memory-storage.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { collect, forEachCrashPoint, openFaultyStorage } from '../harness/faulty-storage.ts'
@@ -225,7 +227,7 @@ test('a base that expires between its choice and the hold is not used', async ()
 })
 
 for (const when of ['before the record', 'with the record'] as const) {
-  test(`a backup that was declared dead ${when} leaves nothing`, async () => {
+  test(`a backup that was declared dead ${when} lists nothing, and expiry removes its packs`, async () => {
     const scene = await makeScene()
     const storage = openMemoryStorage(new Map(scene.objects))
     const write = storage.write.bind(storage)
@@ -238,6 +240,11 @@ for (const when of ['before the record', 'with the record'] as const) {
       }
     }
     await assert.rejects(backUp(storage, scene.cluster), { code: 'TM1901' })
+    assert.equal(await assertBackups(storage, scene), 1)
+    // It cannot know who has referred to them since its hold was gone.
+    const { signal } = new AbortController()
+    const options = { storage, cluster: 'main', policy: undefined, apply: true, signal }
+    await expire({ ...options, progress: SILENT })
     assert.equal(await assertBackups(storage, scene), 1)
     await assertTidy(storage)
   })

@@ -5,6 +5,8 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { isFailure } from '../../src/base/failure.ts'
+import { SILENT } from '../../src/base/progress.ts'
+import { expireDumps } from '../../src/dump/expire-dumps.ts'
 import { proveDump } from '../../src/dump/read-dump.ts'
 import { cleanUpDeadHolds } from '../../src/repository/clean-up.ts'
 import { readCondemned, writeCondemnedSet } from '../../src/repository/condemned-sets.ts'
@@ -149,7 +151,7 @@ for (const kind of ['refused', 'full'] as const) {
 }
 
 for (const when of ['before the record', 'with the record'] as const) {
-  test(`a dump whose hold is taken away ${when} leaves nothing`, async () => {
+  test(`a dump whose hold is taken away ${when} lists nothing, and expiry removes its packs`, async () => {
     const storage = openScene()
     const write = storage.write.bind(storage)
     let records = 0
@@ -167,6 +169,11 @@ for (const when of ['before the record', 'with the record'] as const) {
     const beforePublish = when === 'before the record' ? robHolds : async () => {}
     await assert.rejects(dumpInto([storage], { beforePublish }), { code: 'TM1901' })
     assert.equal(records, when === 'with the record' ? 1 : 0)
+    assert.deepEqual(await assertWhole(storage), [base.id])
+    // It cannot know who has referred to them since its hold was gone.
+    const { signal } = new AbortController()
+    const options = { storage, cluster: 'main', policy: undefined, apply: true, signal }
+    await expireDumps({ ...options, progress: SILENT })
     assert.deepEqual(await assertWhole(storage), [base.id])
     await assertTidy(storage)
   })
