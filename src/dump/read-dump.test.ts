@@ -148,6 +148,9 @@ test('what several dumps share is read once, and its damage is told for each of 
   const longer = { ...second, files: [globals, { ...rows, bytes: rawBytes }] } as DumpRecord
   assert.deepEqual(await proveDump(storage, second, () => {}, memory), [])
   assert.equal((await proveDump(storage, longer, () => {}, memory)).length, 1)
+  const wrong = { ...second, files: [globals, { ...rows, sha256: '0'.repeat(64) }] }
+  const [contradiction] = await proveDump(storage, wrong as DumpRecord, () => {}, memory)
+  assert.ok(contradiction?.message.includes(dumpKey('main', second.id)))
   const shared = record.packs.find(({ id }) => second.packs.some((pack) => pack.id === id))
   const key = dumpPackKey('main', shared?.id ?? '')
   await damageObject(storage, key, { kind: 'flip-bit', byte: 70 })
