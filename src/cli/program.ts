@@ -7,6 +7,7 @@ import { didYouMean } from '../config/nearest-name.ts'
 import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
 import { addWalAdopt } from './adopt-program.ts'
+import { addDump } from './dump-program.ts'
 import { addLoad } from './load-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addReceive } from './receive-program.ts'
@@ -88,8 +89,9 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)
-  addLoad(program, run)
   addSync(program, run)
+  addDump(program, run)
+  addLoad(program, run)
   return program
 }
 

@@ -115,7 +115,9 @@ function refuse(request: ToolRequest, found: readonly FoundTools[]): Failure {
     message: isMissing
       ? `${names.join(' and ')} of PostgreSQL ${major} or later are not there`
       : `${names[0]} is older than PostgreSQL ${major}, which needs ${major} or later`,
-    because: isMissing ? `nothing that runs was found in ${where}` : `found: ${versions.join(', ')}`,
+    because: isMissing
+      ? `nothing that runs was found in ${where}`
+      : `found: ${versions.join(', ')}`,
     fix:
       `install the package postgresql-client-${major} (Debian, Ubuntu) or postgresql${major} ` +
       '(RPM), or name the directory that has the tools with --tools',

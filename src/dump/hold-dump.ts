@@ -30,6 +30,8 @@ export interface DumpPlan {
   readonly startedAt: Date
   readonly databases: readonly string[]
   readonly format: DumpFormat
+  /** No base. */
+  readonly rewrite?: boolean
 }
 
 export interface HeldDump {
@@ -65,7 +67,7 @@ async function takeHolds(plan: DumpPlan, taken: Map<number, TakenHold>): Promise
   for (;;) {
     const living = [...lists].filter(([member]) => !group.isDropped(member))
     const dumps = living.map(([, list]) => list)
-    const base = chooseDumpBase(dumps, { ...plan, without })
+    const base = plan.rewrite === true ? undefined : chooseDumpBase(dumps, { ...plan, without })
     const hold = describeHold(plan, base)
     const kept = await group.gather(async (storage, member) => {
       const one = await takeOrReplace(storage, cluster, hold, taken.get(member))

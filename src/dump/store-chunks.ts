@@ -23,13 +23,18 @@ export class ChunkStore {
   reusedChunks = 0
   reusedBytes = 0
 
+  /** Empty between files; they are made once, since a directory has many small ones. */
+  readonly cutter = new ChunkCutter()
+  readonly list = new ChunkListBuilder()
+
   constructor(packs: PackWriter, index: ChunkIndex) {
     this.packs = packs
     this.#index = index
   }
 
-  /** Adds a chunk to `list`, after it was stored where it must be. */
-  async store(chunk: Uint8Array, list: ChunkListBuilder): Promise<void> {
+  /** Adds a chunk to the list, after it was stored where it must be. */
+  async store(chunk: Uint8Array): Promise<void> {
+    const { list } = this
     const digest = hash('sha256', chunk, 'buffer')
     this.chunks++
     this.rawBytes += chunk.length
@@ -55,15 +60,19 @@ export class ChunkStore {
   }
 }
 
-/** One file of the dump, from its first byte to its last. */
+/**
+ * One file of the dump, from its first byte to its last.
+ *
+ * Invariant: after a call that failed, or while another one runs, every call fails: a file is never
+ * finished without a byte of it, or with its bytes in another order.
+ */
 export class StoredFile {
   readonly #name: string
   readonly #store: ChunkStore
-  readonly #cutter = new ChunkCutter()
-  readonly #list = new ChunkListBuilder()
   readonly #lists: FrameReference[] = []
   readonly #hash = createHash('sha256')
   #bytes = 0
+  #isUsable = true
 
   constructor(name: string, store: ChunkStore) {
     this.#name = name
@@ -75,29 +84,37 @@ export class StoredFile {
   }
 
   async append(bytes: Uint8Array): Promise<void> {
-    this.#hash.update(bytes)
-    this.#bytes += bytes.length
-    for (const chunk of this.#cutter.cut(bytes)) await this.#storeChunk(chunk)
+    await this.#alone(async () => {
+      this.#hash.update(bytes)
+      this.#bytes += bytes.length
+      for (const chunk of this.#store.cutter.cut(bytes)) await this.#storeChunk(chunk)
+    })
   }
 
   async finish(): Promise<DumpedFile> {
-    const last = this.#cutter.finish()
-    if (last !== undefined) await this.#storeChunk(last)
-    if (this.#list.count > 0) await this.#storeList()
-    return {
-      name: this.#name,
-      bytes: this.#bytes,
-      sha256: this.#hash.digest('hex'),
-      chunkLists: this.#lists,
-    }
+    return await this.#alone(async () => {
+      const last = this.#store.cutter.finish()
+      if (last !== undefined) await this.#storeChunk(last)
+      if (this.#store.list.count > 0) await this.#storeList()
+      const sha256 = this.#hash.digest('hex')
+      return { name: this.#name, bytes: this.#bytes, sha256, chunkLists: this.#lists }
+    })
+  }
+
+  async #alone<T>(act: () => Promise<T>): Promise<T> {
+    if (!this.#isUsable) throw new Error(`${this.#name}: a call runs, or one has failed`)
+    this.#isUsable = false
+    const result = await act()
+    this.#isUsable = true
+    return result
   }
 
   async #storeChunk(chunk: Uint8Array): Promise<void> {
-    await this.#store.store(chunk, this.#list)
-    if (this.#list.isFull) await this.#storeList()
+    await this.#store.store(chunk)
+    if (this.#store.list.isFull) await this.#storeList()
   }
 
   async #storeList(): Promise<void> {
-    this.#lists.push(await this.#store.addFrame(FRAME_KINDS.chunkList, this.#list.take()))
+    this.#lists.push(await this.#store.addFrame(FRAME_KINDS.chunkList, this.#store.list.take()))
   }
 }

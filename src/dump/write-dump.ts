@@ -36,6 +36,8 @@ export interface DumpWriterOptions {
   readonly databases: readonly string[]
   readonly format: DumpFormat
   readonly signal: AbortSignal
+  /** Everything is stored anew, whatever earlier dumps have stored. */
+  readonly rewrite?: boolean
   /** For tests. */
   readonly packTargetBytes?: number
 }

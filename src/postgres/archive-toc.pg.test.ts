@@ -13,7 +13,8 @@ import {
   ArchiveTocReader,
   makesAnObject,
 } from './archive-toc.ts'
-import { TarTocReader } from './archive-tar.ts'
+import { CustomArchiveReader } from './archive-blocks.ts'
+import { TarArchiveReader } from './archive-tar.ts'
 
 const SCHEMA = `
   CREATE ROLE "Ann O'Nym";
@@ -58,15 +59,37 @@ for (const major of [15, 17, 18]) {
         })
       }
     }
+    await t.test('an archive of the custom format is whole only to its last byte', async () => {
+      for (const extra of [
+        ['--compress=0'],
+        ['--compress=5'],
+        ['--section=pre-data'],
+        ['-t', 'p*'],
+      ]) {
+        const bytes = await readFile(await dumpTo(server, bin, 'custom', extra))
+        for (const size of [13, 65536]) {
+          assert.deepEqual(readWhole(bytes, size), readCustom(bytes, bytes.length))
+        }
+        const reader = new ArchiveTocReader({ format: 'custom' })
+        reader.push(bytes)
+        const hasData = reader.rest.length > 0
+        assert.equal(hasData, extra[0] !== '--section=pre-data')
+        const step = Math.max(1, Math.floor(reader.rest.length / 40))
+        for (let end = 1; end <= reader.rest.length; end += step) refused(bytes.subarray(0, -end))
+        if (hasData) refused(Buffer.concat([bytes, Buffer.of(1)]))
+        if (hasData) refused(Buffer.concat([bytes, reader.rest]))
+      }
+    })
     await t.test('every split of the stream, and every end that is too early', async () => {
       const path = await dumpTo(server, bin, 'custom', ['--schema-only'])
       const bytes = await readFile(path)
       const whole = readCustom(bytes, bytes.length)
-      for (const size of [1, 7, 4096]) assert.deepEqual(readCustom(bytes, size), whole)
+      for (const size of [97, 4096]) assert.deepEqual(readCustom(bytes, size), whole)
       const reader = new ArchiveTocReader({ format: 'custom' })
-      const length = bytes.findIndex((_, at) => reader.push(bytes.subarray(at, at + 1))) + 1
+      reader.push(bytes)
+      const length = bytes.length - reader.rest.length
       assert.ok(length > 1000)
-      for (let end = 0; end < length; end += 97) {
+      for (let end = 0; end < length; end += Math.ceil(length / 40)) {
         assert.throws(
           () => readCustom(bytes.subarray(0, end), 65536),
           (error) => isFailure(error, 'TM2005'),
@@ -124,10 +147,10 @@ function formatAsList(entry: ArchiveToc['entries'][number]): string {
 async function readToc(path: string, format: ArchiveFormat): Promise<ArchiveToc> {
   if (format === 'custom') return readCustom(await readFile(path), 65536)
   const isTar = format === 'tar'
-  const reader = isTar ? new TarTocReader() : new ArchiveTocReader({ format })
+  const reader = isTar ? new TarArchiveReader() : new ArchiveTocReader({ format })
   const bytes = await readFile(isTar ? path : join(path, 'toc.dat'))
   for (let at = 0; at < bytes.length; at += 333) reader.push(bytes.subarray(at, at + 333))
-  if (reader instanceof ArchiveTocReader) assert.equal(reader.unreadBytes, 0)
+  if (reader instanceof ArchiveTocReader) assert.equal(reader.rest.length, 0)
   return reader.finish()
 }
 
@@ -137,4 +160,17 @@ function readCustom(bytes: Buffer, size: number): ArchiveToc {
     if (reader.push(bytes.subarray(at, at + size))) break
   }
   return reader.finish()
+}
+
+function readWhole(bytes: Buffer, size: number): ArchiveToc {
+  const reader = new CustomArchiveReader()
+  for (let at = 0; at < bytes.length; at += size) reader.push(bytes.subarray(at, at + size))
+  return reader.finish()
+}
+
+function refused(bytes: Buffer): void {
+  assert.throws(
+    () => readWhole(bytes, 65536),
+    (error) => isFailure(error, 'TM2005'),
+  )
 }

@@ -16,7 +16,7 @@
  * | 2 | bytes of an integer, bytes of an offset |
  * | 1 | format: 1 custom, 3 tar and directory |
  * | 1, or an integer before 1.15 | compression |
- * | 7 integers | when it was begun: second, minute, hour, day, month from 0, year from 1900, is daylight saving |
+ * | 7 integers | begun at: second, minute, hour, day, month from 0, year from 1900, summer time |
  * | 3 strings | database, version of the server, version of pg_dump |
  *
  * An integer is a byte of its sign and then its bytes, lowest first; a string is its length
@@ -105,9 +105,14 @@ export class ArchiveTocReader {
     return this.#remaining === 0
   }
 
-  /** How many of the bytes behind the table were pushed too. */
-  get unreadBytes(): number {
-    return this.#rest.length
+  /** What was pushed with the end of the table and lies behind it. */
+  get rest(): Uint8Array {
+    return this.#rest
+  }
+
+  /** Bytes of an integer in this archive. */
+  get intBytes(): number {
+    return this.#head?.intBytes ?? 4
   }
 
   /** Returns whether all of the table is there; what comes behind it is let go. */

@@ -228,16 +228,16 @@ test('missing roles and tablespaces are told together before anything is written
   assert.deepEqual([...result.json<LoadJson>().createdRoles].sort(), made)
   await target.sql('DROP DATABASE needy')
   await target.sql('DROP ROLE gone_owner, "gone Grantee", gone_policy')
-  await target.sql("ALTER ROLE owner_one PASSWORD 'kept'")
-  const before = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'owner_one'")
+  await target.sql("ALTER ROLE keeper PASSWORD 'kept'")
+  const before = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'keeper'")
   // The directory of the tablespace belongs to the other server, which has its own part in it.
   const all = ['--create', '--globals', '--no-tablespaces']
   await target.sql(`CREATE TABLESPACE gone_space LOCATION '${temporaryDirectory(target.runAs)}'`)
   const both = await fixture.load([record.id, ...into('needy'), ...all])
   assert.equal(both.status, 0, both.stderr)
   assert.deepEqual(both.json<LoadJson>().globals?.roles.created.sort(), made)
-  assert.ok(both.json<LoadJson>().globals?.roles.kept.includes('owner_one'))
-  const now = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'owner_one'")
+  assert.ok(both.json<LoadJson>().globals?.roles.kept.includes('keeper'))
+  const now = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'keeper'")
   assert.deepEqual(now, before)
 })
 
@@ -256,6 +256,22 @@ test('--output gives back the very bytes, and never overwrites', async () => {
     assert.equal(again.code, 'TM2036')
   }
   assert.ok(readdirSync(`${out}-directory`).includes('toc.dat'))
+})
+
+test('a plain dump that creates its database goes nowhere else', async () => {
+  const { source, target, storage } = fixture
+  const dump = { databases: ['shop'], format: 'plain', args: ['--create'] } as const
+  const { record } = await takeRealDump(source, storage, dump)
+  await target.sql('DROP DATABASE shop')
+  await target.sql('CREATE DATABASE other')
+  const refused = failureOf(await fixture.load([record.id, ...into('other')]))
+  assert.equal(refused.code, 'TM2030')
+  assert.match(refused.because ?? '', /creates database shop itself/)
+  const found = await target.sql("SELECT 1 FROM pg_database WHERE datname = 'shop'")
+  assert.equal(found.length, 0)
+  const result = await fixture.load([record.id, ...into('shop'), '--create'])
+  assert.equal(result.status, 0, result.stderr)
+  await assertSame('shop')
 })
 
 test('LATIN1: rows, names and messages', async () => {

@@ -2,18 +2,13 @@
 import { availableParallelism } from 'node:os'
 import type { BackupResult, TakeBackupOptions } from '../../backup/backup-context.ts'
 import { takeBackup } from '../../backup/take-backup.ts'
-import type { BackupTarget, TargetReport } from '../../backup/targets.ts'
+import type { BackupTarget } from '../../backup/targets.ts'
 import { Failure } from '../../base/failure.ts'
-import {
-  type ClusterConfiguration,
-  chooseCluster,
-  chooseRepository,
-} from '../../config/configuration.ts'
-import { unlockStorage } from '../../config/unlock-storage.ts'
+import { type ClusterConfiguration, chooseCluster } from '../../config/configuration.ts'
 import { parsePackAge } from '../../config/pack-age.ts'
-import { openStorage } from '../../storage/open-storage.ts'
 import { formatArchiveCommand, TIDEMARK_PROGRAM } from '../archive-command.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
+import { openTargets } from '../open-targets.ts'
 import { readVersion } from '../run-command.ts'
 import { explainFull, measureTotals } from './backup/explain-full.ts'
 import { printResult, resultJson } from './backup/report.ts'
@@ -52,35 +47,6 @@ export async function runBackup(
 
 /** The backup is there, but not in every repository. */
 const EXIT_INCOMPLETE = 3
-
-interface OpenedTargets {
-  readonly targets: readonly BackupTarget[]
-  readonly unusable: readonly TargetReport[]
-}
-
-/** A repository that is named alone is the one that is wanted. */
-async function openTargets(
-  context: CommandContext,
-  cluster: ClusterConfiguration,
-  only: string | undefined,
-): Promise<OpenedTargets> {
-  const repositories = only === undefined ? cluster.repositories : [chooseRepository(cluster, only)]
-  const unusable: TargetReport[] = []
-  const opened = repositories.map(async (repository): Promise<BackupTarget | undefined> => {
-    const { name, url } = repository
-    const required = only !== undefined || cluster.required.includes(name)
-    try {
-      const specification = await unlockStorage(repository, context.env)
-      return { name, storage: await openStorage(specification), specification, required }
-    } catch (error) {
-      if (required || !(error instanceof Failure)) throw error
-      unusable.push({ name, url, required, outcome: 'failed', failure: error })
-      return undefined
-    }
-  })
-  const targets = (await Promise.all(opened)).filter((target) => target !== undefined)
-  return { targets, unusable }
-}
 
 async function takeInto(
   context: CommandContext,

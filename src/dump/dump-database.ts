@@ -1,0 +1,240 @@
+/** One database, or the globals of the server: the tool's bytes into files of the dump. */
+import { createReadStream } from 'node:fs'
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Failure } from '../base/failure.ts'
+import { type ArchiveEntry, ArchiveTocReader, makesAnObject } from '../postgres/archive-toc.ts'
+import { CustomArchiveReader } from '../postgres/archive-blocks.ts'
+import { TarArchiveReader } from '../postgres/archive-tar.ts'
+import { parseConnectionUrl } from '../postgres/connection-url.ts'
+import type { DumpObject } from '../repository/dump-objects.ts'
+import type { DumpedDatabase, DumpFormat } from '../repository/dump-record.ts'
+import type { FrameReference } from '../repository/backup-record.ts'
+import { PlainEnd } from './plain-end.ts'
+import { runTool } from './run-tool.ts'
+import { type HeldSnapshot, holdSnapshot } from './snapshot.ts'
+import type { DumpContext } from './dump-context.ts'
+import { toolEnvironment } from './tool-environment.ts'
+import { withToolDirectory } from './tool-directory.ts'
+
+export interface NamedDatabase {
+  /** From 1: names its files. */
+  readonly number: number
+  readonly name: string
+  readonly url: string
+}
+
+/** Returns the number of their file. */
+export async function dumpGlobals(context: DumpContext): Promise<number> {
+  const { options, tools, progress, signal, notes, rolePasswords, server } = context
+  progress.phase('dumping roles, tablespaces and settings')
+  const file = await context.writer.openFile('globals.sql')
+  const end = new PlainEnd()
+  const { remarks } = await runTool({
+    program: tools.path('pg_dumpall'),
+    args: [
+      '--globals-only',
+      '--no-password',
+      // It would try postgres and template1, which need not be open to us.
+      `--database=${formatDatabaseParameter(server.database)}`,
+      ...(rolePasswords ? [] : ['--no-role-passwords']),
+    ],
+    env: toolEnvironment(
+      parseConnectionUrl(options.connection),
+      server.database,
+      options.environment,
+    ),
+    signal,
+    task: 'dump the roles and tablespaces',
+    onOutput: async (bytes) => {
+      end.push(bytes)
+      await file.append(bytes)
+      progress.advance(bytes.length)
+    },
+  })
+  end.finish('pg_dumpall')
+  notes.push(...remarks)
+  if (!rolePasswords) notes.push('the globals have no passwords of roles (--role-passwords)')
+  return await file.close()
+}
+
+/** A parameter is expanded when it looks like a connection string; so this one always is. */
+function formatDatabaseParameter(name: string): string {
+  return `dbname='${name.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`
+}
+
+export async function dumpDatabase(
+  context: DumpContext,
+  database: NamedDatabase,
+): Promise<DumpedDatabase> {
+  const { progress, server } = context
+  progress.phase(`dumping database ${database.name}`)
+  const snapshot = await holdSnapshot(database.url)
+  try {
+    requireSameServer(snapshot, server.systemIdentifier)
+    const written = await writeFiles(context, database, snapshot)
+    // Only now is it known that one and the same snapshot was there all the time.
+    await snapshot.end()
+    const { databaseOid: oid, encoding, lsn, at } = snapshot.facts
+    return { name: database.name, oid, encoding, lsn, at: at.toISOString(), ...written }
+  } finally {
+    await snapshot.close()
+  }
+}
+
+/** Between two sessions another server may have taken over the address. */
+function requireSameServer({ server }: HeldSnapshot, systemIdentifier: bigint): void {
+  if (server.systemIdentifier === systemIdentifier) return
+  throw new Failure('TM2004', {
+    message: 'another server answers than when the dump began',
+    because: `its system identifier is ${server.systemIdentifier}, not ${systemIdentifier}`,
+    fix: 'name the server itself in the connection, then run the dump again',
+  })
+}
+
+type WrittenFiles = Pick<DumpedDatabase, 'files' | 'objectLists' | 'objects'>
+
+async function writeFiles(
+  context: DumpContext,
+  database: NamedDatabase,
+  snapshot: HeldSnapshot,
+): Promise<WrittenFiles> {
+  if (context.options.format !== 'directory') return await writeStream(context, database, snapshot)
+  return await withToolDirectory(context.options.temporaryDirectory, async (parent) => {
+    const path = join(parent, 'dump')
+    const args = [`--file=${path}`, `--jobs=${context.options.jobs}`, '--no-sync']
+    await runDump(context, database, { snapshot, args, onOutput: () => undefined })
+    return await storeDirectory(context, database, path)
+  })
+}
+
+interface DumpRun {
+  readonly snapshot: HeldSnapshot
+  readonly args: readonly string[]
+  readonly onOutput: (bytes: Uint8Array) => Promise<void> | void
+}
+
+async function runDump(context: DumpContext, database: NamedDatabase, run: DumpRun): Promise<void> {
+  const { options, tools, selection, notes, signal } = context
+  const { format } = options
+  // Frames are compressed once, and what the tool has compressed would not come again.
+  const compression = format === 'plain' || format === 'tar' ? [] : ['--compress=0']
+  const { remarks } = await runTool({
+    program: tools.path('pg_dump'),
+    args: [
+      ...[`--format=${format}`, `--snapshot=${run.snapshot.facts.name}`, '--no-password'],
+      ...[...compression, ...run.args, ...selection],
+    ],
+    env: toolEnvironment(parseConnectionUrl(database.url), database.name, options.environment),
+    signal: AbortSignal.any([signal, run.snapshot.signal]),
+    task: `dump database ${database.name}`,
+    onOutput: run.onOutput,
+  })
+  notes.push(...remarks)
+}
+
+const SUFFIXES: Readonly<Record<Exclude<DumpFormat, 'directory'>, string>> = {
+  plain: 'sql',
+  custom: 'dump',
+  tar: 'tar',
+}
+
+/** What pg_dump writes to its standard output, proved to be whole on its way. */
+async function writeStream(
+  context: DumpContext,
+  { number, ...database }: NamedDatabase,
+  snapshot: HeldSnapshot,
+): Promise<WrittenFiles> {
+  const { writer, progress } = context
+  const format = context.options.format as Exclude<DumpFormat, 'directory'>
+  const judge = openJudge(format)
+  const file = await writer.openFile(`${number}.${SUFFIXES[format]}`)
+  const onOutput = async (bytes: Uint8Array): Promise<void> => {
+    judge.push(bytes)
+    await file.append(bytes)
+    progress.advance(bytes.length)
+  }
+  await runDump(context, { number, ...database }, { snapshot, args: [], onOutput })
+  const entries = judge.finish()
+  const files = [await file.close()]
+  return { files, ...(await writeObjects(context, entries)) }
+}
+
+/** Undefined: nothing lists the objects. */
+interface StreamJudge {
+  push(bytes: Uint8Array): unknown
+  finish(): readonly ArchiveEntry[] | undefined
+}
+
+function openJudge(format: Exclude<DumpFormat, 'directory'>): StreamJudge {
+  if (format === 'plain') {
+    const end = new PlainEnd()
+    return {
+      push: (bytes) => end.push(bytes),
+      finish: () => {
+        end.finish('pg_dump')
+        return undefined
+      },
+    }
+  }
+  const reader = format === 'custom' ? new CustomArchiveReader() : new TarArchiveReader()
+  return { push: (bytes) => reader.push(bytes), finish: () => reader.finish().entries }
+}
+
+async function writeObjects(
+  { writer }: DumpContext,
+  entries: readonly ArchiveEntry[] | undefined,
+): Promise<{ objectLists: FrameReference[]; objects: number }> {
+  if (entries === undefined) return { objectLists: [], objects: 0 }
+  const { lists, count } = await writer.writeObjects(
+    entries.filter(makesAnObject).map(describeEntry),
+  )
+  return { objectLists: lists, objects: count }
+}
+
+function describeEntry({ dumpId, kind, schema, name, owner }: ArchiveEntry): DumpObject {
+  return { dumpId, kind, schema, name, owner }
+}
+
+const TOC = 'toc.dat'
+
+/** Each file as pg_dump has left it, the table of contents first. */
+async function storeDirectory(
+  context: DumpContext,
+  { number, name }: NamedDatabase,
+  directory: string,
+): Promise<WrittenFiles> {
+  const { writer, progress, signal } = context
+  progress.phase(`storing database ${name}`)
+  const reader = new ArchiveTocReader({ format: 'directory' })
+  const names = await readdir(directory)
+  const files: number[] = []
+  for (const one of [TOC, ...names.filter((other) => other !== TOC).sort()]) {
+    const path = join(directory, one)
+    const file = await writer.openFile(`${number}/${one}`)
+    for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) {
+      signal.throwIfAborted()
+      if (one === TOC) reader.push(bytes as Buffer)
+      await file.append(bytes as Buffer)
+      progress.advance((bytes as Buffer).length)
+    }
+    files.push(await file.close())
+    await rm(path)
+  }
+  const { entries } = reader.finish()
+  requireFiles(entries, names)
+  return { files, ...(await writeObjects(context, entries)) }
+}
+
+const READ_BYTES = 256 * 1024
+
+function requireFiles(entries: readonly ArchiveEntry[], names: readonly string[]): void {
+  const there = new Set(names)
+  const missing = entries.find(({ fileName }) => fileName !== undefined && !there.has(fileName))
+  if (missing === undefined) return
+  throw new Failure('TM2008', {
+    message: `pg_dump has left no file ${missing.fileName}`,
+    because: `its table of contents names it for ${missing.kind} ${missing.schema} ${missing.name}`,
+    fix: 'see that nothing cleans up the temporary directory meanwhile, then run the dump again',
+  })
+}
