@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test'
 import type { DumpFormat } from '../../src/repository/dump-record.ts'
 import { describeDatabase, type RealDump, takeRealDump } from '../harness/real-dump.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
-import { failureOf } from '../harness/tidemark.ts'
+import { failureOf, tidemarkOk } from '../harness/tidemark.ts'
 import { EVERYTHING, LoadFixture, readChecksums, ROLES } from './load-fixture.ts'
 
 interface LoadJson {
@@ -272,6 +272,25 @@ test('a plain dump that creates its database goes nowhere else', async () => {
   const result = await fixture.load([record.id, ...into('shop'), '--create'])
   assert.equal(result.status, 0, result.stderr)
   await assertSame('shop')
+})
+
+test('what `tidemark dump` writes, streamed and by two jobs', async () => {
+  for (const [format, words] of [
+    ['custom', []],
+    ['custom', ['--jobs', '2']],
+    ['tar', ['--single-transaction']],
+  ] as const) {
+    const database = `dumped-${format}-${words.length}`
+    const dump = ['dump', '--database', 'shop', '--format', format, '--globals']
+    const taken = await tidemarkOk(['--config', fixture.config, '--json', ...dump])
+    const { id } = taken.json<{ dump: { id: string } }>().dump
+    const result = await fixture.load([id, ...into(database), '--create', ...words])
+    assert.equal(result.status, 0, result.stderr)
+    await assertSame(database)
+    const { objects } = result.json<LoadJson>()
+    assert.equal(objects?.filter(({ state }) => state === 'skipped').length, 3)
+    await fixture.target.sql(`DROP DATABASE "${database}"`)
+  }
 })
 
 test('LATIN1: rows, names and messages', async () => {
