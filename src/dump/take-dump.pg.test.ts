@@ -220,6 +220,30 @@ test('a selection is handed through, and kept', async () => {
   assert.deepEqual(rows, ['p1'])
 })
 
+test('the owner of a database can dump it; rows that he may not see fail the dump', async () => {
+  await server.sql('CREATE ROLE bob LOGIN')
+  await server.sql('CREATE DATABASE own OWNER bob')
+  await server.sql('CREATE TABLE seen AS SELECT 1 AS id; ALTER TABLE seen OWNER TO bob', [], 'own')
+  const connection = server.url('own').replace('user=postgres', 'user=bob')
+  const { record } = await dump({ connection, globals: true })
+  assert.equal(record.databases[0]?.name, 'own')
+  await assertProved(record)
+  const before = await leftovers()
+  await assert.rejects(dump({ connection, globals: true, rolePasswords: true }), (error) => {
+    return isFailure(error, 'TM2002') && /pg_authid/.test(error.because ?? '')
+  })
+  await server.sql(
+    `CREATE TABLE hidden AS SELECT 1 AS id; GRANT SELECT ON hidden TO bob;
+     ALTER TABLE hidden ENABLE ROW LEVEL SECURITY`,
+    [],
+    'own',
+  )
+  await assert.rejects(dump({ connection }), (error) => {
+    return isFailure(error, 'TM2002') && /row-level security/.test(error.because ?? '')
+  })
+  await assertNothingLeft(before)
+})
+
 test('what is refused before anything is written', async () => {
   const before = await leftovers()
   const old = wrapPgDump(server.major, '')

@@ -48,7 +48,7 @@ async function idsIn(name: string): Promise<string[]> {
   return (await listDumps(await openRoot(name), 'main')).dumps.map(({ id }) => id)
 }
 
-test('one pass of the tools feeds all repositories; a second one finds the rows again', async () => {
+test('one pass of the tools feeds all repositories; the next finds the rows again', async () => {
   const first = await scene.ok('--json', 'dump', '--tools', tools, '--globals', '--label', 'a=b')
   const { dump, repositories } = first.json<Report>()
   const outcomes = repositories.map(({ name, outcome }) => `${name} ${outcome}`)
