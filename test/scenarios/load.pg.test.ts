@@ -1,9 +1,11 @@
 /** Dumps are loaded back: every format, compared with what was dumped. */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { DumpFormat } from '../../src/repository/dump-record.ts'
+import { findTool } from '../harness/postgres-binaries.ts'
+import { startPostgres } from '../harness/postgres-server.ts'
 import { describeDatabase, type RealDump, takeRealDump } from '../harness/real-dump.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
 import { failureOf, tidemarkOk } from '../harness/tidemark.ts'
@@ -291,6 +293,33 @@ test('what `tidemark dump` writes, streamed and by two jobs', async () => {
     assert.equal(objects?.filter(({ state }) => state === 'skipped').length, 3)
     await fixture.target.sql(`DROP DATABASE "${database}"`)
   }
+})
+
+const restore18 = findTool('pg_restore', 18)
+
+test('into a server of another major version, by its own tools', {
+  skip: restore18 === undefined && 'no client tools of 18 here',
+}, async () => {
+  await using newer = await startPostgres({ major: 18 })
+  await newer.sql(ROLES)
+  const url = newer.url('shop')
+  const tools = ['--tools', dirname(restore18 as string), '--no-tablespaces']
+  const old = await fixture.load([
+    idOf('custom'),
+    '--into',
+    url,
+    ...tools.slice(2),
+    '--tools',
+    dirname(findTool('pg_restore', 15) ?? ''),
+  ])
+  assert.equal(failureOf(old).code, 'TM2001')
+  const words = [...tools, '--create', '--jobs', '2']
+  const result = await fixture.load([idOf('custom'), '--into', url, ...words])
+  assert.equal(result.status, 0, `${result.stdout}${result.stderr}`)
+  assert.deepEqual(await readChecksums(newer, 'shop'), await readChecksums(fixture.source, 'shop'))
+  const again = failureOf(await fixture.load([idOf('tar'), '--into', url, ...tools, '--force']))
+  assert.equal(again.code, 'TM2034')
+  assert.match(again.message, /SCHEMA Mixed Case/)
 })
 
 test('LATIN1: rows, names and messages', async () => {
