@@ -51,7 +51,10 @@ before(async () => {
 after(async () => await fixture.dispose())
 
 const idOf = (format: DumpFormat): string => dumps.get(format)?.record.id ?? ''
-const into = (database: string): string[] => ['--into', fixture.target.url(database)]
+const into = (database: string): string[] => [
+  '--into',
+  fixture.target.url(encodeURIComponent(database)),
+]
 
 async function assertSame(database: string): Promise<void> {
   const { source, target } = fixture
@@ -73,9 +76,10 @@ const WAYS: readonly (readonly [string, DumpFormat, readonly string[]])[] = [
 
 for (const [name, format, words] of WAYS) {
   test(`round trip: ${name}`, async () => {
-    const database = name.replaceAll(' ', '-')
+    // It must not be taken for a connection string.
+    const database = `host=x "we'ird" \\ %41 ü ${name}`
     const result = await fixture.load([idOf(format), ...into(database), ...words])
-    assert.equal(result.status, 0, result.stderr)
+    assert.equal(result.status, 0, `${result.stdout}${result.stderr}`)
     const report = result.json<LoadJson>()
     assert.ok(report.analyzed)
     if (format === 'plain') assert.equal(report.counts, null)
@@ -88,7 +92,7 @@ for (const [name, format, words] of WAYS) {
     }
     await assertSame(database)
     assert.deepEqual(leftovers(), [])
-    await fixture.target.sql(`DROP DATABASE "${database}"`)
+    await fixture.target.sql(`DROP DATABASE "${database.replaceAll('"', '""')}"`)
   })
 }
 
