@@ -38,6 +38,7 @@ before(async () => {
   await source.sql(
     `CREATE TABLE public.spaced (id int) TABLESPACE "Space One";
      INSERT INTO public.spaced SELECT generate_series(1, 100);
+     GRANT SELECT ON public.spaced TO keeper;
      ALTER DATABASE shop SET work_mem TO '7MB';
      COMMENT ON DATABASE shop IS 'a shop'; GRANT CONNECT ON DATABASE shop TO owner_one`,
     [],
@@ -275,6 +276,12 @@ test('a plain dump that creates its database goes nowhere else', async () => {
   assert.match(refused.because ?? '', /creates database shop itself/)
   const found = await target.sql("SELECT 1 FROM pg_database WHERE datname = 'shop'")
   assert.equal(found.length, 0)
+  await target.sql('ALTER ROLE keeper RENAME TO away')
+  const failed = failureOf(await fixture.load([record.id, ...into('shop'), '--create']))
+  assert.equal(failed.code, 'TM2034')
+  assert.match(failed.because ?? '', /role "keeper" does not exist/)
+  await target.sql('ALTER ROLE away RENAME TO keeper')
+  await target.sql('DROP DATABASE shop')
   const result = await fixture.load([record.id, ...into('shop'), '--create'])
   assert.equal(result.status, 0, result.stderr)
   await assertSame('shop')
