@@ -73,6 +73,8 @@ for (const major of [13, 18]) {
   }, async () => {
     await using server = await startPostgres({ major })
     await server.sql('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)')
+    // More than pg_dump 17 puts under one entry.
+    await server.sql('SELECT lo_from_bytea(0, $$abc$$) FROM generate_series(1, 1005)')
     const storage = await newRepository()
     for (const format of ['custom', 'directory', 'tar', 'plain'] as const) {
       const globals = format === 'plain'

@@ -16,6 +16,7 @@ const SOURCE: DumpedSource = {
   encoding: 'UTF8',
   systemIdentifier: '1',
   major: 15,
+  createsItself: false,
 }
 
 const EMPTY: FoundDatabase = { oid: 5, encoding: 'UTF8', converts: true, objects: new Map() }
@@ -43,6 +44,7 @@ const CHOICES: LoadChoices = {
   clean: false,
   force: false,
   dataOnly: false,
+  singleTransaction: false,
   createMissingRoles: false,
 }
 
@@ -94,6 +96,29 @@ const CASES: readonly (readonly [string, Case, readonly RegExp[]])[] = [
   ['another of the same server', { target: { systemIdentifier: '1' } }, []],
   ['the same OID elsewhere', { target: { found: { ...EMPTY, oid: 16384 } } }, []],
   ['not empty', { target: { found: FULL } }, [/copy is not empty: it holds 2 tables, 1 schema/]],
+  [
+    'a script that creates its database',
+    { source: { createsItself: true } },
+    [/script that creates database shop itself/],
+  ],
+  [
+    'a script that creates its database, and another one is wanted in one transaction',
+    {
+      source: { createsItself: true },
+      target: { found: undefined },
+      choices: { create: true, singleTransaction: true },
+    },
+    [/script that creates database shop itself/, /no transaction/],
+  ],
+  [
+    'a script that creates the very database that is wanted',
+    {
+      source: { createsItself: true },
+      target: { found: undefined, database: 'shop' },
+      choices: { create: true },
+    },
+    [],
+  ],
   ['not empty, clean', { target: { found: FULL }, choices: { clean: true } }, []],
   ['not empty, only rows', { target: { found: FULL }, choices: { dataOnly: true } }, []],
   [

@@ -32,7 +32,7 @@ const KEPT_LINES = 400
 
 export async function runScript(run: ScriptRun): Promise<ScriptEnd> {
   const lines: string[] = []
-  const { status, endedBy } = await feedTool({
+  const { status, endedBy, tookAll } = await feedTool({
     path: run.psql,
     args: [
       ...['--no-psqlrc', '--no-password', '--quiet', '--echo-errors', '--file=-'],
@@ -49,7 +49,9 @@ export async function runScript(run: ScriptRun): Promise<ScriptEnd> {
     },
   })
   const messages = parseScriptMessages(lines)
-  return { isWhole: status === 0, endedBy: endedBy ?? `status ${status}`, messages }
+  // One that ends before its script does has not loaded it, whatever it says.
+  const isWhole = status === 0 && tookAll
+  return { isWhole, endedBy: endedBy ?? `status ${status}`, messages }
 }
 
 /** On the first line, so that psql counts lines as the script has them. */

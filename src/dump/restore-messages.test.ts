@@ -98,3 +98,17 @@ psql:<stdin>:9: ERROR:  another`.split('\n'),
   assert.equal(statement, 'select *\nfrom x;')
   assert.equal(parseScriptMessages([]).error, undefined)
 })
+
+test('passwords in statements that fail are in no message', () => {
+  const { error, statement } = parseScriptMessages([
+    `psql:<stdin>:7: ERROR:  no`,
+    `LINE 1: ALTER ROLE amy PASSWORD 'se''cret`,
+    `psql:<stdin>:7: STATEMENT:  ALTER ROLE amy WITH LOGIN PASSWORD 'se''cret' VALID UNTIL 'x';`,
+  ])
+  assert.equal(error, "ERROR:  no\nLINE 1: ALTER ROLE amy PASSWORD '…'")
+  assert.equal(statement, "ALTER ROLE amy WITH LOGIN PASSWORD '…' VALID UNTIL 'x';")
+  const reader = new MessageReader()
+  reader.take('pg_restore: error: could not execute query: ERROR:  no')
+  reader.take("Command was: CREATE USER MAPPING FOR x SERVER y OPTIONS (password 'secret');")
+  assert.doesNotMatch(JSON.stringify([reader.errors, reader.lastLines]), /secret/)
+})

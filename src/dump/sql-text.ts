@@ -62,3 +62,8 @@ export function quoteLiteral(value: string): string {
   const quoted = `'${value.replaceAll("'", "''").replaceAll('\\', '\\\\')}'`
   return value.includes('\\') ? ` E${quoted}` : quoted
 }
+
+/** For messages: a statement that sets one must not put it into a log. */
+export function hidePasswords(text: string): string {
+  return text.replaceAll(/(\bpassword\s+)E?'(?:[^']|'')*'?/gi, "$1'…'")
+}

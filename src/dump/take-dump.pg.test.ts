@@ -333,6 +333,19 @@ test('a tool that ends well too early is not believed', async () => {
   await assertNothingLeft(before)
 })
 
+test('a directory of which a file has gone is refused', async () => {
+  const before = await leftovers()
+  const real = join(toolDirectory(server.major), 'pg_dump')
+  for (const gone of ['toc.dat', 'blob_70001.dat', '[0-9]*.dat', '*']) {
+    const body = `for word in "$@"; do case "$word" in --file=*) d="\${word#--file=}";; esac; done
+      ${real} "$@" && rm "$d"/${gone}; exit 0`
+    const losing = wrapPgDump(server.major, body)
+    const lost = dump({ ...SHOP, toolDirectory: losing, format: 'directory' })
+    await assert.rejects(lost, (error) => isFailure(error, 'TM2008'), gone)
+  }
+  await assertNothingLeft(before)
+})
+
 /** Does something, synchronously, when so many bytes have come. */
 function atBytes(bytes: number, act: () => void): Progress {
   let done = 0
