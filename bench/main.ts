@@ -35,6 +35,7 @@ const SPECIALS: Readonly<Record<string, () => Promise<Special>>> = {
   'wal-get': async () => (await import('./wal/measure-get.ts')).measureGet,
   'wal-read': async () => (await import('./wal/measure-read.ts')).measureRead,
   '--wal-receive': async () => (await import('./wal/measure-receive.ts')).measureReceive,
+  '--dump': async () => (await import('./dump/measure-dump.ts')).measureDump,
   '--large': async () => (await import('./scale/measure-large.ts')).measureLarge,
   '--scale': async () => (await import('./scale/measure-scale.ts')).measureScale,
 }
