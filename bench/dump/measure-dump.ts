@@ -154,7 +154,8 @@ async function measureSecond({ server, directory, tidemark }: Bench): Promise<St
   forgetDumps(directory)
   const stored = async (): Promise<number> => {
     const { output } = await measure(tidemark('dump', 'main', '--database', 'bench'))
-    return (JSON.parse(output) as { storedBytes: number }).storedBytes
+    const { dump } = JSON.parse(output) as { dump: { sizes: { storedBytes: number } } }
+    return dump.sizes.storedBytes
   }
   const change = async (condition: string): Promise<void> => {
     const update = 'UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE'
