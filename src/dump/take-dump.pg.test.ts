@@ -31,7 +31,8 @@ const SCHEMA = `
   CREATE SCHEMA "Mixed Case";
   CREATE TABLE "Mixed Case"."Ta""ble" (id bigserial PRIMARY KEY, t text);
   ALTER TABLE "Mixed Case"."Ta""ble" OWNER TO "Ann O'Nym";
-  INSERT INTO "Mixed Case"."Ta""ble" (t) SELECT repeat(md5(g::text), 10) FROM generate_series(1, 9000) g;
+  INSERT INTO "Mixed Case"."Ta""ble" (t)
+    SELECT repeat(md5(g::text), 10) FROM generate_series(1, 9000) g;
   CREATE TABLE p (id int, t text) PARTITION BY RANGE (id);
   CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
   CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (200);
@@ -351,7 +352,8 @@ test('a tool that is killed, a session that is ended: nothing is left', async ()
   }
   const terminate = (): void => {
     const psql = join(toolDirectory(server.major), 'psql')
-    const sql = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidemark dump'`
+    const sql = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                  WHERE application_name = 'tidemark dump'`
     execFileSync(psql, ['-qAt', '-c', sql, 'postgres'], { env: { ...process.env, ...toolEnv() } })
   }
   await assert.rejects(dump(SHOP, atBytes(100_000, terminate)), (error) => {
@@ -375,9 +377,9 @@ test('giving up ends the tool and removes what was written', async () => {
 
 test('a server that is killed in the middle: nothing is left', async () => {
   const before = await leftovers()
-  const pid = Number(
-    readFileSync(join(server.dataDirectory, 'postmaster.pid'), 'utf8').split('\n')[0],
-  )
+  const lines = readFileSync(join(server.dataDirectory, 'postmaster.pid'), 'utf8').split('
+')
+  const pid = Number(lines[0])
   const kill = (): void => {
     for (const one of [pid, ...childrenOf(pid)]) process.kill(one, 'SIGKILL')
   }
