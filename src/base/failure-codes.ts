@@ -13,6 +13,7 @@ import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
 import { DUMP_CODES } from './failure-codes/dump.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
+import { COPY_CODES } from './failure-codes/copy.ts'
 import { LOAD_CODES } from './failure-codes/load.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
@@ -50,6 +51,7 @@ export const FAILURE_CODES = {
   ...SYNC_CODES,
   ...DUMP_CODES,
   ...LOAD_CODES,
+  ...COPY_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

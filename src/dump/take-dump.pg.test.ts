@@ -377,8 +377,7 @@ test('giving up ends the tool and removes what was written', async () => {
 
 test('a server that is killed in the middle: nothing is left', async () => {
   const before = await leftovers()
-  const lines = readFileSync(join(server.dataDirectory, 'postmaster.pid'), 'utf8').split('
-')
+  const lines = readFileSync(join(server.dataDirectory, 'postmaster.pid'), 'utf8').split('\n')
   const pid = Number(lines[0])
   const kill = (): void => {
     for (const one of [pid, ...childrenOf(pid)]) process.kill(one, 'SIGKILL')
