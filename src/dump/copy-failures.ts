@@ -39,7 +39,7 @@ export function explainCopyOutError(error: unknown, what: string, rowSecurity: b
     message: `the rows of ${what} could not be read to their end`,
     because: `the server says: ${describeServerError(told)}`,
     fix: hides
-      ? 'connect as the owner, or a role with BYPASSRLS; --enable-row-security dumps what the role may see'
+      ? 'connect as a role with BYPASSRLS; --enable-row-security dumps what this one may see'
       : 'mend what the server says, then run the dump again',
     details: { sqlState: told.code },
     cause: error,

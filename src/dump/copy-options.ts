@@ -58,16 +58,16 @@ export function completeForm(options: CopyOptions, encoding: string, major: numb
     )
   }
   const quote = options.quote ?? '"'
-  const escape = options.escape ?? quote
+  const escapedBy = options.escape ?? quote
   judgeCharacter('--quote', quote)
-  judgeCharacter('--escape', escape)
+  judgeCharacter('--escape', escapedBy)
   if (quote === delimiter) {
     throw contradiction('--quote and --delimiter are the same', 'choose two characters')
   }
   if (nullText.includes(quote)) {
     throw contradiction(`--null '${nullText}' has the quote in it`, 'choose another text')
   }
-  return { ...form, quote, escape }
+  return { ...form, quote, escape: escapedBy }
 }
 
 function refuseStrangers(options: CopyOptions): void {
@@ -90,7 +90,7 @@ function refuseStrangers(options: CopyOptions): void {
 }
 
 function judgeCharacter(option: string, value: string): void {
-  if (/^[\x01-\x09\x0b\x0c\x0e-\x7f]$/.test(value)) return
+  if (value.length === 1 && value > '\0' && value < '\x80' && !/[\r\n]/.test(value)) return
   throw contradiction(
     `${option} cannot be '${value}'`,
     'it is one character of ASCII, and no line break',
@@ -129,7 +129,7 @@ function couldBeAValue(text: string, delimiter: string): boolean {
   for (let at = 0; at < text.length; at++) {
     if (text[at] !== '\\') continue
     const next = text[++at]
-    if (next === undefined || !(`\\bfnrtv${delimiter}`.includes(next))) return false
+    if (next === undefined || !`\\bfnrtv${delimiter}`.includes(next)) return false
   }
   return true
 }
@@ -137,12 +137,8 @@ function couldBeAValue(text: string, delimiter: string): boolean {
 export type CopyDirection = 'out' | 'in'
 
 /** What stands in the parentheses. */
-export function formatForm(
-  form: CopyForm,
-  direction: CopyDirection,
-  forceQuote = false,
-): string {
-  const { format, encoding, header, delimiter, null: nullText, quote, escape } = form
+export function formatForm(form: CopyForm, direction: CopyDirection, forceQuote = false): string {
+  const { format, encoding, header, delimiter, null: nullText, quote } = form
   if (format === 'binary') return 'FORMAT binary'
   return [
     `FORMAT ${format}`,
@@ -152,7 +148,7 @@ export function formatForm(
     ...(delimiter === undefined ? [] : [`DELIMITER ${quoteLiteral(delimiter)}`]),
     ...(nullText === undefined ? [] : [`NULL ${quoteLiteral(nullText)}`]),
     ...(quote === undefined ? [] : [`QUOTE ${quoteLiteral(quote)}`]),
-    ...(escape === undefined ? [] : [`ESCAPE ${quoteLiteral(escape)}`]),
+    ...(form.escape === undefined ? [] : [`ESCAPE ${quoteLiteral(form.escape)}`]),
     ...(direction === 'out' && forceQuote ? ['FORCE_QUOTE *'] : []),
   ].join(', ')
 }

@@ -59,11 +59,11 @@ export function formatTable({ schema, name }: { schema: string; name: string }):
   return `${quoteName(schema)}.${quoteName(name)}`
 }
 
-/** TM2080; names are looked up by the session's search_path. */
+/** TM2080; names are looked up by the search_path of the role, from here on. */
 export async function planCopy(session: CopySession, source: CopySource): Promise<CopyPlan> {
   const { query, columns, where } = source
-  const table =
-    source.table === undefined ? undefined : await requireTable(session, source.table)
+  await usePath(session, 'DEFAULT')
+  const table = source.table === undefined ? undefined : await requireTable(session, source.table)
   if (query !== undefined) {
     const select = `SELECT * FROM (\n${trimQuery(query)}\n) AS q`
     return { what: 'the query', table, select, copied: `(\n${trimQuery(query)}\n)` }
@@ -128,17 +128,14 @@ export async function findTable(
     const [row] = await session.query<Row & FoundTable>(TABLE, [text], `look for ${text}`)
     if (row === undefined) return undefined
     await usePath(session, 'pg_catalog')
-    const columns = await session.query<Row & FoundColumn>(
-      COLUMNS,
-      [row.oid],
-      `describe ${text}`,
-    )
+    const columns = await session.query<Row & FoundColumn>(COLUMNS, [row.oid], `describe ${text}`)
     const { oid, schema, name, kind, children } = row
     return { oid, schema, name, kind, children, columns }
   } catch (error) {
     throw explainDescribeError(error, text)
   } finally {
-    if (session.lostBecause() === undefined) await usePath(session, 'DEFAULT').catch(() => undefined)
+    if (session.lostBecause() === undefined)
+      await usePath(session, 'DEFAULT').catch(() => undefined)
   }
 }
 

@@ -91,7 +91,8 @@ function judgeTable(copy: DumpedCopy, table: FoundTable): CopyProblem[] {
   }
   const required = table.columns.filter((one) => one.isRequired && !dumped.has(one.name))
   for (const column of required) {
-    const message = `column ${quoteName(column.name)} of ${name} must have a value, and the dump has none`
+    const quoted = quoteName(column.name)
+    const message = `column ${quoted} of ${name} must have a value, and the dump has none`
     problems.push({ message, fix: 'give it a default, or dump it as well' })
   }
   return problems

@@ -168,8 +168,9 @@ async function sendRows(run: SendRun): Promise<number> {
   const name = formatTable(table)
   progress.phase(`loading ${name}`, request.record.sizes.rawBytes)
   const columns = copy.columns.map((column) => quoteName(column.name)).join(', ')
-  const words = formatForm(copy, 'in')
-  const text = `${formatEncodingSwitch(copy)}COPY ${name} (${columns}) FROM STDIN (${words})`
+  const form = { ...copy, encoding: await chooseEncoding(session, copy) }
+  const words = formatForm(form, 'in')
+  const text = `${formatEncodingSwitch(form)}COPY ${name} (${columns}) FROM STDIN (${words})`
   try {
     const rows = await session.copyIn(text, readRows(run), `load into ${name}`)
     await session.query("SET LOCAL client_encoding TO 'UTF8'")
@@ -179,6 +180,18 @@ async function sendRows(run: SendRun): Promise<number> {
     signal.throwIfAborted()
     throw explainCopyInError(error, name)
   }
+}
+
+/**
+ * Bytes that have no encoding must fit that of the database. COPY does not check them where it is
+ * told SQL_ASCII (CopyConvertBuf() in commands/copyfromparse.c), and lets in what no one can read.
+ */
+async function chooseEncoding(session: CopySession, { encoding }: DumpedCopy): Promise<string> {
+  if (encoding !== 'SQL_ASCII') return encoding
+  const [row] = await session.query<Row & { encoding: string }>(
+    `SELECT pg_catalog.current_setting('server_encoding') AS encoding`,
+  )
+  return row?.encoding ?? encoding
 }
 
 async function* readRows({ request, progress, signal }: SendRun): AsyncGenerator<Uint8Array> {
@@ -216,11 +229,7 @@ async function commit(session: CopySession, table: FoundTable): Promise<void> {
   }
 }
 
-async function analyze(
-  session: CopySession,
-  table: FoundTable,
-  notes: string[],
-): Promise<boolean> {
+async function analyze(session: CopySession, table: FoundTable, notes: string[]): Promise<boolean> {
   try {
     await session.query(`ANALYZE ${formatTable(table)}`, [], 'collect statistics')
     return true

@@ -12,12 +12,13 @@
  */
 import { Targets } from '../backup/targets.ts'
 import { now } from '../base/clock.ts'
-import { Failure } from '../base/failure.ts'
+import { Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { withDatabase } from '../postgres/connection-url.ts'
 import {
   type CopySession,
   openCopySession,
+  openServerSession,
   type Row,
   type ServerFacts,
   type ServerSession,
@@ -164,8 +165,8 @@ function serverMajor({ facts }: ServerSession): number {
 async function chooseEncoding(session: CopySession, { encoding }: CopyOptions): Promise<string> {
   const [row] = await session.query<Row & { own: string; wanted: string | null }>(
     `SELECT pg_catalog.current_setting('server_encoding') AS own,
-            CASE WHEN pg_catalog.pg_char_to_encoding($1) >= 0 THEN
-              pg_catalog.pg_encoding_to_char(pg_catalog.pg_char_to_encoding($1))::text END AS wanted`,
+            CASE WHEN e.code >= 0 THEN pg_catalog.pg_encoding_to_char(e.code)::text END AS wanted
+       FROM pg_catalog.pg_char_to_encoding($1) AS e (code)`,
     [encoding ?? 'SQL_ASCII'],
     'say its encoding',
   )
@@ -182,9 +183,9 @@ async function chooseEncoding(session: CopySession, { encoding }: CopyOptions): 
 function listNotes({ table }: CopyPlan, { query }: CopySource): string[] {
   if (table === undefined || query !== undefined || table.kind === 'p') return []
   if (table.children === 0) return []
-  return [
-    `${table.children} tables inherit from ${formatTable(table)}: their rows are not in the dump; --query 'TABLE ${formatTable(table)}' has them`,
-  ]
+  const name = formatTable(table)
+  const others = `${table.children} tables inherit from ${name}: their rows are not in the dump`
+  return [`${others}; --query 'TABLE ${name}' has them`]
 }
 
 /** No value may depend on what the role or the database have set. */
@@ -220,8 +221,27 @@ async function dumpRows(run: CopyRun): Promise<DumpFacts> {
     // Only now is it known that one and the same transaction has read all of it.
     await snapshot.end()
     return await describe(run, snapshot, { plan, columns, ...copied })
+  } catch (error) {
+    if (run.signal.aborted) await endStatement(snapshot, look.url)
+    throw error
   } finally {
     await snapshot.close()
+  }
+}
+
+/** A server notices that nobody listens only when it sends a row, which may be in hours. */
+async function endStatement({ server }: HeldSnapshot, url: string): Promise<void> {
+  try {
+    const session = await openServerSession({ connection: url, applicationName: 'tidemark' })
+    await session.query(
+      `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+        WHERE pid = $1 AND application_name = 'tidemark dump'`,
+      [server.backendPid],
+    )
+    await session.close()
+  } catch (error) {
+    // Why it was aborted is what is told.
+    if (!isFailure(error)) throw error
   }
 }
 

@@ -77,7 +77,10 @@ export function isDumpFileName(name: string): boolean {
   return FILE_NAME.test(name)
 }
 
-const oneCharacter = matching(/^[\x01-\x7f]$/)
+/** Of ASCII: what COPY takes. */
+const oneCharacter = when((value) => {
+  return typeof value === 'string' && value.length === 1 && value > '\0' && value < '\x80'
+})
 
 const copied = fieldsOf(
   {

@@ -100,7 +100,10 @@ export function checkFormat(format: DumpFormat, options: LoadCommandOptions): vo
   if (format === 'tar' && parseJobs(options.jobs) > 1) {
     throw wrong('a dump in the tar format is loaded by one job', 'leave out --jobs')
   }
-  if (format === 'copy') return checkCopy(options)
+  if (format === 'copy') {
+    checkCopy(options)
+    return
+  }
   const ofCopy = [
     ['--append', options.append],
     ['--truncate', options.truncate],
@@ -122,7 +125,9 @@ export function checkFormat(format: DumpFormat, options: LoadCommandOptions): vo
 
 /** Rows go into one table that is there, in one transaction. */
 function checkCopy(options: LoadCommandOptions): void {
-  const archive = listArchiveOptions(options).filter((name) => !['--table', '--role'].includes(name))
+  const archive = listArchiveOptions(options).filter(
+    (name) => !['--table', '--role'].includes(name),
+  )
   const others: [string, boolean][] = [
     ['--create', options.create === true],
     ['--if-exists', options.ifExists === true],
