@@ -207,7 +207,10 @@ async function storeDirectory(
   const { writer, progress, signal } = context
   progress.phase(`storing database ${name}`)
   const reader = new ArchiveTocReader({ format: 'directory' })
-  const names = await readdir(directory)
+  // A tool that has made no directory has left no table of contents either.
+  const names = await readdir(directory).catch(() => [])
+  requireFiles([[TOC, 'the table of contents']], names)
+  const largeObjects = new LargeObjectLists()
   const files: number[] = []
   for (const one of [TOC, ...names.filter((other) => other !== TOC).sort()]) {
     const path = join(directory, one)
@@ -215,6 +218,7 @@ async function storeDirectory(
     for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) {
       signal.throwIfAborted()
       if (one === TOC) reader.push(bytes as Buffer)
+      largeObjects.push(one, bytes as Buffer)
       await file.append(bytes as Buffer)
       progress.advance((bytes as Buffer).length)
     }
@@ -222,19 +226,52 @@ async function storeDirectory(
     await rm(path)
   }
   const { entries } = reader.finish()
-  requireFiles(entries, names)
+  requireFiles([...namesOfData(entries), ...largeObjects.names()], names)
   return { files, ...(await writeObjects(context, entries)) }
 }
 
 const READ_BYTES = 256 * 1024
 
-function requireFiles(entries: readonly ArchiveEntry[], names: readonly string[]): void {
+function namesOfData(entries: readonly ArchiveEntry[]): (readonly [string, string])[] {
+  const withData = entries.filter(({ hasData }) => hasData)
+  return withData.map(({ fileName, dumpId, kind, schema, name }) => {
+    return [fileName ?? `${dumpId}.dat`, `${kind} ${schema} ${name}`]
+  })
+}
+
+/** Each name, with what it is for, is one of those that are there. */
+function requireFiles(
+  wanted: readonly (readonly [string, string])[],
+  names: readonly string[],
+): void {
   const there = new Set(names)
-  const missing = entries.find(({ fileName }) => fileName !== undefined && !there.has(fileName))
+  const missing = wanted.find(([name]) => !there.has(name))
   if (missing === undefined) return
   throw new Failure('TM2008', {
-    message: `pg_dump has left no file ${missing.fileName}`,
-    because: `its table of contents names it for ${missing.kind} ${missing.schema} ${missing.name}`,
+    message: `pg_dump has left no file ${missing[0]}`,
+    because: `there is to be one for ${missing[1]}`,
     fix: 'see that nothing cleans up the temporary directory meanwhile, then run the dump again',
   })
+}
+
+/** `blobs.toc`, since 17 several `blobs_<dump id>.toc`: lines of an OID and the name of a file. */
+class LargeObjectLists {
+  readonly #pieces = new Map<string, Buffer[]>()
+
+  push(file: string, bytes: Buffer): void {
+    if (!/^blobs(_\d+)?\.toc$/.test(file)) return
+    const pieces = this.#pieces.get(file)
+    if (pieces === undefined) this.#pieces.set(file, [Buffer.from(bytes)])
+    else pieces.push(Buffer.from(bytes))
+  }
+
+  names(): (readonly [string, string])[] {
+    return [...this.#pieces.values()].flatMap((pieces) => {
+      const lines = Buffer.concat(pieces).toString('latin1').split('\n')
+      return lines.flatMap((line) => {
+        const [oid, name] = line.split(' ')
+        return name === undefined ? [] : [[name, `large object ${oid}`] as const]
+      })
+    })
+  }
 }
