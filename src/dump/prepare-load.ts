@@ -99,9 +99,9 @@ export async function prepareLoad(
   const tool = { path: tools.path('pg_restore'), env, signal, encoding: database.encoding }
   const archive = record.format === 'plain' ? undefined : await readArchive(request, tool)
   try {
-    const source = { ...database, ...record.server }
+    const source = { ...database, ...record.server, createsItself: createsItself(record) }
     const needs = withRole(archive?.needs, choices.role)
-    const dataOnly = request.selection.sections.join() === 'data'
+    const dataOnly = holdsOnlyRows(record) || request.selection.sections.join() === 'data'
     const judgement = judgeLoad(source, withExpected(target, request), needs, {
       ...choices,
       dataOnly,
@@ -121,6 +121,16 @@ export function databaseOf({ record, databaseNumber }: LoadRequest): DumpedDatab
   const database = record.databases[databaseNumber]
   if (database === undefined) throw new Error(`dump ${record.id} has no database ${databaseNumber}`)
   return database
+}
+
+/** A plain script with CREATE DATABASE and \connect in it. */
+export function createsItself({ format, selection }: DumpRecord): boolean {
+  return format === 'plain' && selection.includes('--create')
+}
+
+function holdsOnlyRows({ selection }: DumpRecord): boolean {
+  const sections = selection.filter((option) => option.startsWith('--section='))
+  return selection.includes('--data-only') || sections.join() === '--section=data'
 }
 
 export function majorOf(version: string): number {

@@ -20,7 +20,7 @@ import {
 import { countStates, type LoadedContents, type LoadedObject } from './load-report.ts'
 import { isNewerTool, runScript, withoutNewSettings } from './load-script.ts'
 import { selectsAll } from './load-selection.ts'
-import type { PreparedLoad } from './prepare-load.ts'
+import { createsItself, type PreparedLoad } from './prepare-load.ts'
 import { readDumpFile } from './read-dump.ts'
 import { isStillThere, openLoadSession } from './read-load-facts.ts'
 import { quoteName } from './sql-text.ts'
@@ -46,7 +46,9 @@ export async function executeLoad(
   const { choices } = request
   const notes: string[] = []
   await createRoles(request.connection, judgement.rolesToCreate)
-  if (choices.create) notes.push(...(await createDatabase(prepared)))
+  if (choices.create && !createsItself(request.record)) {
+    notes.push(...(await createDatabase(prepared)))
+  }
   const contents = await loadContents(prepared, progress, signal)
   await judgeContents(prepared, contents)
   if (choices.create) notes.push(...(await loadDatabaseSettings(prepared, signal)))
@@ -91,7 +93,8 @@ async function loadPlain(
   const script = readDumpFile(storage, record, number)
   const { isWhole, endedBy, messages } = await runScript({
     psql: tools.path('psql'),
-    env,
+    // Such a script begins beside the database that it makes.
+    env: createsItself(record) ? { ...env, PGDATABASE: 'postgres' } : env,
     signal,
     encoding: database.encoding,
     script: isNewerTool(record.toolVersion, target.major) ? withoutNewSettings(script) : script,

@@ -113,6 +113,9 @@ async function loadInto(
   try {
     for (const caution of prepared.judgement.cautions) context.terminal.remark(`note: ${caution}`)
     await globals?.load(context.signal)
+    if (dump.record.selection.includes('--no-role-passwords') && globals !== undefined) {
+      context.terminal.remark('note: the dump has no passwords of roles: those created have none')
+    }
     const result = await executeLoad(prepared, context.progress, context.signal)
     context.progress.end()
     const loaded = {
