@@ -88,7 +88,8 @@ export function refuseCopyOptions(options: DumpCommandOptions): void {
 /** `a, "B,c"`: commas inside double quotes part nothing. */
 function splitNames(text: string): string[] {
   const names = text.match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []
-  if (names.length > 0 && names.every((name) => name.trim() !== '')) return names
+  const isWhole = names.length > 0 && names.join(',') === text
+  if (isWhole && names.every((name) => name.trim() !== '')) return names
   throw wrong(`--columns cannot be '${text}'`, 'it is names with commas between them: a,b')
 }
 
