@@ -10,19 +10,14 @@ import { parseConnectionUrl } from '../postgres/connection-url.ts'
 import type { DumpObject } from '../repository/dump-objects.ts'
 import type { DumpedDatabase, ToolFormat } from '../repository/dump-record.ts'
 import type { FrameReference } from '../repository/backup-record.ts'
+import { completeSelection } from './complete-selection.ts'
 import { PlainEnd } from './plain-end.ts'
+import { type NamedDatabase, runPgDump } from './run-pg-dump.ts'
 import { runTool } from './run-tool.ts'
 import { type HeldSnapshot, holdSnapshot } from './snapshot.ts'
 import type { DumpContext } from './dump-context.ts'
 import { toolEnvironment } from './tool-environment.ts'
 import { withToolDirectory } from './tool-directory.ts'
-
-export interface NamedDatabase {
-  /** From 1: names its files. */
-  readonly number: number
-  readonly name: string
-  readonly url: string
-}
 
 /** Returns the number of their file. */
 export async function dumpGlobals(context: DumpContext): Promise<number> {
@@ -115,22 +110,13 @@ interface DumpRun {
 }
 
 async function runDump(context: DumpContext, database: NamedDatabase, run: DumpRun): Promise<void> {
-  const { options, tools, selection, notes, signal } = context
-  const { format } = options
-  // Frames are compressed once, and what the tool has compressed would not come again.
-  const compression = format === 'plain' || format === 'tar' ? [] : ['--compress=0']
-  const { remarks } = await runTool({
-    program: tools.path('pg_dump'),
-    args: [
-      ...[`--format=${format}`, `--snapshot=${run.snapshot.facts.name}`, '--no-password'],
-      ...[...compression, ...run.args, ...selection],
-    ],
-    env: toolEnvironment(parseConnectionUrl(database.url), database.name, options.environment),
-    signal: AbortSignal.any([signal, run.snapshot.signal]),
-    task: `dump database ${database.name}`,
-    onOutput: run.onOutput,
-  })
-  notes.push(...remarks)
+  const { options, selection, notes } = context
+  const { snapshot, onOutput } = run
+  const completion = await completeSelection(context, database, snapshot)
+  const args = [...run.args, ...selection, ...completion]
+  notes.push(
+    ...(await runPgDump(context, database, { snapshot, format: options.format, args, onOutput })),
+  )
 }
 
 const SUFFIXES: Readonly<Record<Exclude<ToolFormat, 'directory'>, string>> = {
