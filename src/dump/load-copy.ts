@@ -1,5 +1,5 @@
 /**
- * Loads the rows of a dump by COPY into a table that is there (docs/design/dumps.md, section 8).
+ * Loads the rows of a dump by COPY into a table that is there (docs/design/dumps.md, section 9).
  *
  * Invariant: all rows or none: one transaction empties the table (--truncate), sends every byte,
  * each proved before it is sent, and is committed only when the whole file was proved and the

@@ -1,6 +1,6 @@
 /**
  * Dumps the rows of one table or query through COPY: the story in order (docs/design/dumps.md,
- * section 8).
+ * section 9).
  *
  * Invariant: the record is written only after the server has said how many rows it sent, what it
  * sent was taken to its last byte, and the transaction that read them was committed on the same
