@@ -14,6 +14,7 @@ import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
 import { DUMP_CODES } from './failure-codes/dump.ts'
 import { DUMP_KEEPING_CODES } from './failure-codes/dump-keeping.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
+import { COPY_CODES } from './failure-codes/copy.ts'
 import { LOAD_CODES } from './failure-codes/load.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
@@ -52,6 +53,7 @@ export const FAILURE_CODES = {
   ...DUMP_CODES,
   ...LOAD_CODES,
   ...DUMP_KEEPING_CODES,
+  ...COPY_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

@@ -27,8 +27,8 @@ export function addDump(program: Command, run: RunAction): void {
     )
     .option('--no-role-passwords', 'globals without them')
     .addOption(
-      new Option('--format <format>', 'what pg_dump writes')
-        .choices(['custom', 'plain', 'directory', 'tar'])
+      new Option('--format <format>', 'what pg_dump writes; or rows alone, by COPY')
+        .choices(['custom', 'plain', 'directory', 'tar', 'csv', 'text', 'binary'])
         .default('custom'),
     )
     .option('--jobs <count>', 'directory: tables dumped at once', '1')
@@ -41,6 +41,7 @@ export function addDump(program: Command, run: RunAction): void {
     .option('--rewrite', 'store everything anew, so that it shares no copy with earlier dumps')
     .option('--repository <name>', 'only into this repository (default: all of the cluster)')
   addSelection(dump)
+  addCopy(dump)
   dump.action(async (cluster: string | undefined, _options: unknown, command: Command) => {
     await run(command.optsWithGlobals(), async (context) => {
       const { runDump } = await import('./commands/dump.ts')
@@ -75,6 +76,22 @@ function addSelection(dump: Command): void {
     .option('--large-objects', 'large objects too where schemas or tables are selected')
     .option('--no-large-objects', 'no large objects')
     .option('--create', 'plain: begin with CREATE DATABASE and its settings')
+}
+
+/** Of --format csv, text and binary. */
+function addCopy(dump: Command): void {
+  dump
+    .option('--query <sql>', 'COPY: what this query gives')
+    .option('--where <condition>', 'COPY: only rows of the table for which this holds')
+    .option('--columns <names>', 'COPY: these columns, with commas between them')
+    .option('--header', 'COPY: a first line with the names of columns')
+    .option('--delimiter <character>', "COPY: between values (default: ',' in csv, tab in text)")
+    .option('--null <text>', "COPY: stands for NULL (default: '' in csv, '\\N' in text)")
+    .option('--encoding <name>', "COPY: of the file (default: the database's)")
+    .option('--quote <character>', 'csv: around values (default: a double quote)')
+    .option('--escape <character>', 'csv: before a quote in a value (default: the quote)')
+    .option('--force-quote', 'csv: quotes around every value that is not NULL')
+    .option('--enable-row-security', 'COPY: only rows that policies let the role see')
 }
 
 function collect(value: string, before: readonly string[]): string[] {

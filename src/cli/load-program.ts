@@ -17,7 +17,12 @@ export function addLoad(program: Command, run: RunAction): void {
     .option('--output <path>', 'write the files of the dump there instead; never over a file')
     .option('--database <name>', 'which one of the dump, where it has several')
     .option('--schema <name>', `only this schema ${SELECT}`, collect, [])
-    .option('--table <name>', `only this table, without its schema ${SELECT}`, collect, [])
+    .option(
+      '--table <name>',
+      `only this table, without its schema ${SELECT}; of rows by COPY: into this one, as SQL writes it`,
+      collect,
+      [],
+    )
     .option('--section <name>', `pre-data, data or post-data ${SELECT}`, collect, [])
     .option('--list <file>', 'only the objects of this list, in its order (pg_restore --list)')
   addChoices(load)
@@ -44,6 +49,8 @@ function addChoices(load: Command): void {
     .option('--globals', 'load the roles and tablespaces of the dump first')
     .option('--continue-on-error', 'go on behind statements that fail; exit status 3')
     .option('--force', 'into a database that is not empty, or the very one that was dumped')
+    .option('--append', 'COPY: add the rows to those that are in the table')
+    .option('--truncate', 'COPY: empty the table first, in the same transaction')
     .option('--no-analyze', 'collect no statistics afterwards')
     .option('--tools <dir>', 'where pg_restore and psql are (default: PATH and the usual places)')
     .option('--repository <name>', 'only from this repository (default: the nearest that is whole)')

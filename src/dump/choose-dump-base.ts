@@ -4,6 +4,8 @@ import type { DumpFormat, DumpRecord } from '../repository/dump-record.ts'
 export interface DumpBaseCriteria {
   readonly databases: readonly string[]
   readonly format: DumpFormat
+  /** Where given: only one of the same selection. */
+  readonly selection?: readonly string[]
   /** Ids of dumps that must not be used. */
   readonly without: ReadonlySet<string>
 }
@@ -14,14 +16,16 @@ export interface DumpBaseCriteria {
  */
 export function chooseDumpBase(
   lists: readonly (readonly DumpRecord[])[],
-  { databases, format, without }: DumpBaseCriteria,
+  { databases, format, selection, without }: DumpBaseCriteria,
 ): DumpRecord | undefined {
   const [first = [], ...others] = lists
   const known = others.map((list) => new Set(list.map(({ id }) => id)))
   const wanted = namesOf(databases)
+  const selected = selection === undefined ? undefined : JSON.stringify(selection)
   return first.findLast((dump) => {
     if (dump.format !== format || without.has(dump.id)) return false
     if (namesOf(dump.databases.map(({ name }) => name)) !== wanted) return false
+    if (selected !== undefined && JSON.stringify(dump.selection) !== selected) return false
     return known.every((ids) => ids.has(dump.id))
   })
 }

@@ -2,7 +2,7 @@
 import type { BackupTarget, TargetReport } from '../backup/targets.ts'
 import type { Progress } from '../base/progress.ts'
 import type { ServerFacts } from '../postgres/server-session.ts'
-import type { DumpFormat, DumpRecord } from '../repository/dump-record.ts'
+import type { DumpRecord, ToolFormat } from '../repository/dump-record.ts'
 import type { ClientTools } from './find-tools.ts'
 import type { DumpSelection } from './selection.ts'
 import type { Variables } from './tool-environment.ts'
@@ -19,7 +19,7 @@ export interface TakeDumpOptions {
   readonly globals: boolean
   /** Undefined: where every repository is encrypted. */
   readonly rolePasswords: boolean | undefined
-  readonly format: DumpFormat
+  readonly format: ToolFormat
   /** Of the directory format: tables dumped at once. */
   readonly jobs: number
   readonly selection: DumpSelection

@@ -8,7 +8,7 @@ import { CustomArchiveReader } from '../postgres/archive-blocks.ts'
 import { TarArchiveReader } from '../postgres/archive-tar.ts'
 import { parseConnectionUrl } from '../postgres/connection-url.ts'
 import type { DumpObject } from '../repository/dump-objects.ts'
-import type { DumpedDatabase, DumpFormat } from '../repository/dump-record.ts'
+import type { DumpedDatabase, ToolFormat } from '../repository/dump-record.ts'
 import type { FrameReference } from '../repository/backup-record.ts'
 import { completeSelection } from './complete-selection.ts'
 import { PlainEnd } from './plain-end.ts'
@@ -78,7 +78,7 @@ export async function dumpDatabase(
 }
 
 /** Between two sessions another server may have taken over the address. */
-function requireSameServer({ server }: HeldSnapshot, systemIdentifier: bigint): void {
+export function requireSameServer({ server }: HeldSnapshot, systemIdentifier: bigint): void {
   if (server.systemIdentifier === systemIdentifier) return
   throw new Failure('TM2004', {
     message: 'another server answers than when the dump began',
@@ -119,7 +119,7 @@ async function runDump(context: DumpContext, database: NamedDatabase, run: DumpR
   )
 }
 
-const SUFFIXES: Readonly<Record<Exclude<DumpFormat, 'directory'>, string>> = {
+const SUFFIXES: Readonly<Record<Exclude<ToolFormat, 'directory'>, string>> = {
   plain: 'sql',
   custom: 'dump',
   tar: 'tar',
@@ -132,7 +132,7 @@ async function writeStream(
   snapshot: HeldSnapshot,
 ): Promise<WrittenFiles> {
   const { writer, progress } = context
-  const format = context.options.format as Exclude<DumpFormat, 'directory'>
+  const format = context.options.format as Exclude<ToolFormat, 'directory'>
   const judge = openJudge(format)
   const file = await writer.openFile(`${number}.${SUFFIXES[format]}`)
   const onOutput = async (bytes: Uint8Array): Promise<void> => {
@@ -152,7 +152,7 @@ interface StreamJudge {
   finish(): readonly ArchiveEntry[] | undefined
 }
 
-function openJudge(format: Exclude<DumpFormat, 'directory'>): StreamJudge {
+function openJudge(format: Exclude<ToolFormat, 'directory'>): StreamJudge {
   if (format === 'plain') {
     const end = new PlainEnd()
     return {

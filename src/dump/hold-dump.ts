@@ -30,6 +30,8 @@ export interface DumpPlan {
   readonly startedAt: Date
   readonly databases: readonly string[]
   readonly format: DumpFormat
+  /** The base has the same one; undefined: any. */
+  readonly selection?: readonly string[]
   /** No base. */
   readonly rewrite?: boolean
 }

@@ -9,7 +9,8 @@
 import { sleep } from '../base/clock.ts'
 import { Failure } from '../base/failure.ts'
 import {
-  openServerSession,
+  type CopySession,
+  openCopySession,
   type Row,
   type ServerFacts,
   type ServerSession,
@@ -27,6 +28,8 @@ export interface SnapshotFacts {
 }
 
 export interface HeldSnapshot {
+  /** Inside the transaction that has the snapshot. */
+  readonly session: CopySession
   readonly server: ServerFacts
   readonly facts: SnapshotFacts
   /** Aborted with TM2004 once the session is lost. */
@@ -58,15 +61,23 @@ const EXPORT = `
          d.oid::text AS oid, pg_catalog.pg_encoding_to_char(d.encoding)::text AS encoding
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`
 
-/** Failures: those of openServerSession(), TM1109 of a statement. */
-export async function holdSnapshot(connection: string): Promise<HeldSnapshot> {
-  const session = await openServerSession({ connection, applicationName: 'tidemark dump' })
+/**
+ * Failures: those of openServerSession(), TM1109 of a statement. `before` runs in the transaction
+ * while it has no snapshot yet: SET LOCAL and LOCK TABLE take none, and anything else would.
+ */
+export async function holdSnapshot(
+  connection: string,
+  before?: (session: ServerSession) => Promise<void>,
+): Promise<HeldSnapshot> {
+  const session = await openCopySession({ connection, applicationName: 'tidemark dump' })
   try {
     await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+    await before?.(session)
     const [row] = await session.query<SnapshotRow>(EXPORT, [], 'export a snapshot')
     if (row === undefined) throw new Error('the database of the session is not in pg_database')
     const watch = watchSession(session)
     return {
+      session,
       server: session.facts,
       facts: {
         name: row.name,

@@ -35,6 +35,8 @@ export interface DumpWriterOptions {
   readonly startedAt: Date
   readonly databases: readonly string[]
   readonly format: DumpFormat
+  /** The base has the same one; undefined: any. */
+  readonly selection?: readonly string[]
   readonly signal: AbortSignal
   /** Everything is stored anew, whatever earlier dumps have stored. */
   readonly rewrite?: boolean

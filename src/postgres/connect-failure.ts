@@ -20,6 +20,9 @@ export interface ServerError extends Error {
   readonly severity: string
   readonly routine?: string
   readonly detail?: string
+  readonly hint?: string
+  /** `COPY t, line 3, column b: "x"` */
+  readonly where?: string
 }
 
 export function isServerError(error: unknown): error is ServerError {

@@ -16,6 +16,7 @@ import {
 } from './connect-failure.ts'
 import { connectServer } from './connect-server.ts'
 import { type ConnectionDefaults, parseConnectionUrl } from './connection-url.ts'
+import { CopyInQuery, CopyOutQuery, type CopyReceiver } from './copy-query.ts'
 import { type DescribedVersion, describeVersion } from './versions.ts'
 
 export type Row = Record<string, unknown>
@@ -81,8 +82,33 @@ export interface ServerSession {
   close(): Promise<void>
 }
 
+export interface ResultColumn {
+  readonly name: string
+  readonly typeOid: number
+  readonly typeModifier: number
+}
+
+/** For COPY. What fails in the middle of one may cost the session. */
+export interface CopySession extends ServerSession {
+  /** `text` is COPY … TO STDOUT; gives the number of rows. Aborting costs the session. */
+  copyOut(
+    text: string,
+    receive: CopyReceiver,
+    options: { readonly what: string; readonly signal: AbortSignal },
+  ): Promise<number>
+  /** `text` is COPY … FROM STDIN; gives the number of rows. An error of the source is thrown. */
+  copyIn(text: string, source: AsyncIterable<Uint8Array>, what: string): Promise<number>
+  /** What a statement gives; it must be one statement. */
+  describe(text: string, what: string): Promise<ResultColumn[]>
+}
+
 /** Failures: TM1101 to TM1109, TM1113 to TM1116. */
 export async function openServerSession(options: ServerSessionOptions): Promise<ServerSession> {
+  return await openCopySession(options)
+}
+
+/** Failures: as openServerSession(). */
+export async function openCopySession(options: ServerSessionOptions): Promise<CopySession> {
   const target = parseConnectionUrl(options.connection, options.defaults)
   const { client, address } = await connectServer(target, options.applicationName)
   const channel = new Channel(client, address)
@@ -133,10 +159,39 @@ class Channel {
     params: readonly unknown[],
     what: string,
   ): Promise<R[]> {
-    if (this.#lost !== undefined) throw this.#lost
-    try {
+    return await this.#translating(what, async () => {
       const result = await this.#client.query(text, [...params])
       return result.rows as R[]
+    })
+  }
+
+  /** A message with parameters is one statement; without any it may be several. */
+  async describe(text: string, what: string): Promise<ResultColumn[]> {
+    return await this.inTurn(what, async (client) => {
+      const { fields } = await client.query({ text, queryMode: 'extended' } as pg.QueryConfig)
+      return fields.map(({ name, dataTypeID: typeOid, dataTypeModifier: typeModifier }) => {
+        return { name, typeOid, typeModifier }
+      })
+    })
+  }
+
+  async inTurn<T>(what: string, act: (client: pg.Client) => Promise<T>): Promise<T> {
+    const turn = this.#last.then(async () => {
+      return await this.#translating(what, async () => await act(this.#client))
+    })
+    this.#last = turn.catch(() => {})
+    return await turn
+  }
+
+  /** No more can be said to the server: what it does ends when it notices. */
+  cut(): void {
+    this.#client.connection.stream.destroy()
+  }
+
+  async #translating<T>(what: string, act: () => Promise<T>): Promise<T> {
+    if (this.#lost !== undefined) throw this.#lost
+    try {
+      return await act()
     } catch (error) {
       const failure = translateQueryError(error, this.address.user, what)
       if (failure.code === 'TM1106') this.#lost ??= failure
@@ -152,7 +207,7 @@ class Channel {
   }
 }
 
-class PgServerSession implements ServerSession {
+class PgServerSession implements CopySession {
   readonly address: string
   readonly facts: ServerFacts
   readonly #channel: Channel
@@ -169,6 +224,36 @@ class PgServerSession implements ServerSession {
     what = 'run a statement',
   ): Promise<R[]> {
     return await this.#channel.run<R>(text, params, what)
+  }
+
+  async copyOut(
+    text: string,
+    receive: CopyReceiver,
+    { what, signal }: { readonly what: string; readonly signal: AbortSignal },
+  ): Promise<number> {
+    signal.throwIfAborted()
+    const cut = (): void => this.#channel.cut()
+    signal.addEventListener('abort', cut, { once: true })
+    try {
+      return await this.#channel.inTurn(what, async (client) => {
+        return await submit(client, new CopyOutQuery(text, receive))
+      })
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
+    } finally {
+      signal.removeEventListener('abort', cut)
+    }
+  }
+
+  async copyIn(text: string, source: AsyncIterable<Uint8Array>, what: string): Promise<number> {
+    return await this.#channel.inTurn(what, async (client) => {
+      return await submit(client, new CopyInQuery(text, source))
+    })
+  }
+
+  async describe(text: string, what: string): Promise<ResultColumn[]> {
+    return await this.#channel.describe(text, what)
   }
 
   async readSettings(): Promise<ReadonlyMap<string, ServerSetting>> {
@@ -191,6 +276,12 @@ class PgServerSession implements ServerSession {
   async close(): Promise<void> {
     await this.#channel.close()
   }
+}
+
+async function submit(client: pg.Client, query: CopyOutQuery | CopyInQuery): Promise<number> {
+  // Its types have another Connection than the one that it gives.
+  client.query(query as unknown as pg.Submittable)
+  return await query.done
 }
 
 /** Session settings; those that the server's version does not have are passed over. */

@@ -121,6 +121,69 @@ test('what it refers to it has', () => {
   }
 })
 
+const COPIED = {
+  rows: 3,
+  table: { schema: 'public', name: 'Ünï "x"' },
+  columns: [{ name: 'a', type: 'integer' }],
+  format: 'csv',
+  encoding: 'UTF8',
+  header: true,
+  delimiter: ',',
+  null: '',
+  quote: '"',
+  escape: '"',
+} as const
+
+const OF_COPY: DumpRecord = {
+  id: RECORD.id,
+  cluster: RECORD.cluster,
+  startedAt: RECORD.startedAt,
+  finishedAt: RECORD.finishedAt,
+  server: RECORD.server,
+  toolVersion: '17.6',
+  format: 'copy',
+  selection: ['--table=t'],
+  databases: RECORD.databases.map((database) => ({ ...database, files: [0] })),
+  copy: COPIED,
+  files: RECORD.files.slice(0, 1).map((file) => ({ ...file, name: '1.csv' })),
+  packs: RECORD.packs,
+  sizes: RECORD.sizes,
+  labels: {},
+}
+
+test('of rows by COPY the record has every option, and nothing that the form has not', () => {
+  assert.deepEqual(decodeDumpRecord(KEY, encodeDumpRecord(OF_COPY)), OF_COPY)
+  const { table: _table, ...ofQuery } = COPIED
+  const query = { ...OF_COPY, copy: ofQuery }
+  assert.deepEqual(decodeDumpRecord(KEY, encodeDumpRecord(query)), query)
+  const { delimiter: _delimiter, null: _null, quote: _quote, escape: _escape, ...bare } = COPIED
+  const binary: DumpRecord = { ...OF_COPY, copy: { ...bare, format: 'binary', header: false } }
+  assert.deepEqual(decodeDumpRecord(KEY, encodeDumpRecord(binary)), binary)
+  for (const name of Object.keys(COPIED)) {
+    if (name === 'table') continue
+    const because = refused({ ...OF_COPY, copy: { ...COPIED, [name]: undefined } })
+    assert.match(because, /copy/, name)
+  }
+  const wrong: Readonly<Record<string, unknown>> = {
+    delimiter: ['', ',,', 'ü', '\0'],
+    quote: ['', 'ab'],
+    rows: [-1, 1.5, '3'],
+    columns: [[], [{ name: 'a' }], 'a'],
+    encoding: ['', "UTF8'"],
+    format: ['json', 'binary', 'text'],
+    table: [{ schema: 'public' }, 'public.t'],
+  }
+  for (const [name, values] of Object.entries(wrong)) {
+    for (const value of values as unknown[]) {
+      refused({ ...OF_COPY, copy: { ...COPIED, [name]: value } })
+    }
+  }
+  refused({ ...OF_COPY, format: 'custom' })
+  refused({ ...RECORD, copy: COPIED })
+  refused({ ...OF_COPY, copy: undefined })
+  refused({ ...OF_COPY, databases: [] })
+})
+
 test('another format, another kind, another dump, and bits that were flipped are damage', () => {
   const raw = (text: string) => encodeEnvelope('DUMP', Buffer.from(text))
   const bad = [

@@ -9,7 +9,11 @@ import { judgeDumpRecord } from './judge-dump-record.ts'
 import { dumpKey } from './keys.ts'
 import { decodeSmallObject, encodeSmallObject } from './small-object.ts'
 
-export type DumpFormat = 'plain' | 'custom' | 'directory' | 'tar'
+/** What pg_dump writes. */
+export type ToolFormat = 'plain' | 'custom' | 'directory' | 'tar'
+
+/** `copy`: rows of one table or query, as COPY writes them. */
+export type DumpFormat = ToolFormat | 'copy'
 
 export interface DumpRecord {
   readonly id: string
@@ -18,7 +22,7 @@ export interface DumpRecord {
   readonly startedAt: string
   readonly finishedAt: string
   readonly server: DumpedServer
-  /** What `pg_dump --version` says of itself: `17.6`. */
+  /** What `pg_dump --version` says of itself: `17.6`; of COPY the server's. */
   readonly toolVersion: string
   readonly format: DumpFormat
   /** Options of the selection as they were handed to the tool, without the connection. */
@@ -26,6 +30,8 @@ export interface DumpRecord {
   /** Number of the file of globals in `files`. */
   readonly globals?: number
   readonly databases: readonly DumpedDatabase[]
+  /** Of the format `copy`, and of no other. */
+  readonly copy?: DumpedCopy
   readonly files: readonly DumpedFile[]
   readonly packs: readonly DumpedPack[]
   /** The dump whose chunks were looked for. */
@@ -56,6 +62,28 @@ export interface DumpedDatabase {
   /** Frames of kind 9; none where nothing lists the objects (plain). */
   readonly objectLists: readonly FrameReference[]
   readonly objects: number
+}
+
+export type CopyFormat = 'csv' | 'text' | 'binary'
+
+/** All that reading the file again needs: nothing of it is left to defaults. */
+export interface DumpedCopy {
+  /** As the server has counted them when all were sent. */
+  readonly rows: number
+  /** What the rows are of; none: of a query alone. */
+  readonly table?: { readonly schema: string; readonly name: string }
+  /** In their order in the file. */
+  readonly columns: readonly { readonly name: string; readonly type: string }[]
+  readonly format: CopyFormat
+  /** As PostgreSQL names it. */
+  readonly encoding: string
+  readonly header: boolean
+  /** Not of binary. */
+  readonly delimiter?: string
+  readonly null?: string
+  /** Of csv. */
+  readonly quote?: string
+  readonly escape?: string
 }
 
 export interface DumpedFile {

@@ -69,12 +69,35 @@ const textsByName: Check = (value) => {
 
 const reference = fieldsOf({ pack: packId, frame: count })
 
-/** `globals.sql`, `1.sql`, `1.dump`, `1.tar`, `1/toc.dat`: never a path that leads elsewhere. */
-const FILE_NAME = /^(globals\.sql|[1-9]\d*\.(sql|dump|tar)|[1-9]\d*\/[A-Za-z0-9_][A-Za-z0-9_.-]*)$/
+/** `globals.sql`, `1.sql`, `1.dump`, `1.csv`, `1/toc.dat`: never a path that leads elsewhere. */
+const FILE_NAME =
+  /^(globals\.sql|[1-9]\d*\.(sql|dump|tar|csv|text|binary)|[1-9]\d*\/[A-Za-z0-9_][A-Za-z0-9_.-]*)$/
 
 export function isDumpFileName(name: string): boolean {
   return FILE_NAME.test(name)
 }
+
+/** Of ASCII: what COPY takes. */
+const oneCharacter = when((value) => {
+  return typeof value === 'string' && value.length === 1 && value > '\0' && value < '\x80'
+})
+
+const copied = fieldsOf(
+  {
+    rows: count,
+    columns: listOf(fieldsOf({ name: text, type: text })),
+    format: oneOf(['csv', 'text', 'binary']),
+    encoding: matching(/^[A-Za-z0-9_]+$/),
+    header: when((value) => typeof value === 'boolean'),
+  },
+  {
+    table: fieldsOf({ schema: text, name: text }),
+    delimiter: oneCharacter,
+    null: text,
+    quote: oneCharacter,
+    escape: oneCharacter,
+  },
+)
 
 const checkFields = fieldsOf(
   {
@@ -84,7 +107,7 @@ const checkFields = fieldsOf(
     finishedAt: time,
     server: fieldsOf({ systemIdentifier: matching(/^\d+$/), version: text, major: count }),
     toolVersion: text,
-    format: oneOf(['plain', 'custom', 'directory', 'tar']),
+    format: oneOf(['plain', 'custom', 'directory', 'tar', 'copy']),
     selection: listOf(text),
     databases: listOf(
       fieldsOf({
@@ -116,14 +139,31 @@ const checkFields = fieldsOf(
     }),
     labels: textsByName,
   },
-  { globals: count, base: id },
+  { globals: count, base: id, copy: copied },
 )
 
 /** Why it is no record of a dump, or undefined. */
 export function judgeDumpRecord(value: unknown): string | undefined {
   const misfit = checkFields(value)
   if (misfit !== undefined) return `its field ${misfit.slice(1)} is not as it must be`
-  return judgeReferences(value as DumpRecord)
+  return judgeCopy(value as DumpRecord) ?? judgeReferences(value as DumpRecord)
+}
+
+/** Without one of these words another default would be read than was written. */
+function judgeCopy({ format, copy, databases, files }: DumpRecord): string | undefined {
+  if ((format === 'copy') !== (copy !== undefined)) return 'its format and its field copy disagree'
+  if (copy === undefined) return undefined
+  if (copy.columns.length === 0) return 'it has no columns'
+  if (databases.length !== 1 || files.length !== 1) return 'its rows are not in one file'
+  const isText = copy.format !== 'binary'
+  const isCsv = copy.format === 'csv'
+  const fits =
+    (copy.delimiter !== undefined) === isText &&
+    (copy.null !== undefined) === isText &&
+    (copy.quote !== undefined) === isCsv &&
+    (copy.escape !== undefined) === isCsv &&
+    (isText || !copy.header)
+  return fits ? undefined : `its field copy has not the options of ${copy.format}`
 }
 
 function judgeReferences({ files, packs, databases, globals, sizes }: DumpRecord) {

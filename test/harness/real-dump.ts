@@ -8,7 +8,7 @@ import type { DumpWriter } from '../../src/dump/write-dump.ts'
 import { openDumpWriter } from '../../src/dump/write-dump.ts'
 import { ArchiveTocReader, makesAnObject } from '../../src/postgres/archive-toc.ts'
 import { TarArchiveReader } from '../../src/postgres/archive-tar.ts'
-import type { DumpedDatabase, DumpFormat, DumpRecord } from '../../src/repository/dump-record.ts'
+import type { DumpedDatabase, DumpRecord, ToolFormat } from '../../src/repository/dump-record.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { groupOf, makeDumpId } from './dumped-files.ts'
 import { findTool } from './postgres-binaries.ts'
@@ -18,7 +18,7 @@ import { temporaryDirectory } from './temporary-directory.ts'
 
 export interface RealDumpOptions {
   readonly databases?: readonly string[]
-  readonly format?: DumpFormat
+  readonly format?: ToolFormat
   readonly globals?: boolean
   readonly args?: readonly string[]
   /** Of pg_dump; the server's unless given. */
@@ -118,7 +118,7 @@ async function addFile(writer: DumpWriter, name: string, path: string): Promise<
 async function addDatabase(
   server: PostgresServer,
   writer: DumpWriter,
-  dump: { name: string; format: DumpFormat; path: string; written: Map<string, string> },
+  dump: { name: string; format: ToolFormat; path: string; written: Map<string, string> },
 ): Promise<DumpedDatabase> {
   const { name, format, path, written } = dump
   const paths = statSync(path).isDirectory()
@@ -147,7 +147,7 @@ async function addDatabase(
   }
 }
 
-function readObjects({ format, path }: { format: DumpFormat; path: string }) {
+function readObjects({ format, path }: { format: ToolFormat; path: string }) {
   const reader =
     format === 'tar'
       ? new TarArchiveReader()

@@ -5,11 +5,13 @@ import { Failure } from '../../base/failure.ts'
 import { chooseCluster } from '../../config/configuration.ts'
 import type { DumpResult, TakeDumpOptions } from '../../dump/dump-context.ts'
 import type { DumpSelection } from '../../dump/selection.ts'
+import { takeCopy } from '../../dump/take-copy.ts'
 import { takeDump } from '../../dump/take-dump.ts'
-import type { DumpFormat } from '../../repository/dump-record.ts'
+import type { CopyFormat, ToolFormat } from '../../repository/dump-record.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
 import { openTargets } from '../open-targets.ts'
 import { parseLabels } from './backup.ts'
+import { readCopyOptions, refuseCopyOptions } from './dump/copy.ts'
 import { dumpJson, printDump } from './dump/report.ts'
 
 export interface DumpCommandOptions {
@@ -17,7 +19,7 @@ export interface DumpCommandOptions {
   readonly all?: boolean
   readonly globals?: boolean
   readonly rolePasswords?: boolean
-  readonly format: DumpFormat
+  readonly format: ToolFormat | CopyFormat
   readonly jobs: string
   readonly label: readonly string[]
   readonly tools?: string
@@ -37,6 +39,17 @@ export interface DumpCommandOptions {
   readonly privileges: boolean
   readonly largeObjects?: boolean
   readonly create?: boolean
+  readonly query?: string
+  readonly where?: string
+  readonly columns?: string
+  readonly header?: boolean
+  readonly delimiter?: string
+  readonly null?: string
+  readonly encoding?: string
+  readonly quote?: string
+  readonly escape?: string
+  readonly forceQuote?: boolean
+  readonly enableRowSecurity?: boolean
 }
 
 /** The dump is there, but not in every repository. */
@@ -48,15 +61,10 @@ export async function runDump(
   options: DumpCommandOptions,
 ): Promise<number> {
   const cluster = chooseCluster(context.configuration(), clusterName)
-  const asked = readOptions(context, options)
+  const take = readRequest(context, options)
   const { targets, unusable } = await openTargets(context, cluster, options.repository)
-  const request: TakeDumpOptions = {
-    ...asked,
-    targets,
-    cluster: cluster.name,
-    connection: connectionUrl(context, cluster),
-  }
-  const result: DumpResult = await takeDump(request, context.progress, context.signal)
+  const place = { targets, cluster: cluster.name, connection: connectionUrl(context, cluster) }
+  const result = await take(place)
   context.progress.end()
   const reports = [...result.targets, ...unusable]
   if (context.json) context.terminal.printJson(dumpJson(cluster.name, result, reports))
@@ -64,9 +72,30 @@ export async function runDump(
   return reports.every(({ outcome }) => outcome === 'stored') ? 0 : EXIT_INCOMPLETE
 }
 
-type Asked = Omit<TakeDumpOptions, 'targets' | 'cluster' | 'connection'>
+type Place = Pick<TakeDumpOptions, 'targets' | 'cluster' | 'connection'>
 
-function readOptions({ env }: CommandContext, options: DumpCommandOptions): Asked {
+/** Options are judged before any repository is opened. */
+function readRequest(
+  context: CommandContext,
+  options: DumpCommandOptions,
+): (place: Place) => Promise<DumpResult> {
+  const { progress, signal } = context
+  const { format } = options
+  if (format === 'csv' || format === 'text' || format === 'binary') {
+    const copy = readCopyOptions(options, format)
+    const labels = parseLabels(options.label)
+    return async (place) => await takeCopy({ ...copy, labels, ...place }, progress, signal)
+  }
+  refuseCopyOptions(options)
+  const asked = readOptions(context, options, format)
+  return async (place) => await takeDump({ ...asked, ...place }, progress, signal)
+}
+
+function readOptions(
+  { env }: CommandContext,
+  options: DumpCommandOptions,
+  format: ToolFormat,
+): Omit<TakeDumpOptions, keyof Place> {
   const { database, all, tools, temporaryDirectory } = options
   if (all === true && database.length > 0) {
     throw wrongUsage('--all and --database exclude each other', 'give one of them')
@@ -76,7 +105,7 @@ function readOptions({ env }: CommandContext, options: DumpCommandOptions): Aske
     databases: all === true ? 'all' : one,
     globals: options.globals ?? all === true,
     rolePasswords: options.rolePasswords,
-    format: options.format,
+    format,
     jobs: parseJobs(options.jobs),
     selection: readSelection(options),
     toolDirectory: tools === undefined ? undefined : resolve(tools),

@@ -27,6 +27,7 @@ import {
   type LoadCommandOptions,
   parseJobs,
 } from './load/check-options.ts'
+import { runCopyLoad } from './load/load-copy.ts'
 import { printLoaded, resultJson } from './load/print-load.ts'
 import { runOutput } from './load/run-output.ts'
 
@@ -103,6 +104,9 @@ async function loadInto(
 ): Promise<number> {
   const startedMs = monotonicMs()
   checkFormat(dump.record.format, options)
+  if (dump.record.format === 'copy') {
+    return await runCopyLoad(context, dump, chooseTarget(context, cluster, options), options)
+  }
   const request = buildRequest(context, cluster, dump, options)
   const globals = options.globals === true ? await prepareGlobals(request) : undefined
   const prepared = await prepareLoad(expecting(request, globals), context.signal)
@@ -141,15 +145,11 @@ function buildRequest(
   options: LoadCommandOptions,
 ): LoadRequest {
   const { env } = context
-  const where = options.into ?? ''
-  const isUrl = /^postgres(ql)?:\/\//.test(where)
-  const connection = isUrl ? applyEnvironment(where, env) : connectionUrl(context, cluster)
   return {
     storage,
     record,
     databaseNumber: findDatabase(record, options.database),
-    connection,
-    into: isUrl ? databaseOfUrl(connection) : where,
+    ...chooseTarget(context, cluster, options),
     selection: readSelection(options),
     choices: {
       create: options.create === true,
@@ -171,6 +171,17 @@ function buildRequest(
     tools: { directory: options.tools, searchPath: env['PATH'] ?? '' },
     variables: env,
   }
+}
+
+function chooseTarget(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+  options: LoadCommandOptions,
+): Pick<LoadRequest, 'connection' | 'into'> {
+  const where = options.into ?? ''
+  const isUrl = /^postgres(ql)?:\/\//.test(where)
+  const connection = isUrl ? applyEnvironment(where, context.env) : connectionUrl(context, cluster)
+  return { connection, into: isUrl ? databaseOfUrl(connection) : where }
 }
 
 function databaseOfUrl(connection: string): string {

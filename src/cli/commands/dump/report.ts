@@ -46,6 +46,7 @@ function describeDump(record: DumpRecord): Record<string, unknown> {
       files: database.files.length,
       objects: database.objects,
     })),
+    copy: record.copy ?? null,
     base: record.base ?? null,
     sizes: record.sizes,
     labels: record.labels,
@@ -85,6 +86,11 @@ export function printDump(
       database.objectLists.length === 0 ? '' : `, ${formatCount(database.objects, 'object')}`
     const bytes = formatBytes(bytesOf(record, database.files))
     terminal.print(`  ${database.name}: ${bytes}${objects}, at ${database.lsn} (${database.at})`)
+  }
+  if (record.copy !== undefined) {
+    const { rows, columns, format } = record.copy
+    const counted = `${formatCount(rows, 'row')} of ${formatCount(columns.length, 'column')}`
+    terminal.print(`  ${counted}, ${format}, ${record.copy.encoding}`)
   }
   if (record.globals !== undefined) terminal.print('  with roles, tablespaces and settings')
   for (const report of reports) {

@@ -24,6 +24,8 @@ export interface LoadCommandOptions {
   readonly continueOnError?: boolean
   readonly force?: boolean
   readonly analyze?: boolean
+  readonly append?: boolean
+  readonly truncate?: boolean
   readonly tools?: string
   readonly repository?: string
 }
@@ -45,6 +47,9 @@ export function checkOptions(options: LoadCommandOptions): void {
   }
   if (options.ifExists === true && options.clean !== true) {
     throw wrong('--if-exists is for --clean', 'say --clean as well, or leave it out')
+  }
+  if (options.append === true && options.truncate === true) {
+    throw wrong('--append and --truncate exclude each other', 'give one of them')
   }
   if (options.create === true && options.clean === true) {
     throw wrong('--create and --clean exclude each other', 'a new database has nothing to drop')
@@ -95,6 +100,20 @@ export function checkFormat(format: DumpFormat, options: LoadCommandOptions): vo
   if (format === 'tar' && parseJobs(options.jobs) > 1) {
     throw wrong('a dump in the tar format is loaded by one job', 'leave out --jobs')
   }
+  if (format === 'copy') {
+    checkCopy(options)
+    return
+  }
+  const ofCopy = [
+    ['--append', options.append],
+    ['--truncate', options.truncate],
+  ].find(([, isGiven]) => isGiven === true)
+  if (ofCopy !== undefined) {
+    throw wrong(
+      `${ofCopy[0]} is for dumps of rows by COPY, and this one is ${format}`,
+      'leave it out; --clean drops what is there first',
+    )
+  }
   if (format !== 'plain') return
   const given = listArchiveOptions(options)
   if (given.length === 0) return
@@ -102,6 +121,28 @@ export function checkFormat(format: DumpFormat, options: LoadCommandOptions): vo
     `a plain dump is loaded as it is: ${given.join(', ')} cannot be had`,
     'leave that out, or load a dump in the custom, directory or tar format',
   )
+}
+
+/** Rows go into one table that is there, in one transaction. */
+function checkCopy(options: LoadCommandOptions): void {
+  const archive = listArchiveOptions(options).filter(
+    (name) => !['--table', '--role'].includes(name),
+  )
+  const others: [string, boolean][] = [
+    ['--create', options.create === true],
+    ['--if-exists', options.ifExists === true],
+    ['--globals', options.globals === true],
+    ['--continue-on-error', options.continueOnError === true],
+  ]
+  const given = [...archive, ...others.filter(([, isGiven]) => isGiven).map(([name]) => name)]
+  if (given.length > 0) {
+    throw wrong(
+      `a dump of rows goes into one table that is there: ${given.join(', ')} cannot be had`,
+      'leave that out; --table names the table, --append and --truncate say what to do with its rows',
+    )
+  }
+  if ((options.table ?? []).length <= 1) return
+  throw wrong('--table is given twice', 'a dump of rows goes into one table')
 }
 
 function listArchiveOptions(options: LoadCommandOptions): string[] {
