@@ -17,7 +17,7 @@ import { openRepository } from '../repository/repository.ts'
 import type { DumpContext, DumpResult, TakeDumpOptions } from './dump-context.ts'
 import { dumpDatabase, dumpGlobals } from './dump-database.ts'
 import { findTools } from './find-tools.ts'
-import { chooseDatabases, listDatabases } from './list-databases.ts'
+import { chooseDatabases, listClosedDatabases, listDatabases } from './list-databases.ts'
 import { formatSelection, judgeSelection } from './selection.ts'
 import { type DumpWriter, openDumpWriter } from './write-dump.ts'
 
@@ -28,7 +28,7 @@ export async function takeDump(
 ): Promise<DumpResult> {
   judgeOptions(options)
   progress.phase('connecting')
-  const { server, databases } = await lookAtServer(options)
+  const { server, databases, notes } = await lookAtServer(options)
   const names = options.globals ? (['pg_dump', 'pg_dumpall'] as const) : (['pg_dump'] as const)
   const tools = await findTools({
     names,
@@ -54,7 +54,7 @@ export async function takeDump(
   })
   const rolePasswords = options.rolePasswords ?? areEncrypted
   const shared = { options, server, tools, selection, databases, rolePasswords, writer }
-  return await dumpAndPublish({ ...shared, notes: [], progress, signal }, targets)
+  return await dumpAndPublish({ ...shared, notes, progress, signal }, targets)
 }
 
 /** TM2006: what contradicts itself, before anything is asked of anybody. */
@@ -71,6 +71,7 @@ function judgeOptions({ format, jobs, selection }: TakeDumpOptions): void {
 interface ServerLook {
   readonly server: ServerFacts
   readonly databases: readonly string[]
+  readonly notes: string[]
 }
 
 async function lookAtServer(options: TakeDumpOptions): Promise<ServerLook> {
@@ -79,7 +80,10 @@ async function lookAtServer(options: TakeDumpOptions): Promise<ServerLook> {
   try {
     const server = session.facts
     const wanted = options.databases === 'one' ? [server.database] : options.databases
-    return { server, databases: chooseDatabases(await listDatabases(session), wanted) }
+    const there = await listDatabases(session)
+    const closed = wanted === 'all' ? listClosedDatabases(there) : []
+    const notes = closed.map((name) => `database ${name} is not in it: it allows no connections`)
+    return { server, databases: chooseDatabases(there, wanted), notes }
   } finally {
     await session.close()
   }
