@@ -9,6 +9,7 @@ import {
 } from '../../test/harness/dumped-files.ts'
 import { collect, damageObject } from '../../test/harness/faulty-storage.ts'
 import { Failure, isFailure } from '../base/failure.ts'
+import { ChunkListBuilder, decodeChunkList } from '../repository/chunk-list.ts'
 import type { DumpRecord } from '../repository/dump-record.ts'
 import { dumpKey, dumpPackKey } from '../repository/keys.ts'
 import { FRAME_KINDS, type FrameKind } from '../repository/pack-format.ts'
@@ -18,6 +19,7 @@ import { openFallbackStorage } from '../storage/fallback-storage.ts'
 import { ForwardingStorage } from '../storage/forwarding-storage.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import type { Storage } from '../storage/storage.ts'
+import { planRuns } from './read-chunks.ts'
 import { ProvedChunks, proveDump, readDumpFile, readDumpObjects } from './read-dump.ts'
 
 const FILES = { 'globals.sql': Buffer.from('CREATE ROLE a;\n'), '1.dump': madeUpRows(2_500_000) }
@@ -141,6 +143,14 @@ test('what several dumps share is read once, and its damage is told for each of 
     0,
     rawBytes,
   ])
+  const memory = new ProvedChunks()
+  const [globals, rows] = second.files
+  const longer = { ...second, files: [globals, { ...rows, bytes: rawBytes }] } as DumpRecord
+  assert.deepEqual(await proveDump(storage, second, () => {}, memory), [])
+  assert.equal((await proveDump(storage, longer, () => {}, memory)).length, 1)
+  const wrong = { ...second, files: [globals, { ...rows, sha256: '0'.repeat(64) }] }
+  const [contradiction] = await proveDump(storage, wrong as DumpRecord, () => {}, memory)
+  assert.ok(contradiction?.message.includes(dumpKey('main', second.id)))
   const shared = record.packs.find(({ id }) => second.packs.some((pack) => pack.id === id))
   const key = dumpPackKey('main', shared?.id ?? '')
   await damageObject(storage, key, { kind: 'flip-bit', byte: 70 })
@@ -151,10 +161,6 @@ test('what several dumps share is read once, and its damage is told for each of 
     assert.ok(failure?.message.includes(key))
     assert.ok(failure?.because?.includes(one.id))
   }
-  const [globals, rows] = second.files
-  const longer = { ...second, files: [globals, { ...rows, bytes: rawBytes }] } as DumpRecord
-  await proveDump(storage, second, () => {}, proved)
-  assert.ok((await proveDump(storage, longer, () => {}, proved)).length > 0)
 })
 
 test('two damaged packs are both told of', async () => {
@@ -236,4 +242,50 @@ test('a repository that does not answer is no damage', async () => {
   }
   const mute = new Mute(storage)
   assert.equal((await failureOf(proveDump(mute, record))).code, 'TM1509')
+})
+
+test('a run is what lies one behind the other in one pack, and was not refused', () => {
+  const builder = new ChunkListBuilder()
+  const [one, other] = ['1'.repeat(32), '2'.repeat(32)]
+  const places: [string | undefined, number][] = [
+    [one, 4],
+    [one, 5],
+    [other, 6],
+    [other, 6],
+    [other, 7],
+    [other, 8],
+    [other, 9],
+    [other, 11],
+  ]
+  for (const [pack = '', frame] of places) builder.add(Buffer.alloc(16, frame), 1000, pack, frame)
+  const list = decodeChunkList('key', 0, builder.take())
+  const runsOf = (...wanted: ((chunk: number) => boolean)[]) =>
+    [...planRuns(list, ...wanted)].map(({ first, count, rawBytes }) => [first, count, rawBytes])
+  assert.deepEqual(runsOf(), [
+    [0, 2, 2000],
+    [2, 1, 1000],
+    [3, 4, 4000],
+    [7, 1, 1000],
+  ])
+  assert.deepEqual(
+    runsOf((chunk) => chunk !== 0 && chunk !== 5),
+    [
+      [1, 1, 1000],
+      [2, 1, 1000],
+      [3, 2, 2000],
+      [6, 1, 1000],
+      [7, 1, 1000],
+    ],
+  )
+})
+
+test('a run has at most 1 MiB', () => {
+  const builder = new ChunkListBuilder()
+  for (let frame = 0; frame < 9; frame++)
+    builder.add(Buffer.alloc(16), 262_144, '1'.repeat(32), frame)
+  const runs = [...planRuns(decodeChunkList('key', 0, builder.take()))]
+  assert.deepEqual(
+    runs.map(({ count }) => count),
+    [4, 4, 1],
+  )
 })

@@ -432,6 +432,7 @@ for (const kind of ['refused', 'crash'] as const) {
             listed.map(({ length }) => length),
             [0, 1].map((number) => (outcome.includes(number) ? 2 : 1)),
           )
+          if (outcome.length === 1) await assertTidy(inner[1] as Storage)
         } else if (kind === 'refused') {
           assert.equal(member, 0)
           assert.deepEqual(listed, [[base.id], [base.id]])
