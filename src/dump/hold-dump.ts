@@ -18,7 +18,7 @@ import {
 } from '../repository/holds.ts'
 import { dumpKey, dumpPackKey } from '../repository/keys.ts'
 import { listDumpPacks, listDumps } from '../repository/read-dumps.ts'
-import { readVerifiedMemory } from '../repository/verified-memory.ts'
+import { readVerifiedMemory, verifiedKey } from '../repository/verified-memory.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { WriteGroup } from '../storage/write-group.ts'
 import { chooseDumpBase } from './choose-dump-base.ts'
@@ -48,11 +48,14 @@ export interface HeldDump {
 export async function holdDump(plan: DumpPlan): Promise<HeldDump> {
   const taken = new Map<number, TakenHold>()
   try {
-    const damaged = await readKnownDamage(plan)
-    const { base, notes } = await takeHolds(plan, taken, damaged)
+    const notes: string[] = []
+    const damaged = await readKnownDamage(plan, notes)
+    const found = await takeHolds(plan, taken, damaged)
+    const { base } = found
+    notes.push(...found.notes, ...describeDamage(plan, base, damaged))
     const holds = new Map([...taken].map(([member, { hold }]) => [member, hold]))
     const usablePacks = await findUsablePacks(plan, base, taken, damaged)
-    return { holds, base, usablePacks, notes: [...notes, ...describeDamage(plan, base, damaged)] }
+    return { holds, base, usablePacks, notes }
   } catch (error) {
     await giveBack(plan, taken)
     throw error
@@ -61,12 +64,17 @@ export async function holdDump(plan: DumpPlan): Promise<HeldDump> {
 
 /**
  * Keys that `tidemark verify` found damaged in any member: what lies there is stored anew, so that
- * at least the dumps from now on can be loaded.
+ * at least the dumps from now on can be loaded. A memory that cannot be read knows of nothing.
  */
-async function readKnownDamage({ group, cluster, rewrite }: DumpPlan): Promise<Set<string>> {
-  if (rewrite === true) return new Set()
+async function readKnownDamage({ group, cluster, rewrite }: DumpPlan, notes: string[]) {
+  if (rewrite === true) return new Set<string>()
   const memories = await group.gather(async (storage) => {
-    return (await readVerifiedMemory(storage, cluster)).memory.damagedObjects
+    const { memory, damaged } = await readVerifiedMemory(storage, cluster)
+    const key = verifiedKey(cluster)
+    if (damaged !== undefined) {
+      notes.push(`what verify found damaged is not known: ${key} cannot be read (${damaged})`)
+    }
+    return memory.damagedObjects
   })
   return new Set([...memories.values()].flatMap((keys) => [...keys]))
 }
