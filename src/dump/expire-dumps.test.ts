@@ -191,6 +191,46 @@ test('what comes between the two looks is kept: a pin, and a dump on old packs',
   assert.equal((await assertDumpsWhole(inner)).length, 5)
 })
 
+test('a storage that does not list the set at once lets nothing be removed', async () => {
+  const storage = copyScene()
+  const list = storage.list.bind(storage)
+  storage.list = async function* (prefix: string) {
+    // As a listing out of a cache; each object by its key is there.
+    if (!prefix.includes('/condemned/')) yield* list(prefix)
+  }
+  await assert.rejects(expireAll(storage), { code: 'TM1905' })
+  assert.equal((await assertDumpsWhole(storage)).length, RECORDS.length)
+  assert.ok((await storage.size(dumpPackKey('main', handMadePackId(99)))) !== undefined)
+})
+
+test('the set stays when nobody knows whether a removal took effect, else it goes', async () => {
+  for (const part of ['/dumps/', '/dump-packs/', 'list']) {
+    const storage = copyScene()
+    const removeMany = storage.removeMany.bind(storage)
+    const refuse = (): never => {
+      throw new Failure('TM1501', { message: 'no answer', because: 'the line is cut', fix: 'wait' })
+    }
+    storage.removeMany = async (keys) => {
+      if (keys.some((key) => key.includes(part))) refuse()
+      await removeMany(keys)
+    }
+    const list = storage.list.bind(storage)
+    let looks = 0
+    storage.list = (prefix) => {
+      // The second look, before any removal.
+      return part === 'list' && prefix.endsWith('/dump-packs/') && ++looks === 2
+        ? refuse()
+        : list(prefix)
+    }
+    await assert.rejects(expireAll(storage), { code: 'TM1501' })
+    const sets = await collect(list('clusters/main/condemned/'))
+    assert.equal(sets.length, part === 'list' ? 0 : 1, part)
+    storage.removeMany = removeMany
+    storage.list = list
+    await assertConverges(storage)
+  }
+})
+
 test('a record that is locked is reported, and what it needs stays', async () => {
   const storage = copyScene()
   const locked = dumpKey('main', idOf(1))

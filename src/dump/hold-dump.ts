@@ -18,6 +18,7 @@ import {
 } from '../repository/holds.ts'
 import { dumpKey, dumpPackKey } from '../repository/keys.ts'
 import { listDumpPacks, listDumps } from '../repository/read-dumps.ts'
+import { readVerifiedMemory, verifiedKey } from '../repository/verified-memory.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { WriteGroup } from '../storage/write-group.ts'
 import { chooseDumpBase } from './choose-dump-base.ts'
@@ -49,9 +50,13 @@ export interface HeldDump {
 export async function holdDump(plan: DumpPlan): Promise<HeldDump> {
   const taken = new Map<number, TakenHold>()
   try {
-    const { base, notes } = await takeHolds(plan, taken)
+    const notes: string[] = []
+    const damaged = await readKnownDamage(plan, notes)
+    const found = await takeHolds(plan, taken, damaged)
+    const { base } = found
+    notes.push(...found.notes, ...describeDamage(plan, base, damaged))
     const holds = new Map([...taken].map(([member, { hold }]) => [member, hold]))
-    const usablePacks = await findUsablePacks(plan, base, taken)
+    const usablePacks = await findUsablePacks(plan, base, taken, damaged)
     return { holds, base, usablePacks, notes }
   } catch (error) {
     await giveBack(plan, taken)
@@ -59,9 +64,43 @@ export async function holdDump(plan: DumpPlan): Promise<HeldDump> {
   }
 }
 
+/**
+ * Keys that `tidemark verify` found damaged in any member: what lies there is stored anew, so that
+ * at least the dumps from now on can be loaded. A memory that cannot be read knows of nothing.
+ */
+async function readKnownDamage({ group, cluster, rewrite }: DumpPlan, notes: string[]) {
+  if (rewrite === true) return new Set<string>()
+  const memories = await group.gather(async (storage) => {
+    const { memory, damaged } = await readVerifiedMemory(storage, cluster)
+    const key = verifiedKey(cluster)
+    if (damaged !== undefined) {
+      notes.push(`what verify found damaged is not known: ${key} cannot be read (${damaged})`)
+    }
+    return memory.damagedObjects
+  })
+  return new Set([...memories.values()].flatMap((keys) => [...keys]))
+}
+
+function describeDamage(
+  { cluster }: DumpPlan,
+  base: DumpRecord | undefined,
+  damaged: ReadonlySet<string>,
+): string[] {
+  const packs = (base?.packs ?? []).filter(({ id }) => damaged.has(dumpPackKey(cluster, id)))
+  if (base === undefined || packs.length === 0) return []
+  return [
+    `of the packs of dump ${base.id} ${packs.length} cannot be trusted, as tidemark verify has ` +
+      'found: what this dump needs of them is stored anew',
+  ]
+}
+
 type FoundBase = Pick<HeldDump, 'base' | 'notes'>
 
-async function takeHolds(plan: DumpPlan, taken: Map<number, TakenHold>): Promise<FoundBase> {
+async function takeHolds(
+  plan: DumpPlan,
+  taken: Map<number, TakenHold>,
+  damaged: ReadonlySet<string>,
+): Promise<FoundBase> {
   const { group, cluster } = plan
   const notes: string[] = []
   const without = new Set<string>()
@@ -70,6 +109,11 @@ async function takeHolds(plan: DumpPlan, taken: Map<number, TakenHold>): Promise
     const living = [...lists].filter(([member]) => !group.isDropped(member))
     const dumps = living.map(([, list]) => list)
     const base = plan.rewrite === true ? undefined : chooseDumpBase(dumps, { ...plan, without })
+    if (base !== undefined && damaged.has(dumpKey(cluster, base.id))) {
+      without.add(base.id)
+      notes.push(`nothing is compared with dump ${base.id}, which was found damaged`)
+      continue
+    }
     const hold = describeHold(plan, base)
     const kept = await group.gather(async (storage, member) => {
       const one = await takeOrReplace(storage, cluster, hold, taken.get(member))
@@ -136,11 +180,13 @@ async function findUsablePacks(
   { group, cluster }: DumpPlan,
   base: DumpRecord | undefined,
   taken: ReadonlyMap<number, TakenHold>,
+  damaged: ReadonlySet<string>,
 ): Promise<ReadonlySet<string>> {
   const { packs = [] } = base ?? {}
   if (packs.length === 0) return new Set()
   const listed = await group.gather(async (storage) => await listDumpPacks(storage, cluster))
   const usable = packs.filter(({ id, bytes }) => {
+    if (damaged.has(dumpPackKey(cluster, id))) return false
     return [...listed].every(([member, sizes]) => {
       const isCondemned = taken.get(member)?.condemned.hasKey(dumpPackKey(cluster, id)) !== false
       return sizes.get(id) === bytes && !isCondemned

@@ -17,7 +17,6 @@ export interface DumpPolicy {
 
 /** The dumps of a cluster in a repository at one moment, as values. */
 export interface DumpFacts {
-  /** The one that began later behind: of two that show the same moment it is the newer one. */
   readonly dumps: readonly ListedDump[]
   /** Keys of records that cannot be read. */
   readonly unreadableRecords: readonly string[]
@@ -42,6 +41,11 @@ export interface ListedDump {
   readonly databases: readonly string[]
   /** The latest moment that it shows, by the server's clock. */
   readonly atMs: number
+  /** When it began, by the clock of the process that wrote it. */
+  readonly startedMs: number
+  readonly systemIdentifier: string
+  /** The latest that it shows; undefined of globals alone. */
+  readonly lsn: bigint | undefined
   readonly isPinned: boolean
   /** A pack of it is not there, or not whole: it takes no other's place. */
   readonly isIncomplete: boolean
@@ -140,32 +144,53 @@ function chooseKept({ dumps, condemnedElsewhere }: DumpFacts, options: DumpPlanO
     if (condemnedElsewhere.has(dump.key)) note(reasons, dump.id, { rule: 'condemned-elsewhere' })
   }
   if (policy === undefined) return reasons
-  const newestFirst = dumps
-    .filter(({ key }) => !condemnedElsewhere.has(key))
-    .toReversed()
-    .sort((one, other) => other.atMs - one.atMs)
+  const all = dumps.filter(({ key }) => !condemnedElsewhere.has(key))
+  for (const { id, atMs } of all) {
+    if (policy.keepDays <= 0 || atMs < nowMs - policy.keepDays * DAY_MS) continue
+    note(reasons, id, { rule: 'days' })
+  }
   // What is kept must hold by itself: once without those that nobody can load, once with them.
-  const whole = newestFirst.filter(({ isIncomplete }) => !isIncomplete)
-  keepAmong(reasons, whole, policy, nowMs)
-  keepAmong(reasons, newestFirst, policy, nowMs)
+  for (const some of [all.filter(({ isIncomplete }) => !isIncomplete), all]) {
+    for (const newestFirst of orderNewestFirst(some)) keepNewest(reasons, newestFirst, policy)
+  }
   return reasons
 }
 
 const DAY_MS = 24 * 3600 * 1000
 
-function keepAmong(
+/**
+ * By the clock of the writer; and by LSN, the dumps of each system by themselves. A clock that was
+ * ahead once makes old dumps look new for long: the WAL has no clock. A recovery to an earlier
+ * moment sets the WAL back: there the clock tells. What one of the orders keeps stays.
+ */
+function orderNewestFirst(dumps: readonly ListedDump[]): ListedDump[][] {
+  const byClock = dumps.toSorted(laterStart)
+  const systems = Map.groupBy(byClock, ({ systemIdentifier }) => systemIdentifier)
+  const byLsn = [...systems.values()].map((some) => {
+    return some.filter(({ lsn }) => lsn !== undefined).sort(higherLsn)
+  })
+  return [byClock, ...byLsn]
+}
+
+function laterStart(one: ListedDump, other: ListedDump): number {
+  return other.startedMs - one.startedMs || (one.id < other.id ? 1 : -1)
+}
+
+function higherLsn({ lsn: one = 0n }: ListedDump, { lsn: other = 0n }: ListedDump): number {
+  return one === other ? 0 : one < other ? 1 : -1
+}
+
+function keepNewest(
   reasons: Reasons,
   newestFirst: readonly ListedDump[],
-  { keepLast, keepDays }: DumpPolicy,
-  nowMs: number,
+  { keepLast }: DumpPolicy,
 ): void {
   const counted = new Map<string, number>()
-  for (const [number, { id, kind, atMs }] of newestFirst.entries()) {
+  for (const [number, { id, kind }] of newestFirst.entries()) {
     if (number === 0) note(reasons, id, { rule: 'newest' })
     const before = counted.get(kind) ?? 0
     counted.set(kind, before + 1)
     if (before < keepLast) note(reasons, id, { rule: 'last' })
-    if (keepDays > 0 && atMs >= nowMs - keepDays * DAY_MS) note(reasons, id, { rule: 'days' })
   }
 }
 

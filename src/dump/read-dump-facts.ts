@@ -4,6 +4,7 @@
  * Invariant: holds are listed before records, and packs last. A writer publishes its record before
  * it drops its hold, so one of the two is seen; a pack is written under a hold.
  */
+import { type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { type CondemnedSet, listCondemnedSets } from '../repository/condemned-sets.ts'
 import type { DumpRecord } from '../repository/dump-record.ts'
 import { isDeadWriter, listHolds } from '../repository/holds.ts'
@@ -58,10 +59,20 @@ function describe(
     kind: kindOfDump(record),
     databases,
     atMs: latestMoment(record),
+    startedMs: Date.parse(record.startedAt),
+    systemIdentifier: record.server.systemIdentifier,
+    lsn: latestLsn(record),
     isPinned,
     isIncomplete: record.packs.some(({ id, bytes }) => sizes.get(id) !== bytes),
     packs: record.packs.map(({ id }) => id),
   }
+}
+
+function latestLsn({ databases }: DumpRecord): Lsn | undefined {
+  const positions = databases.map(({ lsn }) => parseLsn(lsn)).filter((lsn) => lsn !== undefined)
+  return positions.reduce<Lsn | undefined>((latest, lsn) => {
+    return latest === undefined || lsn > latest ? lsn : latest
+  }, undefined)
 }
 
 /** Dumps of one kind take each other's place, in whatever format they are. */

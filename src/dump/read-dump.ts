@@ -80,23 +80,25 @@ export class ProvedChunks {
  *
  * With `proved` a chunk that was proved for an earlier dump is not read again: the lists name it by
  * its hash, so that a file is whole when its lists and chunks are. The hash of a file is proved
- * where all of its chunks were read, and where a file of the same chunks was. So the newest
- * dump comes first: its files are read whole, and their hashes proved, while nothing is remembered.
+ * where all of its chunks were read, and where a file of the same chunks was. So a dump that
+ * was never proved is read with `isWhole`: all of it, and what was read is remembered in `proved`.
  */
 export async function proveDump(
   storage: Storage,
   record: DumpRecord,
   onBytes: (bytes: number) => void = () => {},
   proved?: ProvedChunks,
+  isWhole = false,
 ): Promise<Failure[]> {
   const found = new Map<string, Failure>()
   const onDamage = (failure: Failure): void => {
     found.set(`${failure.message}: ${failure.because}`, failure)
   }
   const source = openSource(storage, record)
+  const proving: Proving = { onDamage, proved, isWhole }
   for (const file of record.files) {
     try {
-      for await (const bytes of readFile(source, file, { onDamage, proved })) onBytes(bytes.length)
+      for await (const bytes of readFile(source, file, proving)) onBytes(bytes.length)
     } catch (error) {
       if (!isDamage(error)) throw error
       onDamage(error)
@@ -133,6 +135,8 @@ function fileAt(record: DumpRecord, fileNumber: number): DumpedFile {
 interface Proving {
   readonly onDamage: OnDamage
   readonly proved: ProvedChunks | undefined
+  /** What `proved` has is read all the same. */
+  readonly isWhole: boolean
 }
 
 /** With `proving` it goes on behind what is damaged, and gives what was read and holds. */
@@ -154,7 +158,7 @@ async function* readFile(
   const sequence = createHash('sha256')
   const isSkipped = (list: ChunkList, chunk: number): boolean => {
     if (proving !== undefined) sequence.update(list.hashOf(chunk))
-    if (proving?.proved?.has(list, chunk) !== true) return false
+    if (proving?.isWhole !== false || proving.proved?.has(list, chunk) !== true) return false
     skippedBytes += list.rawLengthOf(chunk)
     return true
   }

@@ -3,10 +3,13 @@ import { before, test } from 'node:test'
 import { groupOf, madeUpRows, writeMadeUpDump } from '../../test/harness/dumped-files.ts'
 import { now } from '../base/clock.ts'
 import { SILENT } from '../base/progress.ts'
+import { decodeDumpRecord, encodeDumpRecord } from '../repository/dump-record.ts'
 import { dumpKey, parseDumpKey, parseDumpPackKey } from '../repository/keys.ts'
 import { createRepository } from '../repository/repository.ts'
+import { readVerifiedMemory } from '../repository/verified-memory.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import type { Storage } from '../storage/storage.ts'
+import { proveDump } from './read-dump.ts'
 import { type VerifiedDumps, type VerifyDumpsOptions, verifyDumps } from './verify-dumps.ts'
 
 const objects = new Map<string, Uint8Array>()
@@ -44,11 +47,13 @@ test('every dump is proved once, and again when that was long ago', async () => 
   const first = await verify(storage, { days: 30 })
   assert.deepEqual(first.findings, [])
   assert.equal(first.proved.dumps, 3)
-  // What the second shares with the first is read once.
-  const { bytes } = first.proved
-  assert.ok(bytes >= 590_000 && bytes < 700_000, `${bytes}`)
+  // Each is read whole when nobody has read it before.
+  assert.equal(first.proved.bytes, 890_000)
   assert.equal((await verify(storage, { days: 30 })).proved.dumps, 0)
-  assert.equal((await verify(storage)).proved.dumps, 3)
+  // Then what the second shares with the first is read once.
+  const { dumps, bytes } = (await verify(storage)).proved
+  assert.equal(dumps, 3)
+  assert.ok(bytes >= 590_000 && bytes < 700_000, `${bytes}`)
   const one = await verify(storage, { only: new Set([ids[1] ?? '']) })
   assert.deepEqual([one.dumps, one.proved], [1, { dumps: 1, bytes: 390_000 }])
 })
@@ -121,4 +126,60 @@ test('no byte of a dump can change unseen', async () => {
     await storage.write(key, bytes)
   }
   assert.ok(flips > 60, `${flips} flips`)
+})
+
+/** As a writer with a defect would leave it: the chunks are not those of the file. */
+async function spoilHash(storage: Storage, id: string): Promise<void> {
+  const key = dumpKey('main', id)
+  const record = decodeDumpRecord(key, (await storage.read(key)) ?? Buffer.alloc(0))
+  const files = record.files.map((file) => {
+    return file.bytes === 0 ? file : { ...file, sha256: '0'.repeat(64) }
+  })
+  await storage.write(key, encodeDumpRecord({ ...record, files }))
+}
+
+test('what a writer did wrong is found, although every chunk was proved for another', async () => {
+  // One that is new, behind another new one that shares its chunks.
+  const fresh = copyScene()
+  await spoilHash(fresh, ids[1] ?? '')
+  assert.deepEqual((await verify(fresh)).findings[0]?.dumps, [ids[1]])
+  // And the newest of its kind, also when it was proved once.
+  const known = copyScene()
+  await verify(known)
+  await spoilHash(known, ids[1] ?? '')
+  assert.deepEqual((await verify(known)).findings[0]?.dumps, [ids[1]])
+})
+
+test('the next dump refers to nothing that was found damaged, until it is mended', async () => {
+  const storage = copyScene()
+  const shared = [...objects.keys()].find((key) => parseDumpPackKey(key) !== undefined) ?? ''
+  const whole = (await storage.read(shared)) ?? Buffer.alloc(0)
+  const bytes = Buffer.from(whole)
+  bytes.writeUInt8(bytes.readUInt8(3000) ^ 1, 3000)
+  await storage.write(shared, bytes)
+  assert.equal((await verify(storage)).findings.length, 1)
+  const files = { '1.dump': madeUpRows(300_000) }
+  const { record, notes } = await writeMadeUpDump(groupOf([storage]), { files })
+  assert.equal(record.base, ids[1])
+  assert.ok(record.packs.every(({ id }) => id !== parseDumpPackKey(shared)))
+  assert.ok(record.sizes.reusedChunks > 0, 'what is whole is not stored again')
+  assert.deepEqual(await proveDump(storage, record), [])
+  assert.match(notes.join(), /1 cannot be trusted/)
+  // Where one of two repositories is damaged, both are spared.
+  const other = copyScene()
+  const both = await writeMadeUpDump(groupOf([other, storage]), { files })
+  assert.ok(both.record.packs.every(({ id }) => id !== parseDumpPackKey(shared)))
+  await storage.write(shared, whole)
+  assert.deepEqual((await verify(storage)).findings, [])
+  assert.deepEqual((await readVerifiedMemory(storage, 'main')).memory.damagedObjects, new Set())
+})
+
+test('a dump that is not what its record says is the base of none', async () => {
+  const storage = copyScene()
+  await spoilHash(storage, ids[1] ?? '')
+  assert.equal((await verify(storage)).findings.length, 1)
+  const files = { '1.dump': madeUpRows(300_000) }
+  const { record, notes } = await writeMadeUpDump(groupOf([storage]), { files })
+  assert.equal(record.base, ids[0])
+  assert.match(notes.join(), /found damaged/)
 })

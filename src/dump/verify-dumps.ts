@@ -10,11 +10,12 @@ import { Failure, type FailureMessage, isFailure, toFailureMessage } from '../ba
 import type { Progress } from '../base/progress.ts'
 import type { DumpRecord } from '../repository/dump-record.ts'
 import { damagedObject, missingObject } from '../repository/envelope.ts'
-import { dumpKey, dumpPackKey, parseDumpKey } from '../repository/keys.ts'
+import { dumpKey, dumpPackKey, parseDumpKey, parseDumpPackKey } from '../repository/keys.ts'
 import { findDump, listDumpPacks, listDumps } from '../repository/read-dumps.ts'
 import { readVerifiedMemory, writeVerifiedMemory } from '../repository/verified-memory.ts'
 import type { Storage } from '../storage/storage.ts'
 import { ProvedChunks, proveDump } from './read-dump.ts'
+import { kindOfDump } from './read-dump-facts.ts'
 
 export interface VerifyDumpsOptions {
   readonly storage: Storage
@@ -58,6 +59,10 @@ interface Verification {
   /** Undefined: everything is read. */
   readonly chunks: ProvedChunks | undefined
   readonly seen: Set<string>
+  /** Keys of what was proved in earlier runs. */
+  readonly known: ReadonlyMap<string, number>
+  /** Ids: of each kind the newest. */
+  readonly newest: ReadonlySet<string>
   bytes: number
 }
 
@@ -68,12 +73,15 @@ export async function verifyDumps(options: VerifyDumpsOptions): Promise<Verified
   const packs = await listDumpPacks(storage, cluster)
   const isWanted = (id: string | undefined): boolean => only?.has(id ?? '') ?? true
   const dumps = list.dumps.filter(({ id }) => isWanted(id))
+  const { memory } = await readVerifiedMemory(storage, cluster)
   const run: Verification = {
     options,
     book: new Map(),
     proved: new Set(),
     chunks: only === undefined ? new ProvedChunks() : undefined,
     seen: new Set(),
+    known: memory.objects,
+    newest: new Set(new Map(list.dumps.map((one) => [kindOfDump(one), one.id])).values()),
     bytes: 0,
   }
   for (const { key, failure } of list.unreadable) {
@@ -81,12 +89,11 @@ export async function verifyDumps(options: VerifyDumpsOptions): Promise<Verified
     if (id !== undefined && isWanted(id)) addFinding(run, mendRecord(failure, cluster, id), id)
   }
   for (const record of dumps) await judgePacks(run, record, packs)
-  const { memory } = await readVerifiedMemory(storage, cluster)
-  const due = orderDue(dumps, memory.objects, options)
+  const due = orderDue(run, dumps)
   progress.phase('proving dumps', sumRaw(due), 'bytes')
   const left = await proveWithin(run, due)
   await proveHurt(run, dumps)
-  const notes = await remember(run)
+  const notes = await remember(run, list.dumps)
   const named = new Set(list.dumps.flatMap((record) => record.packs.map(({ id }) => id)))
   const unnamed = [...packs].filter(([id]) => !named.has(id))
   return {
@@ -142,15 +149,20 @@ async function isListed({ options }: Verification, { cluster, id }: DumpRecord):
   return (await options.storage.size(dumpKey(cluster, id))) !== undefined
 }
 
-/** Oldest proof first, what was never proved before all else. */
+/**
+ * What was never proved before all else, then the newest, then the oldest proof first. The newest
+ * are read whole: what others share with them is read before these come.
+ */
 function orderDue(
+  { options: { cluster, days }, known, newest }: Verification,
   dumps: readonly DumpRecord[],
-  provedAt: ReadonlyMap<string, number>,
-  { cluster, days }: VerifyDumpsOptions,
 ): DumpRecord[] {
   const since = days === undefined ? Number.POSITIVE_INFINITY : nowSeconds() - days * 86_400
-  const at = ({ id }: DumpRecord): number => provedAt.get(dumpKey(cluster, id)) ?? 0
-  return dumps.filter((one) => at(one) === 0 || at(one) < since).sort((a, b) => at(a) - at(b))
+  const at = ({ id }: DumpRecord): number => known.get(dumpKey(cluster, id)) ?? 0
+  const rank = (one: DumpRecord): number => (at(one) === 0 ? 0 : newest.has(one.id) ? 1 : 2)
+  return dumps
+    .filter((one) => at(one) === 0 || at(one) < since)
+    .sort((a, b) => rank(a) - rank(b) || at(a) - at(b))
 }
 
 function nowSeconds(): number {
@@ -182,14 +194,19 @@ async function proveHurt(run: Verification, dumps: readonly DumpRecord[]): Promi
   }
 }
 
+/**
+ * Whole where nobody has read the dump whole before, and for the newest: only so the SHA-256 of its
+ * files is compared, which finds what a writer did wrong.
+ */
 async function proveOne(run: Verification, record: DumpRecord): Promise<void> {
-  const { storage, progress } = run.options
+  const { storage, cluster, progress } = run.options
+  const isWhole = !run.known.has(dumpKey(cluster, record.id)) || run.newest.has(record.id)
   run.seen.add(record.id)
   const onBytes = (bytes: number): void => {
     run.bytes += bytes
     progress.advance(bytes)
   }
-  const failures = await proveDump(storage, record, onBytes, run.chunks)
+  const failures = await proveDump(storage, record, onBytes, run.chunks, isWhole)
   if (failures.length === 0) run.proved.add(record.id)
   else if (await isListed(run, record)) {
     for (const failure of failures) addFinding(run, failure, record.id)
@@ -218,19 +235,42 @@ function describeFindings({ book }: Verification): DumpFinding[] {
 }
 
 /** Read again: others may have written it meanwhile. A hint that cannot be written costs time. */
-async function remember(run: Verification): Promise<string[]> {
+async function remember(run: Verification, listed: readonly DumpRecord[]): Promise<string[]> {
   const { storage, cluster } = run.options
   if (run.seen.size === 0 && run.book.size === 0) return []
   const { memory } = await readVerifiedMemory(storage, cluster)
   const hurt = [...run.book.values()].flatMap(({ dumps }) => [...dumps])
   for (const id of run.proved) memory.objects.set(dumpKey(cluster, id), nowSeconds())
   for (const id of hurt) memory.objects.delete(dumpKey(cluster, id))
+  noteDamage(run, listed, memory.damagedObjects)
   try {
     await writeVerifiedMemory(storage, cluster, memory)
     return []
   } catch (error) {
     if (!isFailure(error)) throw error
     return [`what was proved of dumps is not remembered: ${error.message}`]
+  }
+}
+
+/**
+ * So that the next dump refers to nothing of it. It is forgotten when every dump that needs it was
+ * proved: somebody has mended it.
+ */
+function noteDamage(
+  { options: { cluster }, book, proved }: Verification,
+  listed: readonly DumpRecord[],
+  damaged: Set<string>,
+): void {
+  const needed = new Set<string>()
+  for (const { id, packs } of listed) {
+    if (proved.has(id)) continue
+    for (const key of [dumpKey(cluster, id), ...packs.map((one) => dumpPackKey(cluster, one.id))]) {
+      needed.add(key)
+    }
+  }
+  for (const key of damaged) if (!needed.has(key)) damaged.delete(key)
+  for (const key of book.keys()) {
+    if ((parseDumpKey(key) ?? parseDumpPackKey(key)) !== undefined) damaged.add(key)
   }
 }
 

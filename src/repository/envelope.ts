@@ -31,10 +31,12 @@ export type EnvelopeKind =
 
 const MAGIC = 'TMOBJ001'
 const HEADER_BYTES = 48
-/** No small object is larger; a damaged length must not allocate more. */
+/** No small object is larger: none is written, and a damaged length must not allocate more. */
 const MAX_RAW_BYTES = 256 * 1024 * 1024
 
+/** TM1607: nobody could read it. */
 export function encodeEnvelope(kind: EnvelopeKind, raw: Uint8Array): Uint8Array {
+  if (raw.length > MAX_RAW_BYTES) throw tooLarge(kind, `it has ${raw.length} bytes of content`)
   const header = Buffer.alloc(HEADER_BYTES)
   header.write(MAGIC, 0, 'latin1')
   header.write(kind, 8, 'latin1')
@@ -78,6 +80,19 @@ function decompressWhole(key: string, stored: Uint8Array, rawLength: number): Bu
 interface Decompressed {
   readonly buffer: Buffer
   readonly engine: { readonly bytesWritten: number }
+}
+
+export function tooLarge(kind: EnvelopeKind, because: string, cause?: unknown): Failure {
+  const isDump = kind === 'DUMP'
+  return new Failure('TM1607', {
+    message: `${isDump ? 'the record of the dump' : `an object of the kind ${kind}`} is too large`,
+    because: `${because}, and ${MAX_RAW_BYTES} can be read again; it is not written`,
+    fix: isDump
+      ? 'dump fewer databases at once, or with --format custom: the record names every file'
+      : 'please report this',
+    details: { kind },
+    ...(cause === undefined ? {} : { cause }),
+  })
 }
 
 export function damagedObject(key: string, because: string, cause?: unknown): Failure {

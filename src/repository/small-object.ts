@@ -6,10 +6,26 @@
  */
 import { isFailure } from '../base/failure.ts'
 import type { Storage } from '../storage/storage.ts'
-import { damagedObject, decodeEnvelope, type EnvelopeKind, encodeEnvelope } from './envelope.ts'
+import {
+  damagedObject,
+  decodeEnvelope,
+  type EnvelopeKind,
+  encodeEnvelope,
+  tooLarge,
+} from './envelope.ts'
 
+/** TM1607: nobody could read it. */
 export function encodeSmallObject(kind: EnvelopeKind, fields: object): Uint8Array {
-  return encodeEnvelope(kind, Buffer.from(JSON.stringify({ format: 1, ...fields })))
+  return encodeEnvelope(kind, Buffer.from(stringify(kind, { format: 1, ...fields })))
+}
+
+function stringify(kind: EnvelopeKind, fields: object): string {
+  try {
+    return JSON.stringify(fields)
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause
+    throw tooLarge(kind, 'its content is longer than a text can be', cause)
+  }
 }
 
 /** Its fields without the format; whoever asks judges them. */

@@ -41,7 +41,9 @@ test('what is remembered comes back, whatever it is', () => {
       for (const [key, at] of seen) memory.objects.set(key, at)
       memory.backups.set('20261121-164041-05u2', { at: 7, recordPack: 'ab' })
       memory.sweep = { backups: ['20261121-164041-05u2'], nextPath: 'base/5/1' }
+      for (const [key, at] of seen) if (at === 1) memory.damagedObjects.add(key)
       const back = parseMemory(formatMemory(memory))
+      assert.deepEqual([...back.damagedObjects].sort(), [...memory.damagedObjects].sort())
       assert.deepEqual(new Map([...back.objects].sort()), new Map([...memory.objects].sort()))
       assert.deepEqual(back.backups, memory.backups)
       assert.deepEqual(back.sweep, memory.sweep)

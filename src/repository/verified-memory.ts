@@ -15,6 +15,8 @@ export interface VerifiedMemory {
   readonly backups: Map<string, VerifiedBackup>
   /** A walk over the maps that a budget ended: the backups it is about, and the next path. */
   sweep: Sweep | undefined
+  /** Keys of records and packs of dumps that a proof found damaged: no dump refers to them. */
+  readonly damagedObjects: Set<string>
 }
 
 export interface VerifiedBackup {
@@ -39,7 +41,7 @@ export function verifiedKey(cluster: string): string {
 }
 
 export function emptyMemory(): VerifiedMemory {
-  return { objects: new Map(), backups: new Map(), sweep: undefined }
+  return { objects: new Map(), backups: new Map(), sweep: undefined, damagedObjects: new Set() }
 }
 
 /** One that is damaged, or that another user wrote and nobody else may read, is as good as none. */
@@ -82,13 +84,15 @@ interface StoredMemory {
   readonly ranges: readonly StoredRange[]
   readonly backups: Readonly<Record<string, readonly [number, string]>>
   readonly sweep: Sweep | null
+  readonly damaged?: readonly string[]
 }
 
 /** Names that PostgreSQL gives are in capitals, ours are not. */
 const IN_CAPITALS: ReadonlySet<string> = new Set(['.wal', '.history', '.backup'])
 const NUMBERED = /^(.*)([0-9a-f]{8}|[0-9A-F]{8})(\.[a-z]+)$/
 
-export function formatMemory({ objects, backups, sweep }: VerifiedMemory): Uint8Array {
+export function formatMemory(memory: VerifiedMemory): Uint8Array {
+  const { objects, backups, sweep, damagedObjects } = memory
   const ranges: StoredRange[] = []
   for (const key of [...objects.keys()].sort()) {
     const at = objects.get(key) as number
@@ -112,6 +116,7 @@ export function formatMemory({ objects, backups, sweep }: VerifiedMemory): Uint8
       [...backups].map(([id, { at, recordPack }]) => [id, [at, recordPack] as const]),
     ),
     sweep: sweep ?? null,
+    ...(damagedObjects.size === 0 ? {} : { damaged: [...damagedObjects].sort() }),
   }
   return Buffer.from(JSON.stringify(stored))
 }
@@ -133,5 +138,6 @@ export function parseMemory(raw: Uint8Array): VerifiedMemory {
     memory.backups.set(id, { at, recordPack })
   }
   memory.sweep = stored.sweep ?? undefined
+  for (const key of stored.damaged ?? []) memory.damagedObjects.add(key)
   return memory
 }

@@ -14,6 +14,7 @@ export async function forgetVerified(
   let changes = 0
   for (const key of removed) {
     if (memory.objects.delete(key)) changes++
+    if (memory.damagedObjects.delete(key)) changes++
     const backupId = parseBackupKey(key)
     if (backupId !== undefined && memory.backups.delete(backupId)) changes++
   }

@@ -153,7 +153,10 @@ async function findFrame(
   throw new Error(`no frame of kind ${kind}`)
 }
 
-for (const [name, kind] of Object.entries(FRAME_KINDS)) {
+/** Those of dumps lie in packs of their own: src/dump/verify-dumps.test.ts. */
+const ofBackups = Object.entries(FRAME_KINDS).filter(([, kind]) => kind <= FRAME_KINDS.record)
+
+for (const [name, kind] of ofBackups) {
   test(`a bit flipped in a frame of ${name}`, async () => {
     const [first] = records
     const { reader, frame } = await findFrame(kind, first?.packs ?? [])

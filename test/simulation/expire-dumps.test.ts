@@ -8,6 +8,7 @@ import { now } from '../../src/base/clock.ts'
 import { Failure } from '../../src/base/failure.ts'
 import { SILENT } from '../../src/base/progress.ts'
 import { expireDumps } from '../../src/dump/expire-dumps.ts'
+import { syncDumps } from '../../src/dump/sync-dumps.ts'
 import { proveDump } from '../../src/dump/read-dump.ts'
 import { decodeDumpRecord } from '../../src/repository/dump-record.ts'
 import { dumpPackKey, parseDumpKey } from '../../src/repository/keys.ts'
@@ -130,3 +131,57 @@ test('dumps and expiries in any order lose nothing and leave nothing', async () 
   assert.ok(outcomes.published > SEEDS / 2, JSON.stringify(outcomes))
   assert.ok(outcomes.expired > SEEDS / 2, JSON.stringify(outcomes))
 })
+
+/** The other side has what each dump needs, and lacks the last one. */
+async function makeOther(): Promise<Map<string, Uint8Array>> {
+  const made = new Map<string, Uint8Array>()
+  await createRepository(openMemoryStorage(made), now())
+  const last = (await listDumps(openMemoryStorage(objects), 'main')).dumps.at(-1)
+  for (const [key, bytes] of objects) {
+    if (key.includes('/dump') && parseDumpKey(key) !== last?.id) made.set(key, bytes)
+  }
+  return made
+}
+
+async function syncSides(source: Storage, target: Storage): Promise<void> {
+  await syncDumps({
+    source,
+    target,
+    names: { source: 'source', target: 'target' },
+    cluster: 'main',
+    dryRun: false,
+    heal: false,
+    policy: undefined,
+    progress: SILENT,
+    signal: new AbortController().signal,
+  })
+}
+
+for (const side of ['source', 'target'] as const) {
+  test(`a sync beside an expiry of its ${side} lists nothing that lacks a pack`, async () => {
+    for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS / 2; seed++) {
+      const sides = { source: new Map(objects), target: await makeOther() }
+      const other = openMemoryStorage(side === 'source' ? sides.target : sides.source)
+      const sync = async (gated: Storage) => {
+        await (side === 'source' ? syncSides(gated, other) : syncSides(other, gated))
+      }
+      const random = randomOf(seed)
+      const actors: Actor[] = [
+        { name: 'sync', run: sync, stopAt: random(40), stopFor: random(60) },
+        { name: 'expiry', run: async (gated) => await expireTo(gated, 1) },
+        { name: 'dump', run: async (gated) => await writeDump(gated, 20) },
+      ]
+      const storage = openMemoryStorage(sides[side])
+      for (const { result } of await interleave(storage, actors, seed, watch(sides[side]))) {
+        const reason: unknown = result?.status === 'rejected' ? result.reason : undefined
+        assert.ok(reason === undefined || reason instanceof Failure, `seed ${seed}: ${reason}`)
+      }
+      for (const stored of [sides.source, sides.target]) {
+        const proved = openMemoryStorage(stored)
+        for (const record of (await listDumps(proved, 'main')).dumps) {
+          assert.deepEqual(await proveDump(proved, record), [], `seed ${seed}: ${record.id}`)
+        }
+      }
+    }
+  })
+}

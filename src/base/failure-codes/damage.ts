@@ -49,4 +49,13 @@ export const DAMAGE_CODES = entry({
       'repository; a generation has to be brought back from a copy.',
     exitStatus: 1,
   },
+  TM1607: {
+    title: 'an object is too large to be written',
+    manual:
+      'A small object, such as the record of a dump, may have 256 MiB of content; a larger one ' +
+      'could never be read, so it is not written. The record of a dump names every file of it ' +
+      'and, for each 4096 chunks, a list: dump fewer databases at once, or with ' +
+      '`--format custom`, which is one file for each database.',
+    exitStatus: 1,
+  },
 })
