@@ -33,6 +33,7 @@ export function addDump(program: Command, run: RunAction): void {
       '--temporary-directory <dir>',
       'directory: where pg_dump writes first (default: TMPDIR or /tmp)',
     )
+    .option('--rewrite', 'store everything anew, so that it shares no copy with earlier dumps')
     .option('--repository <name>', 'only into this repository (default: all of the cluster)')
   addSelection(dump)
   dump.action(async (cluster: string | undefined, _options: unknown, command: Command) => {

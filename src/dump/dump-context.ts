@@ -30,6 +30,8 @@ export interface TakeDumpOptions {
   /** Parent of the directory that the directory format needs for a while. */
   readonly temporaryDirectory: string
   readonly labels: Readonly<Record<string, string>>
+  /** Nothing is shared with earlier dumps. */
+  readonly rewrite: boolean
 }
 
 export interface DumpResult {

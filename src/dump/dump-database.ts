@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Failure } from '../base/failure.ts'
 import { type ArchiveEntry, ArchiveTocReader, makesAnObject } from '../postgres/archive-toc.ts'
 import { CustomArchiveReader } from '../postgres/archive-blocks.ts'
-import { TarTocReader } from '../postgres/archive-tar.ts'
+import { TarArchiveReader } from '../postgres/archive-tar.ts'
 import { parseConnectionUrl } from '../postgres/connection-url.ts'
 import type { DumpObject } from '../repository/dump-objects.ts'
 import type { DumpedDatabase, DumpFormat } from '../repository/dump-record.ts'
@@ -177,7 +177,7 @@ function openJudge(format: Exclude<DumpFormat, 'directory'>): StreamJudge {
       },
     }
   }
-  const reader = format === 'custom' ? new CustomArchiveReader() : new TarTocReader()
+  const reader = format === 'custom' ? new CustomArchiveReader() : new TarArchiveReader()
   return { push: (bytes) => reader.push(bytes), finish: () => reader.finish().entries }
 }
 

@@ -50,6 +50,7 @@ export async function takeDump(
     databases,
     format: options.format,
     signal,
+    rewrite: options.rewrite,
   })
   const rolePasswords = options.rolePasswords ?? areEncrypted
   const shared = { options, server, tools, selection, databases, rolePasswords, writer }
@@ -90,7 +91,7 @@ async function dumpAndPublish(context: DumpContext, targets: Targets): Promise<D
     const facts = await dumpAll(context)
     progress.phase('writing the record')
     const published = await writer.publish(facts)
-    for (const target of targets.group.living()) targets.noteStored(target)
+    for (const target of published.stored) targets.noteStored(target)
     return {
       record: published.record,
       notes: [...notes, ...published.notes],

@@ -14,7 +14,7 @@ import {
   makesAnObject,
 } from './archive-toc.ts'
 import { CustomArchiveReader } from './archive-blocks.ts'
-import { TarTocReader } from './archive-tar.ts'
+import { TarArchiveReader } from './archive-tar.ts'
 
 const SCHEMA = `
   CREATE ROLE "Ann O'Nym";
@@ -147,7 +147,7 @@ function formatAsList(entry: ArchiveToc['entries'][number]): string {
 async function readToc(path: string, format: ArchiveFormat): Promise<ArchiveToc> {
   if (format === 'custom') return readCustom(await readFile(path), 65536)
   const isTar = format === 'tar'
-  const reader = isTar ? new TarTocReader() : new ArchiveTocReader({ format })
+  const reader = isTar ? new TarArchiveReader() : new ArchiveTocReader({ format })
   const bytes = await readFile(isTar ? path : join(path, 'toc.dat'))
   for (let at = 0; at < bytes.length; at += 333) reader.push(bytes.subarray(at, at + 333))
   if (reader instanceof ArchiveTocReader) assert.equal(reader.rest.length, 0)

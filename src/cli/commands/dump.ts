@@ -23,6 +23,7 @@ export interface DumpCommandOptions {
   readonly tools?: string
   readonly temporaryDirectory?: string
   readonly repository?: string
+  readonly rewrite?: boolean
   readonly schema: readonly string[]
   readonly excludeSchema: readonly string[]
   readonly table: readonly string[]
@@ -82,6 +83,7 @@ function readOptions({ env }: CommandContext, options: DumpCommandOptions): Aske
     environment: env,
     temporaryDirectory: resolve(temporaryDirectory ?? tmpdir()),
     labels: parseLabels(options.label),
+    rewrite: options.rewrite === true,
   }
 }
 
