@@ -13,6 +13,7 @@ import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
 import { DUMP_CODES } from './failure-codes/dump.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
+import { LOAD_CODES } from './failure-codes/load.ts'
 import { RECEIVE_CODES } from './failure-codes/receive.ts'
 import { EVENTS_CODES } from './failure-codes/events.ts'
 import { RECOVERY_CODES } from './failure-codes/recovery.ts'
@@ -48,6 +49,7 @@ export const FAILURE_CODES = {
   ...RETENTION_CODES,
   ...SYNC_CODES,
   ...DUMP_CODES,
+  ...LOAD_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

@@ -8,6 +8,7 @@ import { Failure } from '../base/failure.ts'
 import type { CommandContext, GlobalOptions } from './command-context.ts'
 import { addWalAdopt } from './adopt-program.ts'
 import { addDump } from './dump-program.ts'
+import { addLoad } from './load-program.ts'
 import { addKeyCommands, KEY_COMMAND, KEY_FILE, PASSPHRASE } from './key-program.ts'
 import { addReceive } from './receive-program.ts'
 import { addRetentionCommands } from './retention-commands.ts'
@@ -88,6 +89,7 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)
+  addLoad(program, run)
   addSync(program, run)
   addDump(program, run)
   return program
