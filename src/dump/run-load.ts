@@ -11,7 +11,6 @@ import { withDatabase } from '../postgres/connection-url.ts'
 import { createDatabase, createRoles, loadDatabaseSettings } from './create-database.ts'
 import { loadArchive } from './load-archive.ts'
 import {
-  dumpDamaged,
   type FailedLoad,
   loadCutOff,
   type StatementError,
@@ -21,7 +20,6 @@ import { countStates, type LoadedContents, type LoadedObject } from './load-repo
 import { isNewerTool, runScript, withoutNewSettings } from './load-script.ts'
 import { selectsAll } from './load-selection.ts'
 import type { PreparedLoad } from './prepare-load.ts'
-import { readDumpFile } from './read-dump.ts'
 import { isStillThere, openLoadSession } from './read-load-facts.ts'
 import { quoteName } from './sql-text.ts'
 
@@ -75,7 +73,7 @@ async function loadContents(
       : await loadArchive(prepared, prepared.archive, progress, signal)
   } catch (error) {
     if (!(error instanceof Failure) || OWN_CODES.has(error.code)) throw error
-    throw dumpDamaged(describeLoad(prepared, undefined), error)
+    throw prepared.request.source.stopped(describeLoad(prepared, undefined), error)
   }
 }
 
@@ -84,17 +82,15 @@ async function loadPlain(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<LoadedContents> {
-  const { storage, record, choices } = request
-  const number = database.files[0]
-  if (number === undefined) throw new Error(`no file of database ${database.name}`)
-  progress.phase(`loading ${request.into}`, record.files[number]?.bytes)
-  const script = readDumpFile(storage, record, number)
+  const { source, choices } = request
+  progress.phase(`loading ${request.into}`, source.bytes)
+  const script = source.script()
   const { isWhole, endedBy, messages } = await runScript({
     psql: tools.path('psql'),
     env,
     signal,
     encoding: database.encoding,
-    script: isNewerTool(record.toolVersion, target.major) ? withoutNewSettings(script) : script,
+    script: isNewerTool(source.toolVersion, target.major) ? withoutNewSettings(script) : script,
     singleTransaction: choices.singleTransaction,
     continueOnError: choices.continueOnError,
     onInput: (bytes) => progress.advance(bytes),

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 import type { DumpWriter } from '../../src/dump/write-dump.ts'
 import { openDumpWriter } from '../../src/dump/write-dump.ts'
 import { ArchiveTocReader, makesAnObject } from '../../src/postgres/archive-toc.ts'
-import { TarTocReader } from '../../src/postgres/archive-tar.ts'
+import { TarArchiveReader } from '../../src/postgres/archive-tar.ts'
 import type { DumpedDatabase, DumpFormat, DumpRecord } from '../../src/repository/dump-record.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { groupOf, makeDumpId } from './dumped-files.ts'
@@ -150,7 +150,7 @@ async function addDatabase(
 function readObjects({ format, path }: { format: DumpFormat; path: string }) {
   const reader =
     format === 'tar'
-      ? new TarTocReader()
+      ? new TarArchiveReader()
       : new ArchiveTocReader({ format: format === 'directory' ? format : 'custom' })
   reader.push(readFileSync(format === 'directory' ? join(path, 'toc.dat') : path))
   return reader

@@ -1,8 +1,5 @@
 /** `load`: a dump into a database, or its files into a directory. */
-import { readFileSync } from 'node:fs'
-import { monotonicMs } from '../../base/clock.ts'
-import { describeSystemError, Failure } from '../../base/failure.ts'
-import { applyEnvironment } from '../../config/apply-environment.ts'
+import { Failure } from '../../base/failure.ts'
 import {
   type ClusterConfiguration,
   chooseCluster,
@@ -10,24 +7,16 @@ import {
   nearestFirst,
 } from '../../config/configuration.ts'
 import { didYouMean } from '../../config/nearest-name.ts'
-import { type PreparedGlobals, prepareGlobals } from '../../dump/load-globals.ts'
-import type { LoadSection, LoadSelection } from '../../dump/load-selection.ts'
-import { type LoadRequest, prepareLoad } from '../../dump/prepare-load.ts'
-import { executeLoad } from '../../dump/run-load.ts'
-import { parseConnectionUrl } from '../../postgres/connection-url.ts'
+import { readGlobals } from '../../dump/load-globals.ts'
+import { dumpSource } from '../../dump/load-source.ts'
 import { describePassedOver, openSources } from '../../recovery/open-sources.ts'
 import type { DumpRecord } from '../../repository/dump-record.ts'
 import { findDump, listDumps } from '../../repository/read-dumps.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
 import { unlockSources } from '../unlock-sources.ts'
-import {
-  checkFormat,
-  checkOptions,
-  type LoadCommandOptions,
-  parseJobs,
-} from './load/check-options.ts'
-import { printLoaded, resultJson } from './load/print-load.ts'
+import { checkFormat, checkOptions, type LoadCommandOptions } from './load/check-options.ts'
+import { loadInto, readPlace } from './load/load-into.ts'
 import { runOutput } from './load/run-output.ts'
 
 export async function runLoad(
@@ -51,7 +40,7 @@ export async function runLoad(
     const record = await findRecord(context, sources.storage, cluster, dump)
     const status =
       options.output === undefined
-        ? await loadInto(context, cluster, { storage: sources.storage, record }, options)
+        ? await loadDump(context, cluster, { storage: sources.storage, record }, options)
         : await runOutput(context, { storage: sources.storage, record }, options)
     for (const event of sources.passedOver) {
       context.terminal.remark(`warning: ${describePassedOver(event)}`)
@@ -95,88 +84,18 @@ async function findRecord(
   })
 }
 
-async function loadInto(
-  context: CommandContext,
-  cluster: ClusterConfiguration,
-  dump: FoundDump,
-  options: LoadCommandOptions,
-): Promise<number> {
-  const startedMs = monotonicMs()
-  checkFormat(dump.record.format, options)
-  const request = buildRequest(context, cluster, dump, options)
-  const globals = options.globals === true ? await prepareGlobals(request) : undefined
-  const prepared = await prepareLoad(expecting(request, globals), context.signal)
-  try {
-    for (const caution of prepared.judgement.cautions) context.terminal.remark(`note: ${caution}`)
-    await globals?.load(context.signal)
-    const result = await executeLoad(prepared, context.progress, context.signal)
-    context.progress.end()
-    const loaded = {
-      prepared,
-      result,
-      globals: globals?.plan,
-      milliseconds: monotonicMs() - startedMs,
-    }
-    if (context.json) context.terminal.printJson(resultJson(loaded))
-    else printLoaded(context, loaded)
-    return result.errors.length === 0 ? 0 : 3
-  } finally {
-    await prepared.close()
-  }
-}
-
-function expecting(request: LoadRequest, globals: PreparedGlobals | undefined): LoadRequest {
-  if (globals === undefined) return request
-  const { roles, tablespaces } = globals.plan
-  return { ...request, expected: { roles: roles.created, tablespaces: tablespaces.created } }
-}
-
-function buildRequest(
+async function loadDump(
   context: CommandContext,
   cluster: ClusterConfiguration,
   { storage, record }: FoundDump,
   options: LoadCommandOptions,
-): LoadRequest {
-  const { env } = context
-  const where = options.into ?? ''
-  const isUrl = /^postgres(ql)?:\/\//.test(where)
-  const connection = isUrl ? applyEnvironment(where, env) : connectionUrl(context, cluster)
-  return {
-    storage,
-    record,
-    databaseNumber: findDatabase(record, options.database),
-    connection,
-    into: isUrl ? databaseOfUrl(connection) : where,
-    selection: readSelection(options),
-    choices: {
-      create: options.create === true,
-      clean: options.clean === true,
-      ifExists: options.ifExists === true,
-      force: options.force === true,
-      createMissingRoles: options.createMissingRoles === true,
-      noOwner: options.owner === false,
-      noPrivileges: options.privileges === false,
-      noTablespaces: options.tablespaces === false,
-      singleTransaction: options.singleTransaction === true,
-      jobs: parseJobs(options.jobs),
-      role: options.role,
-      continueOnError: options.continueOnError === true,
-      analyze: options.analyze !== false,
-    },
-    suggest: didYouMean,
-    expected: { roles: [], tablespaces: [] },
-    tools: { directory: options.tools, searchPath: env['PATH'] ?? '' },
-    variables: env,
-  }
-}
-
-function databaseOfUrl(connection: string): string {
-  const { database } = parseConnectionUrl(connection)
-  if (database !== undefined) return database
-  throw new Failure('TM1001', {
-    message: '--into names no database',
-    fix: 'write it like postgresql://user@host:5432/database',
-  })
+): Promise<number> {
+  checkFormat(record.format, options)
+  const source = dumpSource(storage, record, findDatabase(record, options.database))
+  const place = readPlace(context, options.into ?? '', () => connectionUrl(context, cluster))
+  const globals =
+    options.globals === true ? async () => await readGlobals(storage, record) : undefined
+  return await loadInto(context, { source, place, globals }, options)
 }
 
 /** TM2031 */
@@ -194,26 +113,4 @@ function findDatabase(record: DumpRecord, name: string | undefined): number {
     because: `it has ${names.join(', ') || 'none'}`,
     fix: 'say which one with --database',
   })
-}
-
-function readSelection(options: LoadCommandOptions): LoadSelection {
-  return {
-    schemas: options.schema ?? [],
-    tables: options.table ?? [],
-    sections: (options.section ?? []) as readonly LoadSection[],
-    list: options.list === undefined ? undefined : readList(options.list),
-  }
-}
-
-function readList(path: string): { path: string; text: string } {
-  try {
-    return { path, text: readFileSync(path, 'utf8') }
-  } catch (error) {
-    throw new Failure('TM1001', {
-      message: `the list ${path} cannot be read`,
-      because: describeSystemError(error),
-      fix: 'name a file that pg_restore --list has written',
-      cause: error,
-    })
-  }
 }
