@@ -83,7 +83,7 @@ export async function dumpDatabase(
 }
 
 /** Between two sessions another server may have taken over the address. */
-function requireSameServer({ server }: HeldSnapshot, systemIdentifier: bigint): void {
+export function requireSameServer({ server }: HeldSnapshot, systemIdentifier: bigint): void {
   if (server.systemIdentifier === systemIdentifier) return
   throw new Failure('TM2004', {
     message: 'another server answers than when the dump began',
@@ -114,11 +114,13 @@ interface DumpRun {
   readonly onOutput: (bytes: Uint8Array) => Promise<void> | void
 }
 
-async function runDump(context: DumpContext, database: NamedDatabase, run: DumpRun): Promise<void> {
-  const { options, tools, selection, notes, signal } = context
+export async function runDump(
+  context: DumpContext,
+  database: NamedDatabase,
+  run: DumpRun,
+): Promise<void> {
+  const { options, tools, selection, compression, notes, signal } = context
   const { format } = options
-  // Frames are compressed once, and what the tool has compressed would not come again.
-  const compression = format === 'plain' || format === 'tar' ? [] : ['--compress=0']
   const { remarks } = await runTool({
     program: tools.path('pg_dump'),
     args: [
@@ -192,7 +194,7 @@ async function writeObjects(
   return { objectLists: lists, objects: count }
 }
 
-function describeEntry({ dumpId, kind, schema, name, owner }: ArchiveEntry): DumpObject {
+export function describeEntry({ dumpId, kind, schema, name, owner }: ArchiveEntry): DumpObject {
   return { dumpId, kind, schema, name, owner }
 }
 
@@ -204,22 +206,15 @@ async function storeDirectory(
   { number, name }: NamedDatabase,
   directory: string,
 ): Promise<WrittenFiles> {
-  const { writer, progress, signal } = context
+  const { progress } = context
   progress.phase(`storing database ${name}`)
   const reader = new ArchiveTocReader({ format: 'directory' })
   const names = await readdir(directory)
   const files: number[] = []
   for (const one of [TOC, ...names.filter((other) => other !== TOC).sort()]) {
     const path = join(directory, one)
-    const file = await writer.openFile(`${number}/${one}`)
-    for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) {
-      signal.throwIfAborted()
-      if (one === TOC) reader.push(bytes as Buffer)
-      await file.append(bytes as Buffer)
-      progress.advance((bytes as Buffer).length)
-    }
-    files.push(await file.close())
-    await rm(path)
+    if (one === TOC) for await (const bytes of createReadStream(path)) reader.push(bytes as Buffer)
+    files.push(await storeFile(context, path, `${number}/${one}`))
   }
   const { entries } = reader.finish()
   requireFiles(entries, names)
@@ -228,9 +223,32 @@ async function storeDirectory(
 
 const READ_BYTES = 256 * 1024
 
-function requireFiles(entries: readonly ArchiveEntry[], names: readonly string[]): void {
-  const there = new Set(names)
-  const missing = entries.find(({ fileName }) => fileName !== undefined && !there.has(fileName))
+async function storeFile(
+  { writer, progress, signal }: DumpContext,
+  path: string,
+  name: string,
+): Promise<number> {
+  signal.throwIfAborted()
+  if (writer.adoptFile !== undefined) return await writer.adoptFile(path, name)
+  const file = await writer.openFile(name)
+  for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) {
+    signal.throwIfAborted()
+    await file.append(bytes as Buffer)
+    progress.advance((bytes as Buffer).length)
+  }
+  const number = await file.close()
+  await rm(path)
+  return number
+}
+
+/** The table has the names without, since pg_dump 16. */
+const COMPRESSED = /\.(gz|lz4|zst)$/
+
+export function requireFiles(entries: readonly ArchiveEntry[], names: readonly string[]): void {
+  const there = new Set(names.map((name) => name.replace(COMPRESSED, '')))
+  const missing = entries.find(({ fileName }) => {
+    return fileName !== undefined && !there.has(fileName.replace(COMPRESSED, ''))
+  })
   if (missing === undefined) return
   throw new Failure('TM2008', {
     message: `pg_dump has left no file ${missing.fileName}`,
