@@ -57,7 +57,8 @@ export async function copyDatabase(
   try {
     requireSameServer(snapshot, prepared.server.systemIdentifier)
     const dump = { prepared, name, snapshot, notes, progress, signal }
-    const output = openToolOutput(async (take, stop) => await dumpInto(dump, take, stop))
+    const lost = AbortSignal.any([signal, snapshot.signal])
+    const output = openToolOutput(lost, async (take, stop) => await dumpInto(dump, take, stop))
     try {
       return await loadFrom(output, { options, dump, globals })
     } finally {
@@ -146,7 +147,8 @@ async function loadFrom(output: ToolOutput, copy: Copy): Promise<CopyResult> {
   try {
     options.onCautions(prepared.judgement.cautions)
     await globals?.load(signal)
-    const result = await executeLoad(prepared, progress, signal)
+    const ending = AbortSignal.any([signal, output.failed])
+    const result = await executeLoad(prepared, progress, ending)
     if (!archive.isWhole) throw endedEarly(prepared)
     return { prepared, result, globals: globals?.plan, snapshot: snapshot.facts, notes }
   } finally {

@@ -12,6 +12,8 @@ type Take = (bytes: Uint8Array) => Promise<void>
 
 export interface ToolOutput {
   readonly bytes: AsyncIterable<Uint8Array>
+  /** Aborted with what `run` was rejected with, for a taker who waits for somebody else. */
+  readonly failed: AbortSignal
   /** Ends the tool if it still runs. */
   close(): Promise<void>
 }
@@ -19,20 +21,26 @@ export interface ToolOutput {
 /** So much may be ahead of the taker. */
 const AHEAD_BYTES = 1024 * 1024
 
+/** `signal` ends the waiting for the taker, too. */
 export function openToolOutput(
+  signal: AbortSignal,
   run: (take: Take, signal: AbortSignal) => Promise<void>,
 ): ToolOutput {
   const stop = new AbortController()
+  const ending = AbortSignal.any([signal, stop.signal])
   const pipe = new PassThrough({ highWaterMark: AHEAD_BYTES })
+  const failed = new AbortController()
   let failure: { readonly error: unknown } | undefined
   const take: Take = async (bytes) => {
-    stop.signal.throwIfAborted()
-    if (!pipe.write(bytes)) await once(pipe, 'drain', { signal: stop.signal })
+    ending.throwIfAborted()
+    if (!pipe.write(bytes)) await once(pipe, 'drain', { signal: ending })
   }
   const running = run(take, stop.signal).then(
     () => pipe.end(),
     (error: unknown) => {
       failure = { error }
+      // Ended by close(), it has not failed.
+      if (!stop.signal.aborted) failed.abort(error)
       pipe.end()
     },
   )
@@ -49,7 +57,7 @@ export function openToolOutput(
       await close()
     }
   })()
-  return { bytes, close }
+  return { bytes, failed: failed.signal, close }
 }
 
 const NOBODY_TAKES = {
