@@ -80,6 +80,8 @@ What the connection leaves open is taken from the variables that libpq knows: \`
 \`PGSSLROOTCERT\`, \`PGSSLCERT\`, \`PGSSLKEY\`, \`PGCONNECT_TIMEOUT\` and \`PGOPTIONS\`. What the
 connection says counts more. A password is looked for in this order: \`password\` of the cluster,
 the connection, \`PGPASSWORD\`, \`~/.pgpass\` (mode 0600) or the file of \`PGPASSFILE\`.
+\`PGSERVICE\`, or \`service\` in the connection, names a section of a service file, as libpq has
+them (\`PGSERVICEFILE\`, \`~/.pg_service.conf\`): it counts more than the other variables.
 \`wal push\` and \`wal get\` connect to no server and need none of this.
 
 `

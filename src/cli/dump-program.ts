@@ -12,7 +12,12 @@ export function addDump(program: Command, run: RunAction): void {
       "Dumps one database, several or all of a server with PostgreSQL's own pg_dump, each from one moment, and keeps the dump beside the backups: in chunks, compressed once, encrypted where the repository is, and without what the dump before holds already. The client tools must be of the server's major version or later. Nothing is listed unless every tool has ended well. Exit status 3: it is not in every repository.",
     )
     .argument('[cluster]', 'cluster of the configuration; may be left out when there is only one')
-    .option('--database <name>', 'this database (repeatable)', collect, [])
+    .option(
+      '--database <name>',
+      'this database (repeatable; default: that of the connection)',
+      collect,
+      [],
+    )
     .option('--all', 'every database that allows connections, but template0')
     .option('--globals', 'roles, tablespaces and settings of roles too (with --all the default)')
     .option('--no-globals', 'without them')
@@ -50,7 +55,12 @@ function addSelection(dump: Command): void {
   dump
     .option('--schema <pattern>', `only schemas that fit (repeatable), ${PATTERN}`, collect, [])
     .option('--exclude-schema <pattern>', 'no schemas that fit (repeatable)', collect, [])
-    .option('--table <pattern>', 'only tables, views and sequences that fit', collect, [])
+    .option(
+      '--table <pattern>',
+      'only tables, views and sequences that fit (repeatable)',
+      collect,
+      [],
+    )
     .option('--exclude-table <pattern>', 'no tables that fit (repeatable)', collect, [])
     .option(
       '--exclude-table-data <pattern>',

@@ -41,13 +41,13 @@ export class ChunkCutter {
   /** What of the current chunk has come with earlier calls. */
   readonly #kept = Buffer.allocUnsafeSlow(MAX_CHUNK_BYTES)
   #length = 0
+  /** May be of the chunk before: until a place may be a cut, that has been shifted out. */
   #hash = 0
 
   /** The last chunk; undefined where the stream ended with one, or had no bytes. */
   finish(): Uint8Array | undefined {
     const last = this.#length === 0 ? undefined : this.#kept.subarray(0, this.#length)
     this.#length = 0
-    this.#hash = 0
     return last
   }
 
@@ -59,7 +59,6 @@ export class ChunkCutter {
       const kept = this.#length
       if (end === 0) return this.#keep(bytes.subarray(from))
       this.#length = 0
-      this.#hash = 0
       if (kept === 0) yield bytes.subarray(from, end)
       else {
         this.#kept.set(bytes.subarray(from, end), kept)

@@ -1,15 +1,16 @@
 /** One database, or the globals of the server: the tool's bytes into files of the dump. */
 import { createReadStream } from 'node:fs'
-import { readdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../base/failure.ts'
-import { type ArchiveEntry, ArchiveTocReader, makesAnObject } from '../postgres/archive-toc.ts'
+import { type ArchiveEntry, makesAnObject } from '../postgres/archive-toc.ts'
 import { CustomArchiveReader } from '../postgres/archive-blocks.ts'
 import { TarArchiveReader } from '../postgres/archive-tar.ts'
 import { parseConnectionUrl } from '../postgres/connection-url.ts'
 import type { DumpObject } from '../repository/dump-objects.ts'
 import type { DumpedDatabase, DumpFormat } from '../repository/dump-record.ts'
 import type { FrameReference } from '../repository/backup-record.ts'
+import { readDirectoryArchive } from './directory-archive.ts'
 import { PlainEnd } from './plain-end.ts'
 import { runTool } from './run-tool.ts'
 import { type HeldSnapshot, holdSnapshot } from './snapshot.ts'
@@ -198,27 +199,19 @@ export function describeEntry({ dumpId, kind, schema, name, owner }: ArchiveEntr
   return { dumpId, kind, schema, name, owner }
 }
 
-const TOC = 'toc.dat'
-
 /** Each file as pg_dump has left it, the table of contents first. */
 async function storeDirectory(
   context: DumpContext,
   { number, name }: NamedDatabase,
   directory: string,
 ): Promise<WrittenFiles> {
-  const { progress } = context
-  progress.phase(`storing database ${name}`)
-  const reader = new ArchiveTocReader({ format: 'directory' })
-  const names = await readdir(directory)
+  context.progress.phase(`storing database ${name}`)
+  const { toc, names } = await readDirectoryArchive(directory)
   const files: number[] = []
-  for (const one of [TOC, ...names.filter((other) => other !== TOC).sort()]) {
-    const path = join(directory, one)
-    if (one === TOC) for await (const bytes of createReadStream(path)) reader.push(bytes as Buffer)
-    files.push(await storeFile(context, path, `${number}/${one}`))
+  for (const one of names) {
+    files.push(await storeFile(context, join(directory, one), `${number}/${one}`))
   }
-  const { entries } = reader.finish()
-  requireFiles(entries, names)
-  return { files, ...(await writeObjects(context, entries)) }
+  return { files, ...(await writeObjects(context, toc.entries)) }
 }
 
 const READ_BYTES = 256 * 1024
@@ -239,20 +232,4 @@ async function storeFile(
   const number = await file.close()
   await rm(path)
   return number
-}
-
-/** The table has the names without, since pg_dump 16. */
-const COMPRESSED = /\.(gz|lz4|zst)$/
-
-export function requireFiles(entries: readonly ArchiveEntry[], names: readonly string[]): void {
-  const there = new Set(names.map((name) => name.replace(COMPRESSED, '')))
-  const missing = entries.find(({ fileName }) => {
-    return fileName !== undefined && !there.has(fileName.replace(COMPRESSED, ''))
-  })
-  if (missing === undefined) return
-  throw new Failure('TM2008', {
-    message: `pg_dump has left no file ${missing.fileName}`,
-    because: `its table of contents names it for ${missing.kind} ${missing.schema} ${missing.name}`,
-    fix: 'see that nothing cleans up the temporary directory meanwhile, then run the dump again',
-  })
 }

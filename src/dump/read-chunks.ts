@@ -28,15 +28,23 @@ export interface ChunkRun {
   readonly rawBytes: number
 }
 
-export function* planRuns(list: ChunkList): Generator<ChunkRun, void, undefined> {
+/** `isWanted`: chunks that it refuses are in no run. */
+export function* planRuns(
+  list: ChunkList,
+  isWanted: (chunk: number) => boolean = () => true,
+): Generator<ChunkRun, void, undefined> {
   let first = 0
   while (first < list.count) {
+    if (!isWanted(first)) {
+      first++
+      continue
+    }
     const pack = list.packOf(first)
     let rawBytes = list.rawLengthOf(first)
     let next = first + 1
     while (next < list.count && rawBytes + list.rawLengthOf(next) <= RUN_BYTES) {
       const isBehind = list.frameOf(next) === list.frameOf(next - 1) + 1
-      if (!isBehind || list.packOf(next) !== pack) break
+      if (!isBehind || list.packOf(next) !== pack || !isWanted(next)) break
       rawBytes += list.rawLengthOf(next++)
     }
     yield { list, first, count: next - first, rawBytes }
@@ -48,11 +56,14 @@ export function* planRuns(list: ChunkList): Generator<ChunkRun, void, undefined>
 export interface StoredRun extends ChunkRun {
   /** Undefined where it did not come in one piece. */
   readonly read: FrameCopy | undefined
+  /** Used again once the run was proved. */
+  readonly memory: Uint8Array | undefined
 }
 
 export class ChunkReader {
   readonly #packs: PackCache
   readonly #hasCopies: boolean
+  readonly #memory: Uint8Array[] = []
   readonly #opening = new Map<string, Promise<PackReader>>()
 
   constructor(storage: Storage, packs: PackCache) {
@@ -64,11 +75,15 @@ export class ChunkReader {
   async load(run: ChunkRun): Promise<StoredRun> {
     try {
       const reader = await this.#open(run.list.packOf(run.first))
-      const stored = await reader.readStored(run.list.frameOf(run.first), run.count)
-      return { ...run, read: { reader, stored } }
+      const first = run.list.frameOf(run.first)
+      const length = reader.storedLength(first, run.count)
+      const memory =
+        length <= RUN_BYTES ? (this.#memory.pop() ?? new Uint8Array(RUN_BYTES)) : undefined
+      const stored = await reader.readStored(first, run.count, memory?.subarray(0, length))
+      return { ...run, read: { reader, stored }, memory }
     } catch (error) {
       if (!this.#mayHeal(error)) throw error
-      return { ...run, read: undefined }
+      return { ...run, read: undefined, memory: undefined }
     }
   }
 
@@ -89,13 +104,10 @@ export class ChunkReader {
   }
 
   /**
-   * The raw bytes of the run. `onDamage` hears of every chunk that nobody has whole; without
-   * it the first one is thrown. Undefined where one is missing.
+   * The raw bytes of the run. `tell` hears of every chunk that nobody has whole, and may throw
+   * what it hears; else the run comes out as undefined.
    */
-  async prove(
-    run: StoredRun,
-    onDamage?: (failure: Failure) => void,
-  ): Promise<Uint8Array | undefined> {
+  async prove(run: StoredRun, tell: (failure: Failure) => void): Promise<Uint8Array | undefined> {
     const raw = Buffer.allocUnsafeSlow(run.rawBytes)
     let isWhole = true
     let at = 0
@@ -103,12 +115,13 @@ export class ChunkReader {
       try {
         await this.#proveChunk(run, chunk, raw, at)
       } catch (error) {
-        if (onDamage === undefined || !isDamage(error)) throw error
-        onDamage(error)
+        if (!isDamage(error)) throw error
+        tell(error)
         isWhole = false
       }
       at += run.list.rawLengthOf(chunk)
     }
+    if (run.memory !== undefined) this.#memory.push(run.memory)
     return isWhole ? raw : undefined
   }
 

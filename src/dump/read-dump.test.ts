@@ -18,7 +18,7 @@ import { openFallbackStorage } from '../storage/fallback-storage.ts'
 import { ForwardingStorage } from '../storage/forwarding-storage.ts'
 import { openMemoryStorage } from '../storage/memory-storage.ts'
 import type { Storage } from '../storage/storage.ts'
-import { proveDump, readDumpFile, readDumpObjects } from './read-dump.ts'
+import { ProvedChunks, proveDump, readDumpFile, readDumpObjects } from './read-dump.ts'
 
 const FILES = { 'globals.sql': Buffer.from('CREATE ROLE a;\n'), '1.dump': madeUpRows(2_500_000) }
 
@@ -117,6 +117,45 @@ for (const kind of ['delete', 'truncate'] as const) {
     assert.deepEqual(await proveDump(storage, record), [])
   })
 }
+
+test('what several dumps share is read once, and its damage is told for each of them', async () => {
+  const { storage, record } = await makeScene()
+  const files = { ...FILES, '1.dump': Buffer.concat([FILES['1.dump'], madeUpRows(300_000, 8)]) }
+  const { record: second } = await writeMadeUpDump(groupOf([storage]), { files })
+  // The same chunks in packs of its own: that others are whole says nothing of them.
+  const { record: copy } = await writeMadeUpDump(groupOf([storage]), { files, rewrite: true })
+  const readBytes = async (proved: ProvedChunks): Promise<number[]> => {
+    const read: number[] = []
+    for (const one of [record, second, second, copy]) {
+      let bytes = 0
+      const count = (more: number): unknown => (bytes += more)
+      assert.deepEqual(await proveDump(storage, one, count, proved), [])
+      read.push(bytes)
+    }
+    return read
+  }
+  const { rawBytes, reusedBytes } = second.sizes
+  assert.deepEqual(await readBytes(new ProvedChunks()), [
+    record.sizes.rawBytes,
+    rawBytes - reusedBytes,
+    0,
+    rawBytes,
+  ])
+  const shared = record.packs.find(({ id }) => second.packs.some((pack) => pack.id === id))
+  const key = dumpPackKey('main', shared?.id ?? '')
+  await damageObject(storage, key, { kind: 'flip-bit', byte: 70 })
+  const proved = new ProvedChunks()
+  for (const one of [record, second]) {
+    const [failure, ...others] = await proveDump(storage, one, () => {}, proved)
+    assert.deepEqual(others, [])
+    assert.ok(failure?.message.includes(key))
+    assert.ok(failure?.because?.includes(one.id))
+  }
+  const [globals, rows] = second.files
+  const longer = { ...second, files: [globals, { ...rows, bytes: rawBytes }] } as DumpRecord
+  await proveDump(storage, second, () => {}, proved)
+  assert.ok((await proveDump(storage, longer, () => {}, proved)).length > 0)
+})
 
 test('two damaged packs are both told of', async () => {
   const { storage, record } = await makeScene()

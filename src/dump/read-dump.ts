@@ -8,16 +8,20 @@
 import { createHash } from 'node:crypto'
 import { Failure } from '../base/failure.ts'
 import type { FrameReference } from '../repository/backup-record.ts'
-import { decodeChunkList } from '../repository/chunk-list.ts'
+import { type ChunkList, decodeChunkList } from '../repository/chunk-list.ts'
 import { type DumpObject, decodeObjectList } from '../repository/dump-objects.ts'
 import type { DumpedFile, DumpRecord } from '../repository/dump-record.ts'
 import { dumpKey, dumpPackKey } from '../repository/keys.ts'
 import { PackCache } from '../repository/pack-cache.ts'
 import { FRAME_KINDS } from '../repository/pack-format.ts'
 import type { Storage } from '../storage/storage.ts'
+import { ChunkIndex } from './chunk-index.ts'
 import { mapInOrder } from './map-in-order.ts'
-import { ChunkReader, isDamage, planRuns, RUNS_AT_ONCE } from './read-chunks.ts'
+import { ChunkReader, type ChunkRun, isDamage, planRuns, RUNS_AT_ONCE } from './read-chunks.ts'
 import { readDumpFrame } from './read-dump-frame.ts'
+
+/** Some 150 MB; others are read again for every dump that needs them. */
+const REMEMBERED_CHUNKS = 4_000_000
 
 type OnDamage = (failure: Failure) => void
 
@@ -49,15 +53,38 @@ export async function* readDumpObjects(
   if (count !== database.objects) throw contradiction(record, `the objects of ${database.name}`)
 }
 
+/** Chunks that were proved in one storage, for proveDump() of several dumps that share them. */
+export class ProvedChunks {
+  readonly #index = new ChunkIndex(REMEMBERED_CHUNKS)
+
+  has(list: ChunkList, chunk: number): boolean {
+    const entry = this.#index.find(list.hashOf(chunk), list.rawLengthOf(chunk))
+    if (entry < 0 || this.#index.frameOf(entry) !== list.frameOf(chunk)) return false
+    return this.#index.packOf(entry) === list.packOf(chunk)
+  }
+
+  add({ list, first, count }: ChunkRun): void {
+    for (let chunk = first; chunk < first + count; chunk++) {
+      const hash = list.hashOf(chunk)
+      this.#index.add(hash, list.rawLengthOf(chunk), list.packOf(chunk), list.frameOf(chunk))
+    }
+  }
+}
+
 /**
  * Reads the dump to its end: every list, every chunk, every file's hash. What is wrong, each
  * object once; nothing when all holds. `onBytes` hears how much was read since it was last called.
  * What keeps from looking (a repository that does not answer) is thrown.
+ *
+ * With `proved` a chunk that was proved for an earlier dump is not read again: the lists name it by
+ * its hash, so that a file is whole when its lists and chunks are. The hash of a file is looked at
+ * where all of its chunks were read.
  */
 export async function proveDump(
   storage: Storage,
   record: DumpRecord,
   onBytes: (bytes: number) => void = () => {},
+  proved?: ProvedChunks,
 ): Promise<Failure[]> {
   const found = new Map<string, Failure>()
   const onDamage = (failure: Failure): void => {
@@ -66,7 +93,7 @@ export async function proveDump(
   const source = openSource(storage, record)
   for (const file of record.files) {
     try {
-      for await (const bytes of readFile(source, file, onDamage)) onBytes(bytes.length)
+      for await (const bytes of readFile(source, file, { onDamage, proved })) onBytes(bytes.length)
     } catch (error) {
       if (!isDamage(error)) throw error
       onDamage(error)
@@ -100,51 +127,72 @@ function fileAt(record: DumpRecord, fileNumber: number): DumpedFile {
   return file
 }
 
-/** With `onDamage` it goes on behind what is damaged, and gives what holds. */
+interface Proving {
+  readonly onDamage: OnDamage
+  readonly proved: ProvedChunks | undefined
+}
+
+/** With `proving` it goes on behind what is damaged, and gives what was read and holds. */
 async function* readFile(
   source: DumpSource,
   file: DumpedFile,
-  onDamage?: OnDamage,
+  proving?: Proving,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { record } = source
   const digest = createHash('sha256')
   let bytes = 0
-  let isWhole = true
-  const tell = onDamage && ((failure: Failure) => onDamage(inDump(record, failure)))
+  let isDamaged = false
+  const tell = (failure: Failure): void => {
+    if (proving === undefined) throw inDump(record, failure)
+    isDamaged = true
+    proving.onDamage(inDump(record, failure))
+  }
+  let skippedBytes = 0
+  const isSkipped = (list: ChunkList, chunk: number): boolean => {
+    if (proving?.proved?.has(list, chunk) !== true) return false
+    skippedBytes += list.rawLengthOf(chunk)
+    return true
+  }
   for (const reference of file.chunkLists) {
-    try {
-      for await (const raw of readList(source, reference, tell)) {
-        if (raw === undefined) {
-          isWhole = false
-          continue
-        }
-        digest.update(raw)
-        bytes += raw.length
-        yield raw
-      }
-    } catch (error) {
-      if (!isDamage(error)) throw error
-      if (tell === undefined) throw inDump(record, error)
-      tell(error)
-      isWhole = false
+    for await (const raw of readList(source, reference, { tell, isSkipped, proving })) {
+      digest.update(raw)
+      bytes += raw.length
+      yield raw
     }
   }
-  if (!isWhole) return
-  if (bytes === file.bytes && digest.digest('hex') === file.sha256) return
-  throw contradiction(record, file.name)
+  if (isDamaged) return
+  const isRight = skippedBytes > 0 || digest.digest('hex') === file.sha256
+  if (!isRight || bytes + skippedBytes !== file.bytes) throw contradiction(record, file.name)
 }
 
-/** Undefined in the place of a run in which something is damaged. */
+interface ListReading {
+  /** Hears of damage; throws where nothing may be missing. */
+  readonly tell: OnDamage
+  /** Asked once for each chunk. */
+  readonly isSkipped: (list: ChunkList, chunk: number) => boolean
+  readonly proving: Proving | undefined
+}
+
 async function* readList(
   { packs, chunks }: DumpSource,
   reference: FrameReference,
-  onDamage: OnDamage | undefined,
-): AsyncGenerator<Uint8Array | undefined, void, undefined> {
-  const { key, raw } = await readDumpFrame(packs, reference, FRAME_KINDS.chunkList)
-  const list = decodeChunkList(key, reference.frame, raw)
-  const load = chunks.load.bind(chunks)
-  for await (const run of mapInOrder(planRuns(list), RUNS_AT_ONCE, load)) {
-    yield await chunks.prove(run, onDamage)
+  { tell, isSkipped, proving }: ListReading,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let list: ChunkList
+  try {
+    const { key, raw } = await readDumpFrame(packs, reference, FRAME_KINDS.chunkList)
+    list = decodeChunkList(key, reference.frame, raw)
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return tell(error)
+  }
+  const wanted = Array.from({ length: list.count }, (_, chunk) => !isSkipped(list, chunk))
+  const runs = planRuns(list, (chunk) => wanted[chunk] === true)
+  for await (const run of mapInOrder(runs, RUNS_AT_ONCE, (one) => chunks.load(one))) {
+    const raw = await chunks.prove(run, tell)
+    if (raw === undefined) continue
+    proving?.proved?.add(run)
+    yield raw
   }
 }
 

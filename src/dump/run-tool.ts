@@ -94,6 +94,8 @@ async function stopTool(child: ChildProcess, ended: Promise<ProcessEnd>): Promis
   const kill = async (): Promise<void> => {
     await sleep(GRACE_MS, grace.signal)
     child.kill('SIGKILL')
+    // What it has started may hold its pipes open for as long as it likes.
+    child.stderr?.destroy()
   }
   const killing = kill().catch(() => undefined)
   await ended

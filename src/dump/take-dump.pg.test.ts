@@ -10,6 +10,7 @@ import {
   withoutKeys,
   wrapPgDump,
 } from '../../test/harness/dumping.ts'
+import { openFaultyStorage } from '../../test/harness/faulty-storage.ts'
 import { readWholeFile } from '../../test/harness/dumped-files.ts'
 import { findTool } from '../../test/harness/postgres-binaries.ts'
 import { type PostgresServer, startPostgres } from '../../test/harness/postgres-server.ts'
@@ -31,7 +32,8 @@ const SCHEMA = `
   CREATE SCHEMA "Mixed Case";
   CREATE TABLE "Mixed Case"."Ta""ble" (id bigserial PRIMARY KEY, t text);
   ALTER TABLE "Mixed Case"."Ta""ble" OWNER TO "Ann O'Nym";
-  INSERT INTO "Mixed Case"."Ta""ble" (t) SELECT repeat(md5(g::text), 10) FROM generate_series(1, 9000) g;
+  INSERT INTO "Mixed Case"."Ta""ble" (t)
+    SELECT repeat(md5(g::text), 10) FROM generate_series(1, 9000) g;
   CREATE TABLE p (id int, t text) PARTITION BY RANGE (id);
   CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
   CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (200);
@@ -218,6 +220,30 @@ test('a selection is handed through, and kept', async () => {
   assert.deepEqual(rows, ['p1'])
 })
 
+test('the owner of a database can dump it; rows that he may not see fail the dump', async () => {
+  await server.sql('CREATE ROLE bob LOGIN')
+  await server.sql('CREATE DATABASE own OWNER bob')
+  await server.sql('CREATE TABLE seen AS SELECT 1 AS id; ALTER TABLE seen OWNER TO bob', [], 'own')
+  const connection = server.url('own').replace('user=postgres', 'user=bob')
+  const { record } = await dump({ connection, globals: true })
+  assert.equal(record.databases[0]?.name, 'own')
+  await assertProved(record)
+  const before = await leftovers()
+  await assert.rejects(dump({ connection, globals: true, rolePasswords: true }), (error) => {
+    return isFailure(error, 'TM2002') && /pg_authid/.test(error.because ?? '')
+  })
+  await server.sql(
+    `CREATE TABLE hidden AS SELECT 1 AS id; GRANT SELECT ON hidden TO bob;
+     ALTER TABLE hidden ENABLE ROW LEVEL SECURITY`,
+    [],
+    'own',
+  )
+  await assert.rejects(dump({ connection }), (error) => {
+    return isFailure(error, 'TM2002') && /row-level security/.test(error.because ?? '')
+  })
+  await assertNothingLeft(before)
+})
+
 test('what is refused before anything is written', async () => {
   const before = await leftovers()
   const old = wrapPgDump(server.major, '')
@@ -307,6 +333,19 @@ test('a tool that ends well too early is not believed', async () => {
   await assertNothingLeft(before)
 })
 
+test('a directory of which a file has gone is refused', async () => {
+  const before = await leftovers()
+  const real = join(toolDirectory(server.major), 'pg_dump')
+  for (const gone of ['toc.dat', 'blob_70001.dat', '[0-9]*.dat', '*']) {
+    const body = `for word in "$@"; do case "$word" in --file=*) d="\${word#--file=}";; esac; done
+      ${real} "$@" && rm "$d"/${gone}; exit 0`
+    const losing = wrapPgDump(server.major, body)
+    const lost = dump({ ...SHOP, toolDirectory: losing, format: 'directory' })
+    await assert.rejects(lost, (error) => isFailure(error, 'TM2008'), gone)
+  }
+  await assertNothingLeft(before)
+})
+
 /** Does something, synchronously, when so many bytes have come. */
 function atBytes(bytes: number, act: () => void): Progress {
   let done = 0
@@ -351,7 +390,8 @@ test('a tool that is killed, a session that is ended: nothing is left', async ()
   }
   const terminate = (): void => {
     const psql = join(toolDirectory(server.major), 'psql')
-    const sql = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidemark dump'`
+    const sql = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                  WHERE application_name = 'tidemark dump'`
     execFileSync(psql, ['-qAt', '-c', sql, 'postgres'], { env: { ...process.env, ...toolEnv() } })
   }
   await assert.rejects(dump(SHOP, atBytes(100_000, terminate)), (error) => {
@@ -359,6 +399,31 @@ test('a tool that is killed, a session that is ended: nothing is left', async ()
   })
   await assertNothingLeft(before)
 })
+
+test('a repository that is full, or refuses: the tool ends, nothing is left', async () => {
+  const before = await leftovers()
+  const counted = openFaultyStorage(storage)
+  await takeDump(dumpOptions(server, counted, { ...SHOP, rewrite: true }), SILENT, NEVER)
+  const writes = counted.trace.filter(({ operation }) => {
+    return ['openWriter', 'append', 'commit', 'write'].includes(operation)
+  })
+  assert.ok(writes.length >= 4, JSON.stringify(counted.trace))
+  const { dumps } = await listDumps(storage, 'main')
+  const made = dumps.find(({ id }) => !before.dumps.includes(id))
+  assert.ok(made)
+  const all = await leftovers()
+  const some = writes.filter((_, index) => index % Math.ceil(writes.length / 8) === 0)
+  for (const [index, { number, operation }] of some.entries()) {
+    const kind = index % 2 === 0 ? 'full' : 'refused'
+    const faulty = openFaultyStorage(storage, [{ at: number, kind }])
+    const options = dumpOptions(server, faulty, { ...SHOP, rewrite: true })
+    await assert.rejects(takeDump(options, SILENT, NEVER), (error) => isFailure(error), operation)
+    assert.deepEqual(childrenOf(process.pid).filter(isPgDump), [])
+    await assertNothingLeft(all)
+  }
+})
+
+const NEVER = new AbortController().signal
 
 test('giving up ends the tool and removes what was written', async () => {
   const before = await leftovers()
@@ -375,9 +440,8 @@ test('giving up ends the tool and removes what was written', async () => {
 
 test('a server that is killed in the middle: nothing is left', async () => {
   const before = await leftovers()
-  const pid = Number(
-    readFileSync(join(server.dataDirectory, 'postmaster.pid'), 'utf8').split('\n')[0],
-  )
+  const lines = readFileSync(join(server.dataDirectory, 'postmaster.pid'), 'utf8').split('\n')
+  const pid = Number(lines[0])
   const kill = (): void => {
     for (const one of [pid, ...childrenOf(pid)]) process.kill(one, 'SIGKILL')
   }

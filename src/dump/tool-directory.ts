@@ -41,7 +41,8 @@ export async function withToolDirectory<T>(
   try {
     return await action(directory)
   } finally {
-    await rm(directory, { recursive: true, force: true })
+    // Workers of a tool that was killed may still be about to end.
+    await rm(directory, { recursive: true, force: true, maxRetries: 5 })
   }
 }
 

@@ -21,6 +21,7 @@ import { type ArchiveToc, ArchiveTocReader } from './archive-toc.ts'
 
 type State = 'block' | 'piece' | 'large object'
 
+const NONE = Buffer.alloc(0)
 const ROWS = 1
 const LARGE_OBJECTS = 3
 
@@ -31,7 +32,7 @@ export class CustomArchiveReader {
   #isWithinLargeObjects = false
   /** Bytes of a piece that are still to come. */
   #skip = 0
-  #token = Buffer.alloc(0)
+  #token: Buffer = NONE
 
   push(bytes: Uint8Array): void {
     if (this.#toc.isComplete) this.#walk(bytes)
@@ -61,21 +62,33 @@ export class CustomArchiveReader {
   #walk(bytes: Uint8Array): void {
     let at = 0
     while (at < bytes.length) {
-      if (this.#skip > 0) {
-        const skipped = Math.min(this.#skip, bytes.length - at)
-        this.#skip -= skipped
-        at += skipped
+      if (this.#skip === 0) {
+        at = this.#readToken(bytes, at)
         continue
       }
-      const wanted = this.#tokenBytes() - this.#token.length
-      const piece = bytes.subarray(at, at + wanted)
-      this.#token = Buffer.concat([this.#token, piece])
-      at += piece.length
-      if (piece.length < wanted) return
-      const token = this.#token
-      this.#token = Buffer.alloc(0)
-      this.#takeToken(token)
+      const skipped = Math.min(this.#skip, bytes.length - at)
+      this.#skip -= skipped
+      at += skipped
     }
+  }
+
+  /**
+   * Without compression each row is a piece, so the length of one is nearly all that comes here:
+   * it is read in place. Returns where it has read to.
+   */
+  #readToken(bytes: Uint8Array, at: number): number {
+    const wanted = this.#tokenBytes() - this.#token.length
+    if (this.#token.length === 0 && at + wanted <= bytes.length) {
+      if (this.#state === 'piece') this.#beginPiece(readInteger(bytes, at, wanted))
+      else this.#takeToken(bytes.subarray(at, at + wanted))
+      return at + wanted
+    }
+    const piece = bytes.subarray(at, at + wanted)
+    const token = Buffer.concat([this.#token, piece])
+    const isWhole = piece.length === wanted
+    this.#token = isWhole ? NONE : token
+    if (isWhole) this.#takeToken(token)
+    return at + piece.length
   }
 
   #tokenBytes(): number {
@@ -83,10 +96,10 @@ export class CustomArchiveReader {
     return this.#state === 'block' ? 1 + integer : integer
   }
 
-  #takeToken(token: Buffer): void {
+  #takeToken(token: Uint8Array): void {
     if (this.#state === 'block') this.#beginBlock(token)
-    else if (this.#state === 'piece') this.#beginPiece(readInteger(token))
-    else this.#state = readInteger(token) === 0 ? 'block' : 'piece'
+    else if (this.#state === 'piece') this.#beginPiece(readInteger(token, 0, token.length))
+    else this.#state = readInteger(token, 0, token.length) === 0 ? 'block' : 'piece'
   }
 
   #beginPiece(length: number): void {
@@ -95,10 +108,10 @@ export class CustomArchiveReader {
     if (length === 0) this.#state = this.#isWithinLargeObjects ? 'large object' : 'block'
   }
 
-  #beginBlock(token: Buffer): void {
+  #beginBlock(token: Uint8Array): void {
     const kind = token[0]
     if (kind !== ROWS && kind !== LARGE_OBJECTS) throw incomplete(`a block has the kind ${kind}`)
-    const dumpId = readInteger(token.subarray(1))
+    const dumpId = readInteger(token, 1, token.length - 1)
     if (this.#seen.has(dumpId)) throw incomplete(`the data of entry ${dumpId} comes twice`)
     this.#seen.add(dumpId)
     this.#isWithinLargeObjects = kind === LARGE_OBJECTS
@@ -107,10 +120,12 @@ export class CustomArchiveReader {
 }
 
 /** A byte of its sign, then its bytes, the lowest first. */
-function readInteger(token: Buffer): number {
-  const bytes = token.subarray(1)
-  const value = bytes.readUIntLE(0, Math.min(bytes.length, 6))
-  return token[0] === 0 ? value : -value
+function readInteger(bytes: Uint8Array, at: number, length: number): number {
+  let value = 0
+  for (let index = length - 1; index > 0; index--) {
+    value = value * 256 + (bytes[at + index] as number)
+  }
+  return bytes[at] === 0 ? value : -value
 }
 
 function incomplete(because: string): Failure {

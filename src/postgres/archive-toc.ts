@@ -16,7 +16,7 @@
  * | 2 | bytes of an integer, bytes of an offset |
  * | 1 | format: 1 custom, 3 tar and directory |
  * | 1, or an integer before 1.15 | compression |
- * | 7 integers | when it was begun: second, minute, hour, day, month from 0, year from 1900, is daylight saving |
+ * | 7 integers | begun at: second, minute, hour, day, month from 0, year from 1900, summer time |
  * | 3 strings | database, version of the server, version of pg_dump |
  *
  * An integer is a byte of its sign and then its bytes, lowest first; a string is its length

@@ -22,7 +22,10 @@ export interface MadeUpDump {
   /** Bytes of one append(). */
   readonly pieceBytes?: number
   readonly packTargetBytes?: number
+  readonly rewrite?: boolean
   readonly signal?: AbortSignal
+  /** Called after each append(). */
+  readonly afterAppend?: () => void
   /** Called before publish(). */
   readonly beforePublish?: () => Promise<void>
 }
@@ -53,6 +56,7 @@ export async function writeMadeUpDump(group: WriteGroup, dump: MadeUpDump): Prom
     databases,
     format: 'custom',
     signal: dump.signal ?? new AbortController().signal,
+    rewrite: dump.rewrite ?? false,
     ...(dump.packTargetBytes === undefined ? {} : { packTargetBytes: dump.packTargetBytes }),
   })
   try {
@@ -67,7 +71,7 @@ export async function writeMadeUpDump(group: WriteGroup, dump: MadeUpDump): Prom
 
 async function fillDump(
   writer: DumpWriter,
-  { files, pieceBytes = 65_536 }: MadeUpDump,
+  { files, pieceBytes = 65_536, afterAppend }: MadeUpDump,
   databases: readonly string[],
 ): Promise<DumpFacts> {
   const numbers: number[] = []
@@ -78,6 +82,7 @@ async function fillDump(
       const piece = Uint8Array.from(bytes.subarray(at, at + pieceBytes))
       await file.append(piece)
       piece.fill(0x5a)
+      afterAppend?.()
     }
     numbers.push(await file.close())
   }
@@ -121,4 +126,18 @@ export function madeUpRows(bytes: number, seed = 1): Buffer {
     at += rows.write(`${seed}\t${row}\t${word.toString(16)}\t${word % 977}\tcustomer\n`, at)
   }
   return rows
+}
+
+const VICTIM_ROWS = madeUpRows(1_200_000)
+
+/** What dump-victim.ts writes as its dump of a number: other rows in another place. */
+export function victimDump(number: number): MadeUpDump & { readonly id: string } {
+  const at = (number * 171_717) % VICTIM_ROWS.length
+  const rows = [VICTIM_ROWS.subarray(0, at), madeUpRows(300_000, number), VICTIM_ROWS.subarray(at)]
+  return {
+    id: `20261122-070000-${number.toString(36).padStart(4, '0')}`,
+    startedAt: new Date(1_790_000_000_000 + 1000 * number),
+    files: { '1.dump': Buffer.concat(rows) },
+    packTargetBytes: 60_000,
+  }
 }

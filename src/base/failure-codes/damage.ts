@@ -11,7 +11,9 @@ export const DAMAGE_CODES = entry({
   },
   TM1602: {
     title: 'an object of the repository is missing',
-    manual: 'A backup record or page map names an object that the repository does not hold.',
+    manual:
+      'A backup record, a page map, or the record or a chunk list of a dump names an object that ' +
+      'the repository does not hold.',
     exitStatus: 1,
   },
   TM1603: {

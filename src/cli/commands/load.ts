@@ -17,15 +17,19 @@ import { type CommandContext, connectionUrl } from '../command-context.ts'
 import { unlockSources } from '../unlock-sources.ts'
 import { checkFormat, checkOptions, type LoadCommandOptions } from './load/check-options.ts'
 import { loadInto, readPlace } from './load/load-into.ts'
+import { runImport } from './load/run-import.ts'
 import { runOutput } from './load/run-output.ts'
 
 export async function runLoad(
   context: CommandContext,
-  dump: string,
+  dump: string | undefined,
   clusterName: string | undefined,
   options: LoadCommandOptions,
 ): Promise<number> {
   checkOptions(options)
+  // The first word is the cluster then: a file has no id.
+  if (options.import !== undefined) return await runImport(context, dump, options)
+  if (dump === undefined) throw dumpMissing()
   const cluster = chooseCluster(context.configuration(), clusterName)
   const repositories =
     options.repository === undefined
@@ -49,6 +53,13 @@ export async function runLoad(
   } finally {
     await sources.storage.close()
   }
+}
+
+function dumpMissing(): Failure {
+  return new Failure('TM1001', {
+    message: 'no dump is named',
+    fix: 'name one by its id, or say latest; --import FILE loads a file',
+  })
 }
 
 interface FoundDump {

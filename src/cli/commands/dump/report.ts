@@ -76,8 +76,9 @@ export function printDump(
       `${stored.join(' and in ')}, in ${took}`,
   )
   terminal.print(
-    `  ${formatBytes(sizes.rawBytes)} (${record.format}); stored ${formatBytes(sizes.storedBytes)}, ` +
-      `${formatBytes(sizes.reusedBytes)} were there already`,
+    `  ${formatBytes(sizes.rawBytes)} (${record.format}); ` +
+      `${formatBytes(sizes.reusedBytes)} were there already, ` +
+      `the rest takes ${formatBytes(sizes.storedBytes)}`,
   )
   for (const database of record.databases) {
     const objects =
