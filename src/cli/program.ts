@@ -89,9 +89,9 @@ export function buildProgram(version: string, run: RunAction): CommandWithFailur
   addVerify(program, run)
   addKeyCommands(program, run)
   addRetentionCommands(program, run)
-  addLoad(program, run)
   addSync(program, run)
   addDump(program, run)
+  addLoad(program, run)
   return program
 }
 

@@ -191,6 +191,9 @@ function sourceOf(
       systemIdentifier: String(server.systemIdentifier),
       major: server.version.major,
     },
+    createsItself: false,
+    // The load is told by its own selection.
+    holdsOnlyRows: false,
     bytes: undefined,
     async *objects() {
       yield* toc.entries.filter(makesAnObject).map(describeEntry)

@@ -27,6 +27,8 @@ export interface FeedOptions {
 }
 
 export interface FedTool {
+  /** The end of the input was reached: the tool did not close its own end before. */
+  readonly tookAll: boolean
   readonly status: number | undefined
   readonly endedBy: NodeJS.Signals | undefined
 }
@@ -44,9 +46,10 @@ export async function feedTool(options: FeedOptions): Promise<FedTool> {
   signal.addEventListener('abort', stop)
   listen(child, options)
   let failure: { readonly error: unknown } | undefined
+  let tookAll = false
   try {
     if (child.stdin !== null && options.input !== undefined) {
-      await pump(options.input, child.stdin, options.onInput)
+      tookAll = await pump(options.input, child.stdin, options.onInput)
     }
   } catch (error) {
     child.kill('SIGKILL')
@@ -56,13 +59,15 @@ export async function feedTool(options: FeedOptions): Promise<FedTool> {
     const end = await ended
     signal.throwIfAborted()
     if (failure !== undefined) throw failure.error
-    return end
+    return { ...end, tookAll }
   } finally {
     signal.removeEventListener('abort', stop)
   }
 }
 
-async function waitForEnd(child: ChildProcess, path: string): Promise<FedTool> {
+type ToolEnding = Omit<FedTool, 'tookAll'>
+
+async function waitForEnd(child: ChildProcess, path: string): Promise<ToolEnding> {
   return await new Promise((resolve, reject) => {
     child.on('error', (error) => reject(describeStartError(path, error)))
     child.on('close', (status, endedBy) => {
@@ -90,12 +95,12 @@ function listen(child: ChildProcess, { onOutput, onLine, encoding, pipeTo }: Fee
   })
 }
 
-/** Ends early where the tool has read enough: it has closed its end of the pipe. */
+/** False where the tool has closed its end of the pipe before. */
 async function pump(
   input: AsyncIterable<Uint8Array>,
   stdin: Writable,
   onInput: FeedOptions['onInput'],
-): Promise<void> {
+): Promise<boolean> {
   let isClosed = false
   stdin.on('error', () => {
     isClosed = true
@@ -104,7 +109,7 @@ async function pump(
     isClosed = true
   })
   for await (const chunk of holdLastBack(input)) {
-    if (isClosed) return
+    if (isClosed) return false
     await new Promise<void>((resolve) => {
       const go = (): void => {
         stdin.off('close', go)
@@ -115,7 +120,9 @@ async function pump(
     })
     onInput?.(chunk.byteLength)
   }
-  if (!isClosed) stdin.end()
+  if (isClosed) return false
+  stdin.end()
+  return true
 }
 
 /** The last piece is handed on when the whole was proved: no tool is done before. */

@@ -15,6 +15,7 @@ import { describeRemains, describeRepeat, type FailedLoad } from './load-failure
 import type { LoadSource } from './load-source.ts'
 import { openArchive } from './open-archive.ts'
 import { PlainEnd } from './plain-end.ts'
+import { NAME, unquoteName } from './sql-text.ts'
 
 export type ImportKind = StreamedFormat | 'plain' | 'databases'
 
@@ -50,7 +51,16 @@ export function recognise(head: Buffer): ImportKind | undefined {
   const text = head.toString('latin1')
   if (/^-- PostgreSQL database cluster dump$/m.test(text)) return 'databases'
   if (!/^-- PostgreSQL database dump$/m.test(text)) return undefined
-  return /^\\connect /m.test(text) ? 'databases' : 'plain'
+  if (!/^\\connect /m.test(text)) return 'plain'
+  return findCreated(head) === undefined ? 'databases' : 'plain'
+}
+
+/** pg_dump --create: the database that the script makes and goes to. */
+function findCreated(head: Buffer): string | undefined {
+  const text = head.toString('utf8')
+  if (!/^\\connect /m.test(text)) return undefined
+  const name = new RegExp(`^CREATE DATABASE (${NAME}) WITH `, 'm').exec(text)?.[1]
+  return name === undefined ? undefined : unquoteName(name)
 }
 
 export async function openArchiveSource(
@@ -96,6 +106,8 @@ export function describeArchive(
     toolVersion: toc.head.toolVersion,
     database: { name: toc.head.database, oid: database?.oid, encoding: toc.encoding },
     server: { systemIdentifier: undefined, major: Number.parseInt(toc.head.serverVersion, 10) },
+    createsItself: false,
+    holdsOnlyRows: toc.entries.every(({ section }) => section === 'none' || section === 'data'),
     async *objects() {
       yield* toc.entries.filter(makesAnObject).map(describeEntry)
     },
@@ -108,6 +120,7 @@ export function describeArchive(
 
 export function openScriptSource(file: ImportFile, { head, bytes }: OpenedImport): LoadSource {
   const text = head.toString('latin1')
+  const created = findCreated(head)
   const serverVersion = /^-- Dumped from database version (\S+)/m.exec(text)?.[1] ?? '0'
   return {
     label: file.label,
@@ -115,11 +128,13 @@ export function openScriptSource(file: ImportFile, { head, bytes }: OpenedImport
     format: 'plain',
     toolVersion: /^-- Dumped by pg_dump version (\S+)/m.exec(text)?.[1] ?? '0',
     database: {
-      name: file.label,
+      name: created ?? file.label,
       oid: undefined,
       encoding: /^SET client_encoding = '([^']+)'/m.exec(text)?.[1] ?? 'UTF8',
     },
     server: { systemIdentifier: undefined, major: Number.parseInt(serverVersion, 10) },
+    createsItself: created !== undefined,
+    holdsOnlyRows: false,
     bytes: file.bytes,
     objects: () => {
       throw new Error('a script has no list of objects')

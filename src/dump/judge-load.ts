@@ -38,6 +38,8 @@ export interface DumpedSource {
   readonly encoding: string
   readonly systemIdentifier: string | undefined
   readonly major: number
+  /** A plain script that creates its database by itself and goes there. */
+  readonly createsItself: boolean
 }
 
 export interface LoadChoices {
@@ -46,6 +48,7 @@ export interface LoadChoices {
   readonly force: boolean
   /** Only rows are loaded: the tables have to be there. */
   readonly dataOnly: boolean
+  readonly singleTransaction: boolean
   readonly createMissingRoles: boolean
 }
 
@@ -71,6 +74,7 @@ export function judgeLoad(
   const missing = [...(needs?.roles ?? [])].filter(([role]) => !target.roles.has(role))
   const problems = [
     ...judgePlace(source, target, choices),
+    ...judgeScript(source, target, choices),
     ...judgeContents(target, choices),
     ...judgeEncoding(source, target),
     ...(choices.createMissingRoles ? [] : judgeRoles(missing)),
@@ -117,6 +121,26 @@ function isSame(source: DumpedSource, { systemIdentifier, database, found }: Loa
   if (found === undefined || source.oid !== found.oid) return false
   if (source.systemIdentifier !== undefined) return source.systemIdentifier === systemIdentifier
   return source.name === database && found.objects.size > 0
+}
+
+/** It would go to the database that it names, whichever was meant. */
+function judgeScript(
+  { name, createsItself }: DumpedSource,
+  { database }: LoadTarget,
+  { create, singleTransaction }: LoadChoices,
+): LoadProblem[] {
+  if (!createsItself) return []
+  const problems: LoadProblem[] = []
+  if (!create || database !== name) {
+    const message = `the dump is a script that creates database ${name} itself and connects to it`
+    const fix = `say --into ${name} --create, or take the script with --output`
+    problems.push({ message, fix })
+  }
+  if (singleTransaction) {
+    const message = 'the script creates a database, which no transaction can'
+    problems.push({ message, fix: 'leave out --single-transaction' })
+  }
+  return problems
 }
 
 function judgeContents(

@@ -2,8 +2,10 @@
  * Runs SQL scripts through psql: plain dumps, globals, and what pg_restore writes for a server
  * that is older than itself.
  *
- * Invariant: the first error ends it, unless told otherwise, and an end that is not that of the
- * script kills psql before its input ends.
+ * Invariant: the first error ends it, unless told otherwise. psql takes the end of its input for
+ * that of the script, within a COPY too: so what is not its end kills psql first, and a
+ * transaction is committed by the last words of the script, not by `psql --single-transaction`,
+ * which would commit half a script when we are killed.
  */
 import { feedTool } from './feed-tool.ts'
 import { parseScriptMessages, type ScriptMessages } from './script-messages.ts'
@@ -30,17 +32,16 @@ const KEPT_LINES = 400
 
 export async function runScript(run: ScriptRun): Promise<ScriptEnd> {
   const lines: string[] = []
-  const { status, endedBy } = await feedTool({
+  const { status, endedBy, tookAll } = await feedTool({
     path: run.psql,
     args: [
       ...['--no-psqlrc', '--no-password', '--quiet', '--echo-errors', '--file=-'],
       ...['--output=/dev/null', `--set=ON_ERROR_STOP=${run.continueOnError ? 0 : 1}`],
-      ...(run.singleTransaction ? ['--single-transaction'] : []),
     ],
     env: run.env,
     signal: run.signal,
     encoding: run.encoding,
-    input: run.script,
+    input: run.singleTransaction ? inTransaction(run.script) : run.script,
     ...(run.onInput === undefined ? {} : { onInput: run.onInput }),
     onLine: (line) => {
       // The first error counts: what follows may be very much of the same.
@@ -48,7 +49,16 @@ export async function runScript(run: ScriptRun): Promise<ScriptEnd> {
     },
   })
   const messages = parseScriptMessages(lines)
-  return { isWhole: status === 0, endedBy: endedBy ?? `status ${status}`, messages }
+  // One that ends before its script does has not loaded it, whatever it says.
+  const isWhole = status === 0 && tookAll
+  return { isWhole, endedBy: endedBy ?? `status ${status}`, messages }
+}
+
+/** On the first line, so that psql counts lines as the script has them. */
+async function* inTransaction(script: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield Buffer.from('BEGIN; ')
+  yield* script
+  yield Buffer.from('\nCOMMIT;\n')
 }
 
 /** It says something that a server of this major does not know. */

@@ -26,6 +26,9 @@ export interface LoadSource {
     readonly systemIdentifier: string | undefined
     readonly major: number
   }
+  /** A plain script with CREATE DATABASE and \connect in it. */
+  readonly createsItself: boolean
+  readonly holdsOnlyRows: boolean
   /** Of all files; undefined: not known before. */
   readonly bytes: number | undefined
   /** Not of a plain one. */
@@ -68,10 +71,17 @@ export function dumpSource(
     toolVersion: record.toolVersion,
     database,
     server: record.server,
+    createsItself: record.format === 'plain' && record.selection.includes('--create'),
+    holdsOnlyRows: holdsOnlyRows(record),
     bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     objects: () => readDumpObjects(storage, record, databaseNumber),
     openArchive: async (seeks) => await openArchive({ format: record.format, files, seeks }),
     script: () => first.read(),
     stopped: dumpDamaged,
   }
+}
+
+function holdsOnlyRows({ selection }: DumpRecord): boolean {
+  const sections = selection.filter((option) => option.startsWith('--section='))
+  return selection.includes('--data-only') || sections.join() === '--section=data'
 }

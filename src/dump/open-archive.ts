@@ -6,7 +6,7 @@
  * Invariant: what is staged is readable by this user only, and gone when the load has ended,
  * however; what a killed process left is removed by the next load of the same user.
  */
-import { mkdir, mkdtemp, open, readdir, rm, stat, statfs } from 'node:fs/promises'
+import { lstat, mkdir, mkdtemp, open, readdir, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
@@ -192,7 +192,10 @@ async function removeLeftovers(parent: string): Promise<void> {
     if (other === undefined) continue
     if (judgeLiveness(other, self, lookUpStartTicks) !== 'dead') continue
     const path = join(parent, name)
-    const owner = await stat(path).catch(() => undefined)
-    if (owner?.uid === process.getuid?.()) await rm(path, { recursive: true, force: true })
+    // In a directory that all may write to, anybody can make such a name.
+    const status = await lstat(path).catch(() => undefined)
+    if (status?.isDirectory() !== true || status.uid !== process.getuid?.()) continue
+    // What cannot be removed now is not worth failing over.
+    await rm(path, { recursive: true, force: true }).catch(() => undefined)
   }
 }

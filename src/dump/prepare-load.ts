@@ -95,16 +95,13 @@ export async function prepareLoad(
   const archive = source.format === 'plain' ? undefined : await readArchive(request, tool)
   try {
     const needs = withRole(archive?.needs, choices.role)
-    const dataOnly = request.selection.sections.join() === 'data'
-    const judgement = judgeLoad(
-      { ...database, ...source.server },
-      withExpected(target, request),
-      needs,
-      {
-        ...choices,
-        dataOnly,
-      },
-    )
+    const dataOnly = source.holdsOnlyRows || request.selection.sections.join() === 'data'
+    const { createsItself } = source
+    const dumped = { ...database, ...source.server, createsItself }
+    const judgement = judgeLoad(dumped, withExpected(target, request), needs, {
+      ...choices,
+      dataOnly,
+    })
     const room = await archive?.open.findProblem()
     const problems = [...judgement.problems, ...(room === undefined ? [] : [room])]
     if (problems.length > 0) throw refuseLoad(target, problems)

@@ -130,6 +130,7 @@ export async function isStillThere(connection: string, target: LoadTarget): Prom
     return postmasterStartedAt.getTime() === target.startedAt.getTime()
   } catch (error) {
     if (!isFailure(error)) throw error
-    return false
+    // It answers, if only that the database was not made.
+    return error.code === 'TM1103'
   }
 }

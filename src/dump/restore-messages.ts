@@ -6,6 +6,7 @@
  * Invariant: whether a load succeeded is never read out of these lines, only out of the exit
  * status; they say which object it was.
  */
+import { hidePasswords } from './sql-text.ts'
 
 export interface RestoreError {
   /** The archive's number of the object; undefined where the tool names none. */
@@ -33,7 +34,8 @@ export class MessageReader implements RestoreMessages {
   #isInError = false
 
   /** One line, without its end. */
-  take(line: string): void {
+  take(said: string): void {
+    const line = hidePasswords(said)
     this.lastLines.push(line)
     if (this.lastLines.length > LAST_LINES) this.lastLines.shift()
     const own = /^pg_restore: (.*)$/.exec(line)?.[1]

@@ -44,7 +44,9 @@ export async function executeLoad(
   const { choices } = request
   const notes: string[] = []
   await createRoles(request.connection, judgement.rolesToCreate)
-  if (choices.create) notes.push(...(await createDatabase(prepared)))
+  if (choices.create && !request.source.createsItself) {
+    notes.push(...(await createDatabase(prepared)))
+  }
   const contents = await loadContents(prepared, progress, signal)
   await judgeContents(prepared, contents)
   if (choices.create) notes.push(...(await loadDatabaseSettings(prepared, signal)))
@@ -87,7 +89,8 @@ async function loadPlain(
   const script = source.script()
   const { isWhole, endedBy, messages } = await runScript({
     psql: tools.path('psql'),
-    env,
+    // Such a script begins beside the database that it makes.
+    env: source.createsItself ? { ...env, PGDATABASE: 'postgres' } : env,
     signal,
     encoding: database.encoding,
     script: isNewerTool(source.toolVersion, target.major) ? withoutNewSettings(script) : script,

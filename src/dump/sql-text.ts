@@ -9,20 +9,20 @@
 /** Each without its `;` and without comments; psql's own commands with their backslash. */
 export function* splitStatements(script: string): Generator<string> {
   let statement = ''
+  let isBlank = true
   for (const match of script.matchAll(TOKEN)) {
     const token = match[0]
-    const isBlank = statement.trim() === ''
-    if (token === ';') {
-      if (!isBlank) yield statement.trim()
+    if (token === ';' || (isBlank && token.startsWith('\\'))) {
+      if (token !== ';') yield token.trim()
+      else if (!isBlank) yield statement.trim()
       statement = ''
-    } else if (isBlank && token.startsWith('\\')) {
-      yield token.trim()
-      statement = ''
+      isBlank = true
     } else if (!/^(--|\/\*)/.test(token)) {
       statement += token
+      isBlank &&= /^\s/.test(token)
     }
   }
-  if (statement.trim() !== '') yield statement.trim()
+  if (!isBlank) yield statement.trim()
 }
 
 const LETTER = String.raw`[A-Za-z_\x80-\uffff]`
@@ -33,7 +33,7 @@ const TOKEN = new RegExp(
   [
     String.raw`--[^\n]*`,
     String.raw`/\*[\s\S]*?\*/`,
-    String.raw`(?<![\w$])[eE]'(?:[^'\\]+|\\[\s\S])*'`,
+    String.raw`(?<![\w$])[eE]'[^'\\]*(?:\\[\s\S][^'\\]*)*'`,
     `'[^']*'`,
     `"[^"]*"`,
     String.raw`(?<![\w$])\$(${LETTER}${WORD}*)?\$[\s\S]*?\$\1\$`,
@@ -61,4 +61,9 @@ export function quoteName(name: string): string {
 export function quoteLiteral(value: string): string {
   const quoted = `'${value.replaceAll("'", "''").replaceAll('\\', '\\\\')}'`
   return value.includes('\\') ? ` E${quoted}` : quoted
+}
+
+/** For messages: a statement that sets one must not put it into a log. */
+export function hidePasswords(text: string): string {
+  return text.replaceAll(/(\bpassword\s+)E?'(?:[^']|'')*'?/gi, "$1'…'")
 }

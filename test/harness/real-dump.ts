@@ -179,10 +179,15 @@ export async function describeDatabase(
 ): Promise<string> {
   const { stdout } = await runChecked(
     toolOf(server, 'pg_dump', 15),
-    ['--format=p', '--encoding=UTF8', ...args, database],
+    ['--format=p', '--encoding=UTF8', ...args],
     {
       runAs: server.runAs,
-      env: { PGHOST: server.socketDirectory, PGPORT: String(server.port), PGUSER: server.user },
+      env: {
+        PGHOST: server.socketDirectory,
+        PGPORT: String(server.port),
+        PGUSER: server.user,
+        PGDATABASE: database,
+      },
     },
   )
   return stdout.replaceAll(/^\\(un)?restrict .*$/gm, '')

@@ -102,6 +102,11 @@ test('standard input, and only a table of it', async () => {
   await runChecked('/bin/sh', ['-c', script], { env: { TO: target.url('piped') } })
   const sums = await readChecksums(target, 'piped')
   assert.equal(sums['part_1'], (await readChecksums(fixture.source, 'shop'))['part_1'])
+  const own = await load('created.sql', 'shop', '--create')
+  assert.equal(own.status, 0, own.stdout)
+  assert.deepEqual(await readChecksums(target, 'shop'), await readChecksums(fixture.source, 'shop'))
+  const elsewhere = await load('created.sql', 'elsewhere', '--create')
+  assert.match(failureOf(elsewhere).because ?? '', /creates database shop itself/)
   const inserted = await load('inserts', 'inserted', '--create')
   assert.equal(inserted.status, 0, inserted.stdout)
 })
@@ -174,7 +179,7 @@ test('missing parts, other compression, SQL of others', async () => {
   writeFileSync(join(place, 'x.bz2'), 'BZh91AY&SY')
   assert.match(failureOf(await load('x.bz2', 'x')).message, /bzip2/)
   writeFileSync(join(place, 'x.sql'), 'DROP TABLE everything;')
-  for (const name of ['x.sql', 'not-there', 'd/toc.dat', 'created.sql']) {
+  for (const name of ['x.sql', 'not-there', 'd/toc.dat', 'all.sql', 'clean.sql']) {
     assert.equal(failureOf(await load(name, 'x')).code, 'TM2110', name)
   }
 })

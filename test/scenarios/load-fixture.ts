@@ -7,8 +7,8 @@ import { removeDirectory, temporaryDirectory } from '../harness/temporary-direct
 import { type TidemarkResult, startTidemark, tidemark } from '../harness/tidemark.ts'
 import { newRepository } from './backup-fixture.ts'
 
-/** Two roles, two tablespaces, and of most kinds of objects one. */
-export const ROLES = `CREATE ROLE owner_one; CREATE ROLE "Röle Two" LOGIN`
+/** Three roles, two tablespaces, and of most kinds of objects one. */
+export const ROLES = `CREATE ROLE owner_one; CREATE ROLE "Röle Two" LOGIN; CREATE ROLE keeper`
 
 export const EVERYTHING = `
   CREATE SCHEMA "Mixed Case";
@@ -139,7 +139,8 @@ export async function readChecksums(
   database: string,
 ): Promise<Record<string, string>> {
   const tables = await server.sql<{ name: string }>(
-    `SELECT c.oid::regclass::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    `SELECT c.oid::regclass::text AS name
+       FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
       WHERE relkind IN ('r', 'm')
         AND nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
       ORDER BY 1`,
@@ -149,7 +150,8 @@ export async function readChecksums(
   const sums: Record<string, string> = {}
   for (const { name } of tables) {
     const [row] = await server.sql<{ sum: string }>(
-      `SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0) AS sum FROM ${name} t`,
+      `SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0) AS sum
+         FROM ${name} t`,
       [],
       database,
     )

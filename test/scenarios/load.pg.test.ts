@@ -1,12 +1,14 @@
 /** Dumps are loaded back: every format, compared with what was dumped. */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { DumpFormat } from '../../src/repository/dump-record.ts'
+import { findTool } from '../harness/postgres-binaries.ts'
+import { startPostgres } from '../harness/postgres-server.ts'
 import { describeDatabase, type RealDump, takeRealDump } from '../harness/real-dump.ts'
 import { temporaryDirectory } from '../harness/temporary-directory.ts'
-import { failureOf } from '../harness/tidemark.ts'
+import { failureOf, tidemarkOk } from '../harness/tidemark.ts'
 import { EVERYTHING, LoadFixture, readChecksums, ROLES } from './load-fixture.ts'
 
 interface LoadJson {
@@ -36,6 +38,7 @@ before(async () => {
   await source.sql(
     `CREATE TABLE public.spaced (id int) TABLESPACE "Space One";
      INSERT INTO public.spaced SELECT generate_series(1, 100);
+     GRANT SELECT ON public.spaced TO keeper;
      ALTER DATABASE shop SET work_mem TO '7MB';
      COMMENT ON DATABASE shop IS 'a shop'; GRANT CONNECT ON DATABASE shop TO owner_one`,
     [],
@@ -49,7 +52,10 @@ before(async () => {
 after(async () => await fixture.dispose())
 
 const idOf = (format: DumpFormat): string => dumps.get(format)?.record.id ?? ''
-const into = (database: string): string[] => ['--into', fixture.target.url(database)]
+const into = (database: string): string[] => [
+  '--into',
+  fixture.target.url(encodeURIComponent(database)),
+]
 
 async function assertSame(database: string): Promise<void> {
   const { source, target } = fixture
@@ -71,9 +77,10 @@ const WAYS: readonly (readonly [string, DumpFormat, readonly string[]])[] = [
 
 for (const [name, format, words] of WAYS) {
   test(`round trip: ${name}`, async () => {
-    const database = name.replaceAll(' ', '-')
+    // It must not be taken for a connection string.
+    const database = `host=x "we'ird" \\ %41 ü ${name}`
     const result = await fixture.load([idOf(format), ...into(database), ...words])
-    assert.equal(result.status, 0, result.stderr)
+    assert.equal(result.status, 0, `${result.stdout}${result.stderr}`)
     const report = result.json<LoadJson>()
     assert.ok(report.analyzed)
     if (format === 'plain') assert.equal(report.counts, null)
@@ -86,7 +93,7 @@ for (const [name, format, words] of WAYS) {
     }
     await assertSame(database)
     assert.deepEqual(leftovers(), [])
-    await fixture.target.sql(`DROP DATABASE "${database}"`)
+    await fixture.target.sql(`DROP DATABASE "${database.replaceAll('"', '""')}"`)
   })
 }
 
@@ -228,16 +235,16 @@ test('missing roles and tablespaces are told together before anything is written
   assert.deepEqual([...result.json<LoadJson>().createdRoles].sort(), made)
   await target.sql('DROP DATABASE needy')
   await target.sql('DROP ROLE gone_owner, "gone Grantee", gone_policy')
-  await target.sql("ALTER ROLE owner_one PASSWORD 'kept'")
-  const before = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'owner_one'")
+  await target.sql("ALTER ROLE keeper PASSWORD 'kept'")
+  const before = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'keeper'")
   // The directory of the tablespace belongs to the other server, which has its own part in it.
   const all = ['--create', '--globals', '--no-tablespaces']
   await target.sql(`CREATE TABLESPACE gone_space LOCATION '${temporaryDirectory(target.runAs)}'`)
   const both = await fixture.load([record.id, ...into('needy'), ...all])
   assert.equal(both.status, 0, both.stderr)
   assert.deepEqual(both.json<LoadJson>().globals?.roles.created.sort(), made)
-  assert.ok(both.json<LoadJson>().globals?.roles.kept.includes('owner_one'))
-  const now = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'owner_one'")
+  assert.ok(both.json<LoadJson>().globals?.roles.kept.includes('keeper'))
+  const now = await target.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'keeper'")
   assert.deepEqual(now, before)
 })
 
@@ -256,6 +263,74 @@ test('--output gives back the very bytes, and never overwrites', async () => {
     assert.equal(again.code, 'TM2036')
   }
   assert.ok(readdirSync(`${out}-directory`).includes('toc.dat'))
+})
+
+test('a plain dump that creates its database goes nowhere else', async () => {
+  const { source, target, storage } = fixture
+  const dump = { databases: ['shop'], format: 'plain', args: ['--create'] } as const
+  const { record } = await takeRealDump(source, storage, dump)
+  await target.sql('DROP DATABASE shop')
+  await target.sql('CREATE DATABASE other')
+  const refused = failureOf(await fixture.load([record.id, ...into('other')]))
+  assert.equal(refused.code, 'TM2030')
+  assert.match(refused.because ?? '', /creates database shop itself/)
+  const found = await target.sql("SELECT 1 FROM pg_database WHERE datname = 'shop'")
+  assert.equal(found.length, 0)
+  await target.sql('ALTER ROLE keeper RENAME TO away')
+  const failed = failureOf(await fixture.load([record.id, ...into('shop'), '--create']))
+  assert.equal(failed.code, 'TM2034')
+  assert.match(failed.because ?? '', /role "keeper" does not exist/)
+  await target.sql('ALTER ROLE away RENAME TO keeper')
+  await target.sql('DROP DATABASE shop')
+  const result = await fixture.load([record.id, ...into('shop'), '--create'])
+  assert.equal(result.status, 0, result.stderr)
+  await assertSame('shop')
+})
+
+test('what `tidemark dump` writes, streamed and by two jobs', async () => {
+  for (const [format, words] of [
+    ['custom', []],
+    ['custom', ['--jobs', '2']],
+    ['tar', ['--single-transaction']],
+  ] as const) {
+    const database = `dumped-${format}-${words.length}`
+    const dump = ['dump', '--database', 'shop', '--format', format, '--globals']
+    const taken = await tidemarkOk(['--config', fixture.config, '--json', ...dump])
+    const { id } = taken.json<{ dump: { id: string } }>().dump
+    const result = await fixture.load([id, ...into(database), '--create', ...words])
+    assert.equal(result.status, 0, result.stderr)
+    await assertSame(database)
+    const { objects } = result.json<LoadJson>()
+    assert.equal(objects?.filter(({ state }) => state === 'skipped').length, 3)
+    await fixture.target.sql(`DROP DATABASE "${database}"`)
+  }
+})
+
+const restore18 = findTool('pg_restore', 18)
+
+test('into a server of another major version, by its own tools', {
+  skip: restore18 === undefined && 'no client tools of 18 here',
+}, async () => {
+  await using newer = await startPostgres({ major: 18 })
+  await newer.sql(ROLES)
+  const url = newer.url('shop')
+  const tools = ['--tools', dirname(restore18 as string), '--no-tablespaces']
+  const old = await fixture.load([
+    idOf('custom'),
+    '--into',
+    url,
+    ...tools.slice(2),
+    '--tools',
+    dirname(findTool('pg_restore', 15) ?? ''),
+  ])
+  assert.equal(failureOf(old).code, 'TM2001')
+  const words = [...tools, '--create', '--jobs', '2']
+  const result = await fixture.load([idOf('custom'), '--into', url, ...words])
+  assert.equal(result.status, 0, `${result.stdout}${result.stderr}`)
+  assert.deepEqual(await readChecksums(newer, 'shop'), await readChecksums(fixture.source, 'shop'))
+  const again = failureOf(await fixture.load([idOf('tar'), '--into', url, ...tools, '--force']))
+  assert.equal(again.code, 'TM2034')
+  assert.match(again.message, /SCHEMA Mixed Case/)
 })
 
 test('LATIN1: rows, names and messages', async () => {

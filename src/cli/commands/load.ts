@@ -106,6 +106,9 @@ async function loadDump(
   const place = readPlace(context, options.into ?? '', () => connectionUrl(context, cluster))
   const globals =
     options.globals === true ? async () => await readGlobals(storage, record) : undefined
+  if (globals !== undefined && record.selection.includes('--no-role-passwords')) {
+    context.terminal.remark('note: the dump has no passwords of roles: those created have none')
+  }
   return await loadInto(context, { source, place, globals }, options)
 }
 
