@@ -2,8 +2,8 @@
  * A direct copy: pg_dump of one server writes into pg_restore of another; nothing is stored
  * (docs/design/dumps.md, section 9).
  *
- * Order: the snapshot, pg_dump up to the end of its table of contents, the judgement of the target,
- * the load. Invariant: the last bytes reach pg_restore only when pg_dump has ended well, its archive
+ * Order: the snapshot, pg_dump up to the end of its table of contents, the judgement of the
+ * target, the load. Invariant: the last bytes reach pg_restore only when pg_dump has ended well, its archive
  * was whole and the snapshot still stood; whichever side fails, the tool of the other is ended.
  */
 import { Failure, isFailure } from '../base/failure.ts'

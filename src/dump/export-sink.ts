@@ -1,8 +1,8 @@
 /**
  * Takes the files of a dump into plain files: one file, a directory, or a stream.
  *
- * Invariant: under the final name nothing is there before put(). A directory is written under another
- * name and renamed when all in it is durable.
+ * Invariant: under the final name nothing is there before put(). A directory is written under
+ * another name and renamed when all in it is durable.
  */
 import { once } from 'node:events'
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
