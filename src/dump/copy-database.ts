@@ -3,8 +3,9 @@
  * (docs/design/dumps.md, section 9).
  *
  * Order: the snapshot, pg_dump up to the end of its table of contents, the judgement of the
- * target, the load. Invariant: the last bytes reach pg_restore only when pg_dump has ended well, its archive
- * was whole and the snapshot still stood; whichever side fails, the tool of the other is ended.
+ * target, the load. Invariant: the last bytes reach pg_restore only when pg_dump has ended well,
+ * its archive was whole and the snapshot still stood; whichever side fails, the tool of the other
+ * is ended.
  */
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'

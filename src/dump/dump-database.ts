@@ -10,20 +10,15 @@ import { parseConnectionUrl } from '../postgres/connection-url.ts'
 import type { DumpObject } from '../repository/dump-objects.ts'
 import type { DumpedDatabase, DumpFormat } from '../repository/dump-record.ts'
 import type { FrameReference } from '../repository/backup-record.ts'
+import { completeSelection } from './complete-selection.ts'
 import { readDirectoryArchive } from './directory-archive.ts'
 import { PlainEnd } from './plain-end.ts'
+import { type NamedDatabase, runPgDump } from './run-pg-dump.ts'
 import { runTool } from './run-tool.ts'
 import { type HeldSnapshot, holdSnapshot } from './snapshot.ts'
 import type { DumpContext } from './dump-context.ts'
 import { toolEnvironment } from './tool-environment.ts'
 import { withToolDirectory } from './tool-directory.ts'
-
-export interface NamedDatabase {
-  /** From 1: names its files. */
-  readonly number: number
-  readonly name: string
-  readonly url: string
-}
 
 /** Returns the number of their file. */
 export async function dumpGlobals(context: DumpContext): Promise<number> {
@@ -120,20 +115,13 @@ export async function runDump(
   database: NamedDatabase,
   run: DumpRun,
 ): Promise<void> {
-  const { options, tools, selection, compression, notes, signal } = context
-  const { format } = options
-  const { remarks } = await runTool({
-    program: tools.path('pg_dump'),
-    args: [
-      ...[`--format=${format}`, `--snapshot=${run.snapshot.facts.name}`, '--no-password'],
-      ...[...compression, ...run.args, ...selection],
-    ],
-    env: toolEnvironment(parseConnectionUrl(database.url), database.name, options.environment),
-    signal: AbortSignal.any([signal, run.snapshot.signal]),
-    task: `dump database ${database.name}`,
-    onOutput: run.onOutput,
-  })
-  notes.push(...remarks)
+  const { options, selection, notes } = context
+  const { snapshot, onOutput } = run
+  const completion = await completeSelection(context, database, snapshot)
+  const args = [...run.args, ...selection, ...completion]
+  notes.push(
+    ...(await runPgDump(context, database, { snapshot, format: options.format, args, onOutput })),
+  )
 }
 
 const SUFFIXES: Readonly<Record<Exclude<DumpFormat, 'directory'>, string>> = {

@@ -92,3 +92,40 @@ test('giving up ends it, even when it writes and nobody takes it', async () => {
   assert.throws(() => readFileSync(`/proc/${pid}/stat`))
   await assert.rejects(shell('exit 0', { signal: abort.signal }), (error) => error === reason)
 })
+
+/** Gone, or dead and not yet taken away. */
+async function waitForDeath(pid: number): Promise<void> {
+  assert.ok(pid > 0)
+  for (;;) {
+    try {
+      if (/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))) return
+    } catch {
+      return
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+test('giving up does not wait for a worker that stays, and leaves none', async () => {
+  const abort = new AbortController()
+  const reason = new Error('enough')
+  let worker = 0
+  const onOutput = (bytes: Uint8Array): void => {
+    worker = Number(Buffer.from(bytes).toString())
+    abort.abort(reason)
+  }
+  // It holds both pipes, and is not to be told.
+  const script = `(trap '' TERM INT HUP; sleep 300; :) & echo $!; wait`
+  await assert.rejects(shell(script, { onOutput, signal: abort.signal }), (e) => e === reason)
+  await waitForDeath(worker)
+})
+
+test('a tool that fails leaves no worker either', async () => {
+  let worker = 0
+  const onOutput = (bytes: Uint8Array): void => {
+    worker = Number(Buffer.from(bytes).toString())
+  }
+  const failed = shell('sleep 300 & echo $!; exit 1', { onOutput })
+  await assert.rejects(failed, (error) => isFailure(error, 'TM2002'))
+  await waitForDeath(worker)
+})

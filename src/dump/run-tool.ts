@@ -3,12 +3,13 @@
  *
  * Invariant: it counts as done only when it has ended by itself with status 0, what it wrote
  * was read to its end, and all of that was taken. When this returns or throws, the process
- * is gone.
+ * is gone and so is all that it has started (workers of `pg_dump --jobs`). When this very
+ * process is killed they are gone soon after.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { basename } from 'node:path'
-import { isFailure, Failure } from '../base/failure.ts'
+import { Failure } from '../base/failure.ts'
 import { sleep } from '../base/clock.ts'
 import { describeStartError } from './find-tools.ts'
 
@@ -33,12 +34,15 @@ export interface ToolEnd {
 /** Failures: TM2002 (its own error), TM2003 (ended by a signal, not started). */
 export async function runTool(run: ToolRun): Promise<ToolEnd> {
   run.signal.throwIfAborted()
-  const child = spawn(run.program, [...run.args], {
+  const child = spawn('/bin/sh', ['-c', START, 'sh', run.program, ...run.args], {
     env: run.env,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
     cwd: '/',
+    // A process group of its own.
+    detached: true,
   })
-  const ended = waitForEnd(child, run.program)
+  child.stdin.on('error', () => undefined)
+  const ended = waitForEnd(child)
   const errors = new LastLines()
   child.stderr.on('data', (bytes: Buffer) => errors.push(bytes))
   const stop = (): void => void stopTool(child, ended)
@@ -58,6 +62,32 @@ export async function runTool(run: ToolRun): Promise<ToolEnd> {
   }
 }
 
+/**
+ * The tool takes the place of the shell: its process, status and signal are the tool's own. In
+ * its group a watcher waits for the end of a pipe that only this process holds open: it comes
+ * when the tool has ended (Node closes the pipe then) and when this process is gone, however
+ * that happened. Then the group is told to end, which cancels what the server does for it; it
+ * has five seconds. While the watcher is there the group's number is nobody else's.
+ */
+const START = `
+exec 3<&0 </dev/null
+( {
+  trap '' TERM INT HUP
+  IFS= read -r word <&3
+  kill -TERM 0
+  tries=0
+  while kill -0 "$$" && [ "$tries" -lt 5 ]; do
+    tries=$((tries + 1))
+    sleep 1
+  done
+  kill -KILL 0
+} >/dev/null 2>&1 & )
+exec "$@" 3<&-
+`
+
+/** What a shell ends with when it cannot start a program. */
+const NOT_STARTED: readonly (number | null)[] = [126, 127]
+
 interface ProcessEnd {
   readonly status: number | null
   readonly signal: NodeJS.Signals | null
@@ -66,12 +96,12 @@ interface ProcessEnd {
 }
 
 /** `close` comes when the process has ended and its pipes have too. */
-async function waitForEnd(child: ChildProcess, program: string): Promise<ProcessEnd> {
+async function waitForEnd(child: ChildProcess): Promise<ProcessEnd> {
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
     return { status, signal }
   } catch (error) {
-    return { status: null, signal: null, error: describeStartError(program, error) }
+    return { status: null, signal: null, error }
   }
 }
 
@@ -86,15 +116,19 @@ async function takeOutput(child: ChildProcess, run: ToolRun): Promise<void> {
 /** SIGTERM lets it cancel what the server does for it; some time later it must go. */
 const GRACE_MS = 10_000
 
+/**
+ * When the tool has ended the watcher kills what it has left, and with that its standard error
+ * ends: that is what is waited for, since of a group the dead count until somebody takes them
+ * away. What has left the group may hold it open, so that is waited for no longer than this.
+ */
 async function stopTool(child: ChildProcess, ended: Promise<ProcessEnd>): Promise<void> {
   // Nobody reads any more: a tool that writes must not wait for that.
   child.stdout?.destroy()
-  if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM')
+  if (child.exitCode === null && child.signalCode === null) signalGroup(child, 'SIGTERM')
   const grace = new AbortController()
   const kill = async (): Promise<void> => {
     await sleep(GRACE_MS, grace.signal)
-    child.kill('SIGKILL')
-    // What it has started may hold its pipes open for as long as it likes.
+    if (child.exitCode === null && child.signalCode === null) signalGroup(child, 'SIGKILL')
     child.stderr?.destroy()
   }
   const killing = kill().catch(() => undefined)
@@ -103,9 +137,19 @@ async function stopTool(child: ChildProcess, ended: Promise<ProcessEnd>): Promis
   await killing
 }
 
+function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid === undefined) return
+  try {
+    process.kill(-pid, signal)
+  } catch (error) {
+    // It has ended meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
+
 function judgeEnd(run: ToolRun, end: ProcessEnd, lines: readonly string[]): void {
   const name = basename(run.program)
-  if (isFailure(end.error)) throw end.error
+  if (end.error !== undefined) throw describeStartError(run.program, end.error)
   if (end.signal !== null) {
     throw new Failure('TM2003', {
       message: `${name} was ended by ${end.signal} while it was to ${run.task}`,
@@ -116,6 +160,9 @@ function judgeEnd(run: ToolRun, end: ProcessEnd, lines: readonly string[]): void
       fix: 'look into the log of the system, then run it again',
       details: { tool: name, signal: end.signal },
     })
+  }
+  if (NOT_STARTED.includes(end.status)) {
+    throw describeStartError(run.program, new Error(lines.at(-1) ?? `status ${end.status}`))
   }
   if (end.status !== 0) throw toolFailure(run, end.status, lines)
 }

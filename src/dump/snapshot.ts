@@ -31,6 +31,8 @@ export interface HeldSnapshot {
   readonly facts: SnapshotFacts
   /** Aborted with TM2004 once the session is lost. */
   readonly signal: AbortSignal
+  /** What the snapshot shows. */
+  query<R extends Row>(text: string, params: readonly unknown[], what: string): Promise<R[]>
   /** TM2004 unless the snapshot still stands. */
   end(): Promise<void>
   /** Without asking. */
@@ -74,6 +76,7 @@ export async function holdSnapshot(connection: string): Promise<HeldSnapshot> {
         at: row.at,
       },
       signal: watch.signal,
+      query: async (text, params, what) => await session.query(text, params, what),
       end: async () => await endSnapshot(session, watch),
       close: async () => await closeSnapshot(session, watch),
     }

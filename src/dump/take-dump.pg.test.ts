@@ -312,7 +312,9 @@ test('a tool that fails: its own message, and nothing is left', async () => {
   const selection = { ...WHOLE_DATABASE, tables: ['no_such_table'] }
   for (const format of ['plain', 'directory'] as const) {
     await assert.rejects(dump({ ...SHOP, selection, format }), (error) => {
-      return isFailure(error, 'TM2002') && error.because === 'no matching tables were found'
+      return (
+        isFailure(error, 'TM2002') && /no matching tables.*no_such_table/.test(error.because ?? '')
+      )
     })
   }
   await assertNothingLeft(before)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { openServerSession } from '../../src/postgres/server-session.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import { listDumpPacks, listDumps } from '../../src/repository/read-dumps.ts'
@@ -155,8 +156,8 @@ test('kill -9 of the dump: nothing is listed, and the next one clears up', async
     const sleeper = await readWhenThere(mark)
     running.kill('SIGKILL')
     await running.done
-    // A tool that was cut off from its reader is not ours to wait for.
-    process.kill(sleeper, 'SIGKILL')
+    // What the tool has started ends with it.
+    await waitUntil(() => !isRunning(sleeper))
     writeFileSync(mark, '')
     assert.deepEqual(await idsIn('local'), listed)
   }
@@ -175,6 +176,60 @@ test('kill -9 of the dump: nothing is listed, and the next one clears up', async
   for await (const { key } of storage.list('clusters/main/holds/')) assert.fail(key)
   for (const record of dumps) assert.deepEqual(await proveDump(storage, record), [])
 })
+
+test('a pg_dump that waits for a lock ends with the dump, however that ends', async () => {
+  const { server } = scene
+  const connection = server.url()
+  const blocker = await openServerSession({ connection, applicationName: 'blocker' })
+  await blocker.query('BEGIN')
+  await blocker.query('LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE')
+  const listed = await idsIn('local')
+  const temporary = temporaryDirectory(server.runAs)
+  try {
+    for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+      const options = ['--format', 'directory', '--jobs', '2', '--temporary-directory', temporary]
+      const words = ['--config', scene.config, 'dump', '--tools', tools, ...options]
+      const running = startTidemark(words, { runAs: server.runAs })
+      await waitUntil(async () => (await countWaiting()) === 1)
+      const pids = processesOf(temporary)
+      assert.ok(pids.length > 0)
+      running.kill(signal)
+      await running.done
+      await waitUntil(() => !pids.some(isRunning))
+      assert.deepEqual(processesOf(temporary), [])
+      // pg_dump has told the server to cancel what it waits for.
+      await waitUntil(async () => (await countWaiting()) === 0)
+    }
+  } finally {
+    await blocker.close()
+  }
+  assert.deepEqual(await idsIn('local'), listed)
+})
+
+async function countWaiting(): Promise<number> {
+  const [row] = await scene.server.sql(
+    `SELECT count(*)::int AS count FROM pg_stat_activity
+      WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'`,
+  )
+  return Number(row?.['count'])
+}
+
+/** pg_dump and what watches over it: its directory is among the arguments. */
+function processesOf(directory: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => readOrEmpty(`/proc/${name}/cmdline`).includes(`--file=${directory}`))
+    .map(Number)
+}
+
+function isRunning(pid: number): boolean {
+  return /\) [^Z]/.test(readOrEmpty(`/proc/${pid}/stat`))
+}
+
+/** For as long as the test may take. */
+async function waitUntil(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 50))
+}
 
 async function readWhenThere(path: string): Promise<number> {
   for (;;) {
