@@ -10,7 +10,7 @@ import type { DumpedDatabase, DumpFormat } from '../repository/dump-record.ts'
 import type { DumpContext, DumpRequest } from './dump-context.ts'
 import { dumpDatabase, dumpGlobals } from './dump-database.ts'
 import { findTools } from './find-tools.ts'
-import { chooseDatabases, listDatabases } from './list-databases.ts'
+import { chooseDatabases, listClosedDatabases, listDatabases } from './list-databases.ts'
 import { formatSelection, judgeSelection } from './selection.ts'
 import type { DumpWriter } from './write-dump.ts'
 
@@ -19,12 +19,13 @@ type Shared = Pick<DumpContext, 'options' | 'server' | 'tools' | 'selection' | '
 export interface PreparedDump extends Shared {
   /** Of the server, for people. */
   readonly address: string
+  readonly notes: string[]
 }
 
 /** Nothing is dumped yet. TM2001, TM2006, TM2007. */
 export async function prepareDump(options: DumpRequest): Promise<PreparedDump> {
   judgeOptions(options)
-  const { server, address, databases } = await lookAtServer(options)
+  const { server, address, databases, notes } = await lookAtServer(options)
   const names = options.globals ? (['pg_dump', 'pg_dumpall'] as const) : (['pg_dump'] as const)
   const tools = await findTools({
     names,
@@ -33,7 +34,7 @@ export async function prepareDump(options: DumpRequest): Promise<PreparedDump> {
     searchPath: options.environment['PATH'] ?? '',
   })
   const selection = formatSelection(options.selection, tools.major)
-  return { options, server, address, tools, selection, databases }
+  return { options, server, address, tools, selection, databases, notes }
 }
 
 /** pg_dump can compress it. */
@@ -56,6 +57,7 @@ interface ServerLook {
   readonly server: ServerFacts
   readonly address: string
   readonly databases: readonly string[]
+  readonly notes: string[]
 }
 
 async function lookAtServer(options: DumpRequest): Promise<ServerLook> {
@@ -65,7 +67,10 @@ async function lookAtServer(options: DumpRequest): Promise<ServerLook> {
     const server = session.facts
     const wanted = options.databases === 'one' ? [server.database] : options.databases
     const { address } = session
-    return { server, address, databases: chooseDatabases(await listDatabases(session), wanted) }
+    const there = await listDatabases(session)
+    const closed = wanted === 'all' ? listClosedDatabases(there) : []
+    const notes = closed.map((name) => `database ${name} is not in it: it allows no connections`)
+    return { server, address, databases: chooseDatabases(there, wanted), notes }
   } finally {
     await session.close()
   }

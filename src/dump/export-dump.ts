@@ -43,15 +43,14 @@ export async function exportDump(
   const dump = withTemporaryDirectory(options)
   progress.phase('connecting')
   const prepared = await prepareDump(dump)
-  const { databases, tools } = prepared
+  const { databases, tools, notes } = prepared
   const isOne = databases.length === 1 && !dump.globals && dump.format !== 'directory'
   judgeShape(options, isOne)
   const compression = formatCompression(options, tools.major)
-  const notes: string[] = []
   const rolePasswords = dump.rolePasswords ?? true
   const writer = await openSink(options, databases, isOne)
   try {
-    const shared = { ...prepared, compression, writer, rolePasswords, notes, progress, signal }
+    const shared = { ...prepared, compression, writer, rolePasswords, progress, signal }
     const dumped = await dumpAll(shared)
     return { dumped, startedAt, files: await writer.put(), notes }
   } catch (error) {

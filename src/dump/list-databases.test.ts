@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isFailure } from '../base/failure.ts'
-import { chooseDatabases } from './list-databases.ts'
+import { chooseDatabases, listClosedDatabases } from './list-databases.ts'
 
 const THERE = ['Shop', 'closed', 'postgres', 'template0', 'template1'].map((name) => {
   return { name, allowsConnections: name !== 'closed' }
@@ -9,6 +9,8 @@ const THERE = ['Shop', 'closed', 'postgres', 'template0', 'template1'].map((name
 
 test('all that allow connections, but never template0', () => {
   assert.deepEqual(chooseDatabases(THERE, 'all'), ['Shop', 'postgres', 'template1'])
+  const there = THERE.map((one) => ({ ...one, allowsConnections: one.name === 'Shop' }))
+  assert.deepEqual(listClosedDatabases(there), ['closed', 'postgres', 'template1'])
 })
 
 test('named ones in their order, each once', () => {

@@ -16,6 +16,12 @@ export async function listDatabases(session: ServerSession): Promise<ServerDatab
   )
 }
 
+/** Names that `all` passes over, for a note. */
+export function listClosedDatabases(there: readonly ServerDatabase[]): string[] {
+  const closed = there.filter(({ allowsConnections }) => !allowsConnections)
+  return closed.map(({ name }) => name).filter((name) => name !== 'template0')
+}
+
 /**
  * `all`: every one that allows connections, but template0. Named ones in the order given, each
  * once. TM2007 for one that is not there or allows no connections.

@@ -7,10 +7,10 @@
  */
 import { Failure } from '../base/failure.ts'
 
-const LAST_LINES = [
-  '-- PostgreSQL database dump complete',
-  '-- PostgreSQL database cluster dump complete',
-]
+const LAST_LINES = {
+  pg_dump: '-- PostgreSQL database dump complete',
+  pg_dumpall: '-- PostgreSQL database cluster dump complete',
+}
 
 /** More than the comment and `\unrestrict` with its key. */
 const KEPT_BYTES = 512
@@ -23,14 +23,21 @@ export class PlainEnd {
     this.#tail = Buffer.from(end.subarray(Math.max(0, end.length - KEPT_BYTES)))
   }
 
-  /** TM2005 unless the last comment has come. */
-  finish(tool: string): void {
+  /** TM2005 unless the tool's last comment has come, and nothing behind it. */
+  finish(tool: keyof typeof LAST_LINES): void {
     const lines = this.#tail.toString('latin1').split('\n')
-    if (lines.some((line) => LAST_LINES.includes(line))) return
+    const last = lines.lastIndexOf(LAST_LINES[tool])
+    // The comment ends with a line of its own, which is empty but for its dashes.
+    const isClosed = last !== -1 && lines[last + 1] === '--'
+    if (isClosed && lines.slice(last + 2).every(mayFollow)) return
     throw new Failure('TM2005', {
       message: `what ${tool} wrote is not whole`,
       because: 'it does not end with the comment that every dump ends with',
       fix: 'see that this is the tool of PostgreSQL and not a program that stands for it (--tools)',
     })
   }
+}
+
+function mayFollow(line: string): boolean {
+  return line === '' || line.startsWith('\\unrestrict ')
 }

@@ -191,6 +191,7 @@ test('all databases with globals; names and encodings of every kind', async () =
   const objects = await Array.fromAsync(readDumpObjects(storage, record, 0))
   assert.ok(objects.some(({ kind, name }) => kind === 'TABLE' && name === 'größe'))
   assert.equal(record.files[record.globals ?? -1]?.name, 'globals.sql')
+  assert.ok(notes.includes('database closed is not in it: it allows no connections'))
   const globals = (await readWholeFile(storage, record, record.globals ?? -1)).toString('utf8')
   assert.match(globals, /CREATE ROLE "Ann O'Nym"/)
   assert.doesNotMatch(globals, /SCRAM-SHA-256/)
@@ -335,6 +336,18 @@ test('a tool that ends well too early is not believed', async () => {
   await assertNothingLeft(before)
 })
 
+test('globals that end well too early are not believed', async () => {
+  const before = await leftovers()
+  const real = join(toolDirectory(server.major), 'pg_dumpall')
+  for (const kept of ['-c 0', '-c 300', '-n -5']) {
+    const early = wrapPgDump(server.major, `${real} "$@" | head ${kept}; exit 0`, 'pg_dumpall')
+    await assert.rejects(dump({ ...SHOP, globals: true, toolDirectory: early }), (error) => {
+      return isFailure(error, 'TM2005') && error.message.includes('pg_dumpall')
+    })
+  }
+  await assertNothingLeft(before)
+})
+
 test('a directory of which a file has gone is refused', async () => {
   const before = await leftovers()
   const real = join(toolDirectory(server.major), 'pg_dump')
@@ -390,17 +403,33 @@ test('a tool that is killed, a session that is ended: nothing is left', async ()
       return isFailure(error, 'TM2003') && /SIGKILL/.test(error.message)
     })
   }
-  const terminate = (): void => {
-    const psql = join(toolDirectory(server.major), 'psql')
-    const sql = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                  WHERE application_name = 'tidemark dump'`
-    execFileSync(psql, ['-qAt', '-c', sql, 'postgres'], { env: { ...process.env, ...toolEnv() } })
-  }
-  await assert.rejects(dump(SHOP, atBytes(100_000, terminate)), (error) => {
+  await assert.rejects(dump(SHOP, atBytes(100_000, terminateSessions)), (error) => {
     return isFailure(error, 'TM2004')
   })
   await assertNothingLeft(before)
 })
+
+test('a session that is lost when the tool has ended already fails the dump too', async () => {
+  const before = await leftovers()
+  let phases = 0
+  const phase = (name: string): void => {
+    if (!name.startsWith('storing')) return
+    phases++
+    terminateSessions()
+  }
+  await assert.rejects(dump({ ...SHOP, format: 'directory' }, { ...SILENT, phase }), (error) => {
+    return isFailure(error, 'TM2004')
+  })
+  assert.equal(phases, 1)
+  await assertNothingLeft(before)
+})
+
+function terminateSessions(): void {
+  const psql = join(toolDirectory(server.major), 'psql')
+  const sql = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                  WHERE application_name = 'tidemark dump'`
+  execFileSync(psql, ['-qAt', '-c', sql, 'postgres'], { env: { ...process.env, ...toolEnv() } })
+}
 
 test('a repository that is full, or refuses: the tool ends, nothing is left', async () => {
   const before = await leftovers()

@@ -37,7 +37,7 @@ export async function takeDump(
     rewrite: options.rewrite,
   })
   const rolePasswords = options.rolePasswords ?? areEncrypted
-  const shared = { ...prepared, rolePasswords, writer, notes: [], progress, signal }
+  const shared = { ...prepared, rolePasswords, writer, progress, signal }
   // Frames are compressed once, and what the tool has compressed would not come again.
   const compression = isCompressible(options.format) ? ['--compress=0'] : []
   return await dumpAndPublish({ ...shared, compression }, options, targets)

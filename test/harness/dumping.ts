@@ -38,12 +38,14 @@ export function dumpOptions(
   }
 }
 
-/** A directory of tools of which `pg_dump` first does what `lines` say. */
-export function wrapPgDump(major: number, lines: string): string {
+type Wrapped = 'pg_dump' | 'pg_dumpall'
+
+/** A directory of tools of which `pg_dump`, or another one, first does what `lines` say. */
+export function wrapPgDump(major: number, lines: string, wrapped: Wrapped = 'pg_dump'): string {
   const directory = temporaryDirectory(undefined, 'tidemark-tools-')
   const real = toolDirectory(major)
   for (const name of ['pg_dump', 'pg_dumpall', 'psql', 'pg_restore']) {
-    const isOurs = name === 'pg_dump'
+    const isOurs = name === wrapped
     const body = isOurs ? `[ "$1" = --version ] || {\n${lines}\n}\n` : ''
     const path = join(directory, name)
     writeFileSync(path, `#!/bin/sh\n${body}exec ${join(real, name)} "$@"\n`)
