@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- --dump`: `tidemark dump` and `load` beside pg_dump and pg_restore with files, in
- * one run: with the options that Tidemark gives the tools (no compression), and with their own
+ * `npm run bench -- --dump`: `tidemark dump` and `load` beside pg_dump and pg_restore with files,
+ * in one run: with the options that Tidemark gives the tools (no compression), and with their own
  * defaults; and what a second dump stores after a part of the rows has changed.
  */
 import { mkdirSync, rmSync, statSync } from 'node:fs'
@@ -187,12 +187,16 @@ async function format(scale: string, rows: readonly Row[], stored: Stored): Prom
     '| case | n | tidemark s | plain tool s | ratio of times (pairs) | cpu s | peak PSS MiB |\n' +
     '|---|---|---|---|---|---|---|\n'
   const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
+  const { first, together, spread, fileBytes, gzipBytes } = stored
   return (
-    `## Dumps\n\n- database: pgbench, scale ${scale}; the plain tools write and read files, with fsync as they do\n` +
-    `${await describeRun()}- stored: first dump ${mb(stored.first)}; after ${CHANGED_PERCENT} % of the rows, ` +
-    `side by side, were updated ${mb(stored.together)} more; after ${CHANGED_PERCENT} % all over the table ` +
-    `${mb(stored.spread)} more\n- the tool's files are ${mb(stored.fileBytes)} (-Z0) and ` +
-    `${mb(stored.gzipBytes)} (gzip)\n\n${head}${rows.map(formatRow).join('')}`
+    `## Dumps\n\n- database: pgbench, scale ${scale}\n` +
+    '- the plain tools write and read files, with fsync as they do\n' +
+    `${await describeRun()}` +
+    `- stored: first dump ${mb(first)}; after ${CHANGED_PERCENT} % of the rows, side by side, ` +
+    `were updated ${mb(together)} more; after ${CHANGED_PERCENT} % all over the table ` +
+    `${mb(spread)} more\n` +
+    `- the tool's files are ${mb(fileBytes)} (-Z0) and ${mb(gzipBytes)} (gzip)\n\n` +
+    `${head}${rows.map(formatRow).join('')}`
   )
 }
 

@@ -11,6 +11,7 @@ import { CHECKS_CODES } from './failure-codes/checks.ts'
 import { DAMAGE_CODES } from './failure-codes/damage.ts'
 import { DEMO_CODES } from './failure-codes/demo.ts'
 import { WAL_REPORT_CODES } from './failure-codes/wal-reports.ts'
+import { DIRECT_CODES } from './failure-codes/direct.ts'
 import { DUMP_CODES } from './failure-codes/dump.ts'
 import { DUMP_KEEPING_CODES } from './failure-codes/dump-keeping.ts'
 import { LINEAGE_CODES } from './failure-codes/lineage.ts'
@@ -54,6 +55,7 @@ export const FAILURE_CODES = {
   ...LOAD_CODES,
   ...DUMP_KEEPING_CODES,
   ...COPY_CODES,
+  ...DIRECT_CODES,
 } as const
 
 export type FailureCode = keyof typeof FAILURE_CODES

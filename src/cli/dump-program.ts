@@ -41,6 +41,8 @@ export function addDump(program: Command, run: RunAction): void {
     .option('--rewrite', 'store everything anew, so that it shares no copy with earlier dumps')
     .option('--repository <name>', 'only into this repository (default: all of the cluster)')
   addSelection(dump)
+  addExport(dump)
+  addToDatabase(dump)
   addCopy(dump)
   dump.action(async (cluster: string | undefined, _options: unknown, command: Command) => {
     await run(command.optsWithGlobals(), async (context) => {
@@ -75,7 +77,40 @@ function addSelection(dump: Command): void {
     .option('--no-privileges', 'nothing that grants or revokes')
     .option('--large-objects', 'large objects too where schemas or tables are selected')
     .option('--no-large-objects', 'no large objects')
-    .option('--create', 'plain: begin with CREATE DATABASE and its settings')
+    .option(
+      '--create',
+      'plain: begin with CREATE DATABASE and its settings; --to-database: create the database',
+    )
+}
+
+function addExport(dump: Command): void {
+  dump
+    .option('--export <path>', 'into a file or directory instead of a repository; - : stdout')
+    .option('--split <size>', '--export: parts of this size, as 2G: FILE.000, FILE.001 …')
+    .addOption(
+      new Option('--compress <method>', '--export: by pg_dump, plain and tar by Tidemark').choices([
+        'none',
+        'gzip',
+        'zstd',
+      ]),
+    )
+    .option('--overwrite', '--export: replace a file that is there, when the new one is whole')
+}
+
+const COPY = '--to-database:'
+
+function addToDatabase(dump: Command): void {
+  dump
+    .option('--to-database <url>', 'straight into a database of another server; nothing is stored')
+    .option('--clean', `${COPY} drop objects before they are made`)
+    .option('--if-exists', `${COPY} with --clean: an object that is not there is no error`)
+    .option('--single-transaction', `${COPY} all of it or nothing`)
+    .option('--no-tablespaces', `${COPY} everything into the default tablespace`)
+    .option('--role <name>', `${COPY} SET ROLE to it before anything is made`)
+    .option('--create-missing-roles', `${COPY} create roles that are missing, without login`)
+    .option('--continue-on-error', `${COPY} go on behind statements that fail; exit status 3`)
+    .option('--force', `${COPY} into a database that is not empty, or the very one`)
+    .option('--no-analyze', `${COPY} collect no statistics afterwards`)
 }
 
 /** Of --format csv, text and binary. */

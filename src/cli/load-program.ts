@@ -11,10 +11,11 @@ export function addLoad(program: Command, run: RunAction): void {
     .description(
       'Loads a dump into a database, here or elsewhere, by pg_restore or psql. What stands against it is found and told before anything is changed: roles and tablespaces that are missing, a database that is not empty or is the very one that was dumped. The first error ends it. With --output it writes the files of the dump as pg_dump wrote them.',
     )
-    .argument('<dump>', 'id of a dump, or latest')
+    .argument('[dump]', 'id of a dump, or latest; with --import left out')
     .argument('[cluster]', 'cluster of the configuration; may be left out when there is only one')
     .option('--into <where>', "a database of the cluster's server, or postgresql://host/database")
     .option('--output <path>', 'write the files of the dump there instead; never over a file')
+    .option('--import <path>', 'load this file or directory of pg_dump instead; - : stdin')
     .option('--database <name>', 'which one of the dump, where it has several')
     .option('--schema <name>', `only this schema ${SELECT}`, collect, [])
     .option(
@@ -26,12 +27,14 @@ export function addLoad(program: Command, run: RunAction): void {
     .option('--section <name>', `pre-data, data or post-data ${SELECT}`, collect, [])
     .option('--list <file>', 'only the objects of this list, in its order (pg_restore --list)')
   addChoices(load)
-  load.action(async (dump: string, cluster: string | undefined, _: unknown, command: Command) => {
-    await run(command.optsWithGlobals(), async (context) => {
-      const { runLoad } = await import('./commands/load.ts')
-      return await runLoad(context, dump, cluster, command.opts())
-    })
-  })
+  load.action(
+    async (dump: string | undefined, cluster: string | undefined, _: unknown, command: Command) => {
+      await run(command.optsWithGlobals(), async (context) => {
+        const { runLoad } = await import('./commands/load.ts')
+        return await runLoad(context, dump, cluster, command.opts())
+      })
+    },
+  )
 }
 
 function addChoices(load: Command): void {

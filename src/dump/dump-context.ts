@@ -8,10 +8,8 @@ import type { DumpSelection } from './selection.ts'
 import type { Variables } from './tool-environment.ts'
 import type { DumpWriter } from './write-dump.ts'
 
-export interface TakeDumpOptions {
-  /** In the order of the configuration. */
-  readonly targets: readonly BackupTarget[]
-  readonly cluster: string
+/** What is dumped, and how; wherever it goes. */
+export interface DumpRequest {
   /** A PostgreSQL URL, password and all. */
   readonly connection: string
   /** `one`: the one that the connection goes to. */
@@ -29,6 +27,12 @@ export interface TakeDumpOptions {
   readonly environment: Variables
   /** Parent of the directory that the directory format needs for a while. */
   readonly temporaryDirectory: string
+}
+
+export interface TakeDumpOptions extends DumpRequest {
+  /** In the order of the configuration. */
+  readonly targets: readonly BackupTarget[]
+  readonly cluster: string
   readonly labels: Readonly<Record<string, string>>
   /** Nothing is shared with earlier dumps. */
   readonly rewrite: boolean
@@ -41,15 +45,23 @@ export interface DumpResult {
   readonly targets: readonly TargetReport[]
 }
 
+/** Takes the files of a dump; one is open at a time. */
+export interface DumpSink extends Pick<DumpWriter, 'openFile' | 'writeObjects'> {
+  /** Takes a file that pg_dump has written as it is, if it can; `path` is gone then. */
+  adoptFile?(path: string, name: string): Promise<number>
+}
+
 /** What the phases share. */
 export interface DumpContext {
-  readonly options: TakeDumpOptions
+  readonly options: DumpRequest
   readonly server: ServerFacts
   readonly tools: ClientTools
   readonly selection: readonly string[]
   readonly databases: readonly string[]
   readonly rolePasswords: boolean
-  readonly writer: DumpWriter
+  readonly writer: DumpSink
+  /** For pg_dump: how it compresses. */
+  readonly compression: readonly string[]
   readonly notes: string[]
   readonly progress: Progress
   readonly signal: AbortSignal

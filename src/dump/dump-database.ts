@@ -1,9 +1,9 @@
 /** One database, or the globals of the server: the tool's bytes into files of the dump. */
 import { createReadStream } from 'node:fs'
-import { readdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../base/failure.ts'
-import { type ArchiveEntry, ArchiveTocReader, makesAnObject } from '../postgres/archive-toc.ts'
+import { type ArchiveEntry, makesAnObject } from '../postgres/archive-toc.ts'
 import { CustomArchiveReader } from '../postgres/archive-blocks.ts'
 import { TarArchiveReader } from '../postgres/archive-tar.ts'
 import { parseConnectionUrl } from '../postgres/connection-url.ts'
@@ -11,6 +11,7 @@ import type { DumpObject } from '../repository/dump-objects.ts'
 import type { DumpedDatabase, ToolFormat } from '../repository/dump-record.ts'
 import type { FrameReference } from '../repository/backup-record.ts'
 import { completeSelection } from './complete-selection.ts'
+import { readDirectoryArchive } from './directory-archive.ts'
 import { PlainEnd } from './plain-end.ts'
 import { type NamedDatabase, runPgDump } from './run-pg-dump.ts'
 import { runTool } from './run-tool.ts'
@@ -109,7 +110,11 @@ interface DumpRun {
   readonly onOutput: (bytes: Uint8Array) => Promise<void> | void
 }
 
-async function runDump(context: DumpContext, database: NamedDatabase, run: DumpRun): Promise<void> {
+export async function runDump(
+  context: DumpContext,
+  database: NamedDatabase,
+  run: DumpRun,
+): Promise<void> {
   const { options, selection, notes } = context
   const { snapshot, onOutput } = run
   const completion = await completeSelection(context, database, snapshot)
@@ -178,11 +183,9 @@ async function writeObjects(
   return { objectLists: lists, objects: count }
 }
 
-function describeEntry({ dumpId, kind, schema, name, owner }: ArchiveEntry): DumpObject {
+export function describeEntry({ dumpId, kind, schema, name, owner }: ArchiveEntry): DumpObject {
   return { dumpId, kind, schema, name, owner }
 }
-
-const TOC = 'toc.dat'
 
 /** Each file as pg_dump has left it, the table of contents first. */
 async function storeDirectory(
@@ -190,74 +193,31 @@ async function storeDirectory(
   { number, name }: NamedDatabase,
   directory: string,
 ): Promise<WrittenFiles> {
-  const { writer, progress, signal } = context
-  progress.phase(`storing database ${name}`)
-  const reader = new ArchiveTocReader({ format: 'directory' })
-  // A tool that has made no directory has left no table of contents either.
-  const names = await readdir(directory).catch(() => [])
-  requireFiles([[TOC, 'the table of contents']], names)
-  const largeObjects = new LargeObjectLists()
+  context.progress.phase(`storing database ${name}`)
+  const { toc, names } = await readDirectoryArchive(directory)
   const files: number[] = []
-  for (const one of [TOC, ...names.filter((other) => other !== TOC).sort()]) {
-    const path = join(directory, one)
-    const file = await writer.openFile(`${number}/${one}`)
-    for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) {
-      signal.throwIfAborted()
-      if (one === TOC) reader.push(bytes as Buffer)
-      largeObjects.push(one, bytes as Buffer)
-      await file.append(bytes as Buffer)
-      progress.advance((bytes as Buffer).length)
-    }
-    files.push(await file.close())
-    await rm(path)
+  for (const one of names) {
+    files.push(await storeFile(context, join(directory, one), `${number}/${one}`))
   }
-  const { entries } = reader.finish()
-  requireFiles([...namesOfData(entries), ...largeObjects.names()], names)
-  return { files, ...(await writeObjects(context, entries)) }
+  return { files, ...(await writeObjects(context, toc.entries)) }
 }
 
 const READ_BYTES = 256 * 1024
 
-function namesOfData(entries: readonly ArchiveEntry[]): (readonly [string, string])[] {
-  const withData = entries.filter(({ hasData }) => hasData)
-  return withData.map(({ fileName, dumpId, kind, schema, name }) => {
-    return [fileName ?? `${dumpId}.dat`, `${kind} ${schema} ${name}`]
-  })
-}
-
-/** Each name, with what it is for, is one of those that are there. */
-function requireFiles(
-  wanted: readonly (readonly [string, string])[],
-  names: readonly string[],
-): void {
-  const there = new Set(names)
-  const missing = wanted.find(([name]) => !there.has(name))
-  if (missing === undefined) return
-  throw new Failure('TM2008', {
-    message: `pg_dump has left no file ${missing[0]}`,
-    because: `there is to be one for ${missing[1]}`,
-    fix: 'see that nothing cleans up the temporary directory meanwhile, then run the dump again',
-  })
-}
-
-/** `blobs.toc`, since 17 several `blobs_<dump id>.toc`: lines of an OID and the name of a file. */
-class LargeObjectLists {
-  readonly #pieces = new Map<string, Buffer[]>()
-
-  push(file: string, bytes: Buffer): void {
-    if (!/^blobs(_\d+)?\.toc$/.test(file)) return
-    const pieces = this.#pieces.get(file)
-    if (pieces === undefined) this.#pieces.set(file, [Buffer.from(bytes)])
-    else pieces.push(Buffer.from(bytes))
+async function storeFile(
+  { writer, progress, signal }: DumpContext,
+  path: string,
+  name: string,
+): Promise<number> {
+  signal.throwIfAborted()
+  if (writer.adoptFile !== undefined) return await writer.adoptFile(path, name)
+  const file = await writer.openFile(name)
+  for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) {
+    signal.throwIfAborted()
+    await file.append(bytes as Buffer)
+    progress.advance((bytes as Buffer).length)
   }
-
-  names(): (readonly [string, string])[] {
-    return [...this.#pieces.values()].flatMap((pieces) => {
-      const lines = Buffer.concat(pieces).toString('latin1').split('\n')
-      return lines.flatMap((line) => {
-        const [oid, name] = line.split(' ')
-        return name === undefined ? [] : [[name, `large object ${oid}`] as const]
-      })
-    })
-  }
+  const number = await file.close()
+  await rm(path)
+  return number
 }

@@ -18,6 +18,34 @@ export interface LoadHold {
   release(): Promise<void>
 }
 
+/**
+ * In every repository that lists the dump: any of them may be asked for any part of it. TM1602 when
+ * it has expired in all.
+ */
+export async function holdInAll(
+  storages: readonly Storage[],
+  record: DumpRecord,
+): Promise<LoadHold> {
+  const held: LoadHold[] = []
+  const release = async (): Promise<void> => {
+    for (const hold of held) await hold.release()
+  }
+  let expired: unknown
+  for (const storage of storages) {
+    try {
+      held.push(await holdForLoad(storage, record))
+    } catch (error) {
+      if (!isFailure(error, 'TM1602')) {
+        await release()
+        throw error
+      }
+      expired ??= error
+    }
+  }
+  if (held.length === 0) throw expired
+  return { notes: held.flatMap(({ notes }) => notes), release }
+}
+
 /** TM1602: the dump has expired since it was chosen. */
 export async function holdForLoad(storage: Storage, record: DumpRecord): Promise<LoadHold> {
   const { cluster, id } = record

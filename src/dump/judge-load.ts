@@ -33,9 +33,10 @@ export interface FoundDatabase {
 
 export interface DumpedSource {
   readonly name: string
-  readonly oid: number
+  /** Undefined: nobody knows; as with the system identifier. */
+  readonly oid: number | undefined
   readonly encoding: string
-  readonly systemIdentifier: string
+  readonly systemIdentifier: string | undefined
   readonly major: number
   /** A plain script that creates its database by itself and goes there. */
   readonly createsItself: boolean
@@ -105,12 +106,21 @@ function judgePlace(
     const message = `the server at ${target.address} has no database ${database}`
     problems.push({ message, fix: '--create makes it' })
   }
-  const isSame = source.systemIdentifier === target.systemIdentifier && source.oid === found?.oid
-  if (isSame && !force) {
+  if (isSame(source, target) && !force) {
     const message = `${database} is the very database that was dumped`
     problems.push({ message, fix: 'name another one with --into, or say --force' })
   }
   return problems
+}
+
+/**
+ * A file does not tell the server that it comes from: name and OID alone are taken for it, unless
+ * the database is empty.
+ */
+function isSame(source: DumpedSource, { systemIdentifier, database, found }: LoadTarget): boolean {
+  if (found === undefined || source.oid !== found.oid) return false
+  if (source.systemIdentifier !== undefined) return source.systemIdentifier === systemIdentifier
+  return source.name === database && found.objects.size > 0
 }
 
 /** It would go to the database that it names, whichever was meant. */

@@ -19,13 +19,11 @@ export async function loadArchive(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<LoadedContents> {
-  const { request, database, tools, target } = prepared
-  const { record } = request
-  const total = database.files.reduce((sum, file) => sum + (record.files[file]?.bytes ?? 0), 0)
+  const { request, tools, target } = prepared
   const { stagedBytes } = archive.open
   if (stagedBytes > 0) progress.phase('copying the dump to read it', stagedBytes)
   const source = await archive.open.whole((bytes) => progress.advance(bytes))
-  progress.phase(`loading ${request.into}`, stagedBytes > 0 ? undefined : total)
+  progress.phase(`loading ${request.into}`, stagedBytes > 0 ? undefined : request.source.bytes)
   const run = { prepared, archive, source, progress, signal }
   return isNewerTool(tools.version, target.major) ? await loadByScript(run) : await restore(run)
 }

@@ -15,10 +15,7 @@ import { readDumpFile } from './read-dump.ts'
 import { openMaintenanceSession, readNames } from './read-load-facts.ts'
 import { toolEnvironment } from './tool-environment.ts'
 
-export type LoadGlobalsOptions = Pick<
-  LoadRequest,
-  'storage' | 'record' | 'connection' | 'tools' | 'variables'
->
+export type LoadGlobalsOptions = Pick<LoadRequest, 'connection' | 'tools' | 'variables'>
 
 export interface PreparedGlobals {
   readonly plan: GlobalsPlan
@@ -26,9 +23,11 @@ export interface PreparedGlobals {
   load(signal: AbortSignal): Promise<void>
 }
 
-/** Changes nothing yet. */
-export async function prepareGlobals(options: LoadGlobalsOptions): Promise<PreparedGlobals> {
-  const script = await readGlobals(options.storage, options.record)
+/** `script` as pg_dumpall --globals-only writes it. Changes nothing yet. */
+export async function prepareGlobals(
+  script: string,
+  options: LoadGlobalsOptions,
+): Promise<PreparedGlobals> {
   const session = await openMaintenanceSession(options.connection)
   try {
     const { database, version } = session.facts
@@ -77,7 +76,7 @@ async function* inOnePiece(script: string): AsyncGenerator<Uint8Array> {
 }
 
 /** TM2031 where the dump has none. */
-async function readGlobals(storage: Storage, record: DumpRecord): Promise<string> {
+export async function readGlobals(storage: Storage, record: DumpRecord): Promise<string> {
   if (record.globals === undefined) {
     throw new Failure('TM2031', {
       message: `dump ${record.id} has no globals`,

@@ -1,5 +1,5 @@
 /**
- * Gives pg_restore an archive out of the repository: on its standard input, or as files in a
+ * Gives pg_restore an archive: on its standard input, or as files in a
  * private temporary directory where it must be able to seek (several jobs, a list of its own
  * order) or wants a directory.
  *
@@ -10,7 +10,7 @@ import { lstat, mkdir, mkdtemp, open, readdir, rm, statfs } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describeSystemError, Failure } from '../base/failure.ts'
-import type { DumpedDatabase, DumpRecord } from '../repository/dump-record.ts'
+import type { DumpFormat } from '../repository/dump-record.ts'
 import {
   formatProcessIdentity,
   judgeLiveness,
@@ -18,9 +18,7 @@ import {
   parseProcessIdentity,
   readProcessIdentity,
 } from '../storage/process-identity.ts'
-import type { Storage } from '../storage/storage.ts'
 import type { LoadProblem } from './judge-load.ts'
-import { readDumpFile } from './read-dump.ts'
 
 /** What names the archive to the tool. */
 export interface ArchiveSource {
@@ -39,27 +37,33 @@ export interface OpenArchive {
   close(): Promise<void>
 }
 
+export interface ArchiveFile {
+  /** `1.dump`, `1/toc.dat`. */
+  readonly name: string
+  readonly bytes: number
+  /** Ends only when all of it was proved. */
+  read(): AsyncIterable<Uint8Array>
+}
+
 export interface ArchiveWish {
-  readonly storage: Storage
-  readonly record: DumpRecord
-  readonly database: DumpedDatabase
+  readonly format: DumpFormat
+  /** One, or those of a directory. */
+  readonly files: readonly ArchiveFile[]
   /** The tool must be able to seek. */
   readonly seeks: boolean
 }
 
 export async function openArchive(wish: ArchiveWish): Promise<OpenArchive> {
-  const isDirectory = wish.record.format === 'directory'
+  const isDirectory = wish.format === 'directory'
   if (!isDirectory && !wish.seeks) return streamed(wish)
   const directory = await makeStage()
   return new StagedArchive(wish, directory)
 }
 
-function streamed({ storage, record, database }: ArchiveWish): OpenArchive {
-  const number = database.files[0]
-  if (number === undefined) throw new Error(`no file of database ${database.name}`)
+function streamed({ format, files }: ArchiveWish): OpenArchive {
   const source = (): ArchiveSource => ({
-    args: [`--format=${record.format}`],
-    input: readDumpFile(storage, record, number),
+    args: [`--format=${format}`],
+    input: firstOf(files).read(),
   })
   return {
     stagedBytes: 0,
@@ -70,10 +74,16 @@ function streamed({ storage, record, database }: ArchiveWish): OpenArchive {
   }
 }
 
+function firstOf(files: readonly ArchiveFile[]): ArchiveFile {
+  const [first] = files
+  if (first === undefined) throw new Error('an archive without a file')
+  return first
+}
+
 class StagedArchive implements OpenArchive {
   readonly #wish: ArchiveWish
   readonly #stage: string
-  readonly #written = new Set<number>()
+  readonly #written = new Set<string>()
 
   constructor(wish: ArchiveWish, stage: string) {
     this.#wish = wish
@@ -81,20 +91,17 @@ class StagedArchive implements OpenArchive {
   }
 
   get stagedBytes(): number {
-    const { record, database } = this.#wish
-    return database.files.reduce((sum, file) => sum + (record.files[file]?.bytes ?? 0), 0)
+    return this.#wish.files.reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   async head(): Promise<ArchiveSource> {
-    const { storage, record, database } = this.#wish
-    const first = database.files.find((file) => record.files[file]?.name.endsWith('/toc.dat'))
-    const number = database.files[0]
-    if (record.format === 'directory' && first !== undefined) {
-      await this.#write(first, () => {})
+    const { format, files } = this.#wish
+    const toc = files.find(({ name }) => name.endsWith('/toc.dat'))
+    if (format === 'directory' && toc !== undefined) {
+      await this.#write(toc, () => {})
       return this.#source()
     }
-    if (number === undefined) throw new Error(`no file of database ${database.name}`)
-    return { args: [`--format=${record.format}`], input: readDumpFile(storage, record, number) }
+    return { args: [`--format=${format}`], input: firstOf(files).read() }
   }
 
   async findProblem(): Promise<LoadProblem | undefined> {
@@ -108,32 +115,31 @@ class StagedArchive implements OpenArchive {
   }
 
   async whole(onStaged: (bytes: number) => void): Promise<ArchiveSource> {
-    for (const file of this.#wish.database.files) await this.#write(file, onStaged)
+    for (const file of this.#wish.files) await this.#write(file, onStaged)
     return this.#source()
   }
 
   #source(): ArchiveSource {
-    const { record, database } = this.#wish
-    const name = record.files[database.files[0] ?? -1]?.name ?? ''
-    const path = join(this.#stage, record.format === 'directory' ? dirname(name) : name)
-    return { args: [`--format=${record.format}`, path] }
+    const { format, files } = this.#wish
+    const { name } = firstOf(files)
+    const path = join(this.#stage, format === 'directory' ? dirname(name) : name)
+    return { args: [`--format=${format}`, path] }
   }
 
-  async #write(number: number, onStaged: (bytes: number) => void): Promise<void> {
-    if (this.#written.has(number)) return
-    const { storage, record } = this.#wish
-    const path = join(this.#stage, record.files[number]?.name ?? '')
+  async #write(source: ArchiveFile, onStaged: (bytes: number) => void): Promise<void> {
+    if (this.#written.has(source.name)) return
+    const path = join(this.#stage, source.name)
     await mkdir(dirname(path), { recursive: true, mode: 0o700 })
     const file = await open(path, 'wx', 0o600)
     try {
-      for await (const chunk of readDumpFile(storage, record, number)) {
+      for await (const chunk of source.read()) {
         await writeAll(file, chunk, path)
         onStaged(chunk.byteLength)
       }
     } finally {
       await file.close()
     }
-    this.#written.add(number)
+    this.#written.add(source.name)
   }
 
   async close(): Promise<void> {

@@ -76,6 +76,14 @@ test('days keep by the time of the server; the newest stays however old it is', 
   assert.equal(numbersOf(plan(NOW + 90 * DAY).expire), '67')
 })
 
+test('the newest of each kind stays, whatever else was dumped since', () => {
+  const policy = { keepLast: 0, keepDays: 3 }
+  const table = { kind: 'app --table t' }
+  const some = [dump(0), dump(1), dump(2, table), dump(3, table)]
+  const plan = planDumpExpiration(factsOf(some), { policy, nowMs: NOW + 90 * DAY })
+  assert.equal(numbersOf(plan.expire), '02')
+})
+
 test('without a word of retention only what nobody needs goes', () => {
   const plan = planDumpExpiration(factsOf([dump(0), dump(1)]), { policy: undefined, nowMs: NOW })
   assert.deepEqual(plan.expire, [])

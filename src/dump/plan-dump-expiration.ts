@@ -186,9 +186,10 @@ function keepNewest(
   { keepLast }: DumpPolicy,
 ): void {
   const counted = new Map<string, number>()
-  for (const [number, { id, kind }] of newestFirst.entries()) {
-    if (number === 0) note(reasons, id, { rule: 'newest' })
+  for (const { id, kind } of newestFirst) {
     const before = counted.get(kind) ?? 0
+    // Of each kind: one table that was dumped lately does not stand in for the whole.
+    if (before === 0) note(reasons, id, { rule: 'newest' })
     counted.set(kind, before + 1)
     if (before < keepLast) note(reasons, id, { rule: 'last' })
   }

@@ -6,8 +6,6 @@
  */
 import { parseConnectionUrl } from '../postgres/connection-url.ts'
 import type { DumpObject } from '../repository/dump-objects.ts'
-import type { DumpedDatabase, DumpRecord } from '../repository/dump-record.ts'
-import type { Storage } from '../storage/storage.ts'
 import { type ClientTools, findTools } from './find-tools.ts'
 import {
   judgeLoad,
@@ -25,18 +23,15 @@ import {
   selectsAll,
   type Suggest,
 } from './load-selection.ts'
-import { type OpenArchive, openArchive } from './open-archive.ts'
-import { readDumpObjects } from './read-dump.ts'
+import type { LoadSource, SourceDatabase } from './load-source.ts'
+import type { OpenArchive } from './open-archive.ts'
 import { readLoadTarget } from './read-load-facts.ts'
 import { type LoadNeeds, readNeeds } from './read-needs.ts'
 import { type ArchiveTool, listSelected, readSchemaScript } from './run-archive-tool.ts'
 import { toolEnvironment, type Variables } from './tool-environment.ts'
 
 export interface LoadRequest {
-  readonly storage: Storage
-  readonly record: DumpRecord
-  /** Place in the record's databases. */
-  readonly databaseNumber: number
+  readonly source: LoadSource
   /** URL of the server; its database is not looked at. May hold a password. */
   readonly connection: string
   /** To load into. */
@@ -63,7 +58,7 @@ export interface LoadOptions extends Omit<LoadChoices, 'dataOnly'>, ObjectChoice
 
 export interface PreparedLoad {
   readonly request: LoadRequest
-  readonly database: DumpedDatabase
+  readonly database: SourceDatabase
   readonly tools: ClientTools
   readonly env: Readonly<Record<string, string>>
   readonly target: LoadTarget
@@ -87,22 +82,23 @@ export async function prepareLoad(
   request: LoadRequest,
   signal: AbortSignal,
 ): Promise<PreparedLoad> {
-  const { record, into, choices } = request
-  const database = databaseOf(request)
+  const { source, into, choices } = request
+  const { database } = source
   const target = await readLoadTarget(request.connection, into, database.encoding)
   const tools = await findTools({
     names: ['pg_restore', 'psql'],
-    major: Math.max(target.major, majorOf(record.toolVersion)),
+    major: Math.max(target.major, majorOf(source.toolVersion)),
     ...request.tools,
   })
   const env = toolEnvironment(parseConnectionUrl(request.connection), into, request.variables)
   const tool = { path: tools.path('pg_restore'), env, signal, encoding: database.encoding }
-  const archive = record.format === 'plain' ? undefined : await readArchive(request, tool)
+  const archive = source.format === 'plain' ? undefined : await readArchive(request, tool)
   try {
-    const source = { ...database, ...record.server, createsItself: createsItself(record) }
     const needs = withRole(archive?.needs, choices.role)
-    const dataOnly = holdsOnlyRows(record) || request.selection.sections.join() === 'data'
-    const judgement = judgeLoad(source, withExpected(target, request), needs, {
+    const dataOnly = source.holdsOnlyRows || request.selection.sections.join() === 'data'
+    const { createsItself } = source
+    const dumped = { ...database, ...source.server, createsItself }
+    const judgement = judgeLoad(dumped, withExpected(target, request), needs, {
       ...choices,
       dataOnly,
     })
@@ -115,22 +111,6 @@ export async function prepareLoad(
     await archive?.open.close()
     throw error
   }
-}
-
-export function databaseOf({ record, databaseNumber }: LoadRequest): DumpedDatabase {
-  const database = record.databases[databaseNumber]
-  if (database === undefined) throw new Error(`dump ${record.id} has no database ${databaseNumber}`)
-  return database
-}
-
-/** A plain script with CREATE DATABASE and \connect in it. */
-export function createsItself({ format, selection }: DumpRecord): boolean {
-  return format === 'plain' && selection.includes('--create')
-}
-
-function holdsOnlyRows({ selection }: DumpRecord): boolean {
-  const sections = selection.filter((option) => option.startsWith('--section='))
-  return selection.includes('--data-only') || sections.join() === '--section=data'
 }
 
 export function majorOf(version: string): number {
@@ -152,15 +132,14 @@ function withRole(needs: LoadNeeds | undefined, role: string | undefined): LoadN
 }
 
 async function readArchive(request: LoadRequest, tool: ArchiveTool): Promise<PreparedArchive> {
-  const { storage, record, databaseNumber, selection, choices } = request
+  const { source, selection, choices } = request
   const objects: DumpObject[] = []
-  for await (const object of readDumpObjects(storage, record, databaseNumber)) {
+  for await (const object of source.objects()) {
     if (choices.create || !isOfDatabaseItself(object)) objects.push(object)
   }
   checkSelection(selection, objects, request.suggest)
   const seeks = choices.jobs > 1 || selection.list !== undefined
-  const database = databaseOf(request)
-  const open = await openArchive({ storage, record, database, seeks })
+  const open = await source.openArchive(seeks)
   try {
     const options = formatSelection(selection, choices)
     const selected = new Set(await listSelected(tool, await open.head(), options))
@@ -183,7 +162,7 @@ function isOfDatabaseItself({ kind, name }: DumpObject): boolean {
 /** Its settings name it: under another name only the database itself is made. */
 function listDatabaseObjects(objects: readonly DumpObject[], request: LoadRequest): number[] {
   if (!request.choices.create) return []
-  const keepsItsName = request.into === databaseOf(request).name
+  const keepsItsName = request.into === request.source.database.name
   const made = objects.filter((one) => {
     return one.kind === 'DATABASE' || (keepsItsName && isOfDatabaseItself(one))
   })

@@ -11,7 +11,6 @@ import { withDatabase } from '../postgres/connection-url.ts'
 import { createDatabase, createRoles, loadDatabaseSettings } from './create-database.ts'
 import { loadArchive } from './load-archive.ts'
 import {
-  dumpDamaged,
   type FailedLoad,
   loadCutOff,
   type StatementError,
@@ -20,8 +19,7 @@ import {
 import { countStates, type LoadedContents, type LoadedObject } from './load-report.ts'
 import { isNewerTool, runScript, withoutNewSettings } from './load-script.ts'
 import { selectsAll } from './load-selection.ts'
-import { createsItself, type PreparedLoad } from './prepare-load.ts'
-import { readDumpFile } from './read-dump.ts'
+import type { PreparedLoad } from './prepare-load.ts'
 import { isStillThere, openLoadSession } from './read-load-facts.ts'
 import { quoteName } from './sql-text.ts'
 
@@ -46,7 +44,7 @@ export async function executeLoad(
   const { choices } = request
   const notes: string[] = []
   await createRoles(request.connection, judgement.rolesToCreate)
-  if (choices.create && !createsItself(request.record)) {
+  if (choices.create && !request.source.createsItself) {
     notes.push(...(await createDatabase(prepared)))
   }
   const contents = await loadContents(prepared, progress, signal)
@@ -77,7 +75,7 @@ async function loadContents(
       : await loadArchive(prepared, prepared.archive, progress, signal)
   } catch (error) {
     if (!(error instanceof Failure) || OWN_CODES.has(error.code)) throw error
-    throw dumpDamaged(describeLoad(prepared, undefined), error)
+    throw prepared.request.source.stopped(describeLoad(prepared, undefined), error)
   }
 }
 
@@ -86,18 +84,16 @@ async function loadPlain(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<LoadedContents> {
-  const { storage, record, choices } = request
-  const number = database.files[0]
-  if (number === undefined) throw new Error(`no file of database ${database.name}`)
-  progress.phase(`loading ${request.into}`, record.files[number]?.bytes)
-  const script = readDumpFile(storage, record, number)
+  const { source, choices } = request
+  progress.phase(`loading ${request.into}`, source.bytes)
+  const script = source.script()
   const { isWhole, endedBy, messages } = await runScript({
     psql: tools.path('psql'),
     // Such a script begins beside the database that it makes.
-    env: createsItself(record) ? { ...env, PGDATABASE: 'postgres' } : env,
+    env: source.createsItself ? { ...env, PGDATABASE: 'postgres' } : env,
     signal,
     encoding: database.encoding,
-    script: isNewerTool(record.toolVersion, target.major) ? withoutNewSettings(script) : script,
+    script: isNewerTool(source.toolVersion, target.major) ? withoutNewSettings(script) : script,
     singleTransaction: choices.singleTransaction,
     continueOnError: choices.continueOnError,
     onInput: (bytes) => progress.advance(bytes),

@@ -27,9 +27,7 @@ export async function runPgDump(
   database: NamedDatabase,
   { snapshot, format, args, onOutput }: PgDumpRun,
 ): Promise<readonly string[]> {
-  const { options, tools, signal } = context
-  // Frames are compressed once, and what the tool has compressed would not come again.
-  const compression = format === 'plain' || format === 'tar' ? [] : ['--compress=0']
+  const { options, tools, compression, signal } = context
   const { remarks } = await runTool({
     program: tools.path('pg_dump'),
     args: [

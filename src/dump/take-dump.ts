@@ -6,19 +6,12 @@
  * else removes what was written and throws.
  */
 import { now } from '../base/clock.ts'
-import { Failure } from '../base/failure.ts'
 import type { Progress } from '../base/progress.ts'
 import { Targets } from '../backup/targets.ts'
-import { withDatabase } from '../postgres/connection-url.ts'
-import { openServerSession, type ServerFacts } from '../postgres/server-session.ts'
-import type { DumpedDatabase } from '../repository/dump-record.ts'
 import { makeBackupId } from '../repository/keys.ts'
 import { openRepository } from '../repository/repository.ts'
+import { dumpAll, isCompressible, prepareDump } from './dump-all.ts'
 import type { DumpContext, DumpResult, TakeDumpOptions } from './dump-context.ts'
-import { dumpDatabase, dumpGlobals } from './dump-database.ts'
-import { findTools } from './find-tools.ts'
-import { chooseDatabases, listClosedDatabases, listDatabases } from './list-databases.ts'
-import { formatSelection, judgeSelection } from './selection.ts'
 import { type DumpWriter, openDumpWriter } from './write-dump.ts'
 
 export async function takeDump(
@@ -26,17 +19,8 @@ export async function takeDump(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<DumpResult> {
-  judgeOptions(options)
   progress.phase('connecting')
-  const { server, databases, notes } = await lookAtServer(options)
-  const names = options.globals ? (['pg_dump', 'pg_dumpall'] as const) : (['pg_dump'] as const)
-  const tools = await findTools({
-    names,
-    major: server.version.major,
-    directory: options.toolDirectory,
-    searchPath: options.environment['PATH'] ?? '',
-  })
-  const selection = formatSelection(options.selection, tools.major)
+  const prepared = await prepareDump(options)
   signal.throwIfAborted()
   const targets = new Targets(options.targets)
   const repositories = await targets.group.gather(openRepository)
@@ -47,52 +31,26 @@ export async function takeDump(
     cluster: options.cluster,
     id: makeBackupId(startedAt),
     startedAt,
-    databases,
+    databases: prepared.databases,
     format: options.format,
     signal,
     rewrite: options.rewrite,
   })
   const rolePasswords = options.rolePasswords ?? areEncrypted
-  const shared = { options, server, tools, selection, databases, rolePasswords, writer }
-  return await dumpAndPublish({ ...shared, notes, progress, signal }, targets)
+  const shared = { ...prepared, rolePasswords, writer, progress, signal }
+  // Frames are compressed once, and what the tool has compressed would not come again.
+  const compression = isCompressible(options.format) ? ['--compress=0'] : []
+  return await dumpAndPublish({ ...shared, compression }, options, targets)
 }
 
-/** TM2006: what contradicts itself, before anything is asked of anybody. */
-function judgeOptions({ format, jobs, selection }: TakeDumpOptions): void {
-  judgeSelection(selection, format)
-  if (jobs === 1 || format === 'directory') return
-  throw new Failure('TM2006', {
-    message: `--jobs ${jobs} is for --format directory, not for ${format}`,
-    because: 'pg_dump writes the other formats in one go',
-    fix: 'leave --jobs out, or choose --format directory',
-  })
-}
-
-interface ServerLook {
-  readonly server: ServerFacts
-  readonly databases: readonly string[]
-  readonly notes: string[]
-}
-
-async function lookAtServer(options: TakeDumpOptions): Promise<ServerLook> {
-  const { connection } = options
-  const session = await openServerSession({ connection, applicationName: 'tidemark dump' })
-  try {
-    const server = session.facts
-    const wanted = options.databases === 'one' ? [server.database] : options.databases
-    const there = await listDatabases(session)
-    const closed = wanted === 'all' ? listClosedDatabases(there) : []
-    const notes = closed.map((name) => `database ${name} is not in it: it allows no connections`)
-    return { server, databases: chooseDatabases(there, wanted), notes }
-  } finally {
-    await session.close()
-  }
-}
-
-async function dumpAndPublish(context: DumpContext, targets: Targets): Promise<DumpResult> {
+async function dumpAndPublish(
+  context: DumpContext & { readonly writer: DumpWriter },
+  { labels }: TakeDumpOptions,
+  targets: Targets,
+): Promise<DumpResult> {
   const { writer, notes, progress } = context
   try {
-    const facts = await dumpAll(context)
+    const facts = { ...(await dumpAll(context)), labels }
     progress.phase('writing the record')
     const published = await writer.publish(facts)
     for (const target of published.stored) targets.noteStored(target)
@@ -105,36 +63,5 @@ async function dumpAndPublish(context: DumpContext, targets: Targets): Promise<D
     // What could not be removed now is removed by the next dump: the hold names this process.
     await writer.abort().catch(() => undefined)
     throw error
-  }
-}
-
-const WITHOUT_CREATE =
-  'plain without --create: settings, comment and privileges of the database itself are not in it'
-
-type DumpFacts = Parameters<DumpWriter['publish']>[0]
-
-async function dumpAll(context: DumpContext): Promise<DumpFacts> {
-  const { options, server, tools, selection, notes } = context
-  const globals = options.globals ? await dumpGlobals(context) : undefined
-  const databases: DumpedDatabase[] = []
-  for (const [index, name] of context.databases.entries()) {
-    const url = withDatabase(options.connection, name)
-    databases.push(await dumpDatabase(context, { number: index + 1, name, url }))
-  }
-  if (server.isInRecovery) notes.push('the server is a standby: unlogged tables have no rows there')
-  if (options.format === 'plain' && !options.selection.create) notes.push(WITHOUT_CREATE)
-  const ofGlobals = options.globals && !context.rolePasswords ? ['--no-role-passwords'] : []
-  return {
-    finishedAt: now().toISOString(),
-    server: {
-      systemIdentifier: String(server.systemIdentifier),
-      version: server.versionText,
-      major: server.version.major,
-    },
-    toolVersion: tools.version,
-    selection: [...selection, ...ofGlobals],
-    ...(globals === undefined ? {} : { globals }),
-    databases,
-    labels: options.labels,
   }
 }

@@ -8,12 +8,12 @@
  * Crash: before the link or the rename a `….tidemark-part` is left, which the message of the
  * next run names.
  */
-import { link, lstat, mkdir, open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { Failure } from '../base/failure.ts'
 import type { DumpRecord } from '../repository/dump-record.ts'
 import type { Storage } from '../storage/storage.ts'
 import { cannotWrite, writeAll } from './open-archive.ts'
+import { isTaken, isThere, putDirectory, putFile, syncDirectory } from './put-files.ts'
 import { readDumpFile } from './read-dump.ts'
 
 export interface WriteOutOptions {
@@ -60,25 +60,6 @@ export async function writeOut(options: WriteOutOptions): Promise<WrittenFile[]>
   }
   await syncDirectory(dirname(output))
   return written
-}
-
-async function putFile(part: string, output: string): Promise<void> {
-  try {
-    await link(part, output)
-  } catch (error) {
-    const isTakenNow = (error as NodeJS.ErrnoException).code === 'EEXIST'
-    throw isTakenNow ? isTaken(output) : cannotWrite(output, error)
-  }
-  await rm(part)
-}
-
-/** rename(2) would replace an empty directory, which loses nothing. */
-async function putDirectory(part: string, output: string): Promise<void> {
-  try {
-    await rename(part, output)
-  } catch (error) {
-    throw cannotWrite(output, error)
-  }
 }
 
 async function writeDirectory(
@@ -135,32 +116,4 @@ async function writeOne(
     await file.close()
   }
   return { path: final, name: recorded.name, bytes: recorded.bytes, sha256: recorded.sha256 }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    () => true,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return false
-      throw cannotWrite(path, error)
-    },
-  )
-}
-
-function isTaken(path: string): Failure {
-  return new Failure('TM2036', {
-    message: `${path} is there already`,
-    because: 'a file that exists is never overwritten',
-    fix: 'name another one with --output, or move it away',
-    details: { path },
-  })
 }

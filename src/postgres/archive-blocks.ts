@@ -39,6 +39,11 @@ export class CustomArchiveReader {
     else if (this.#toc.push(bytes)) this.#walk(this.#toc.rest)
   }
 
+  /** The table alone, as soon as it is there. */
+  get toc(): ArchiveToc | undefined {
+    return this.#toc.isComplete ? this.#toc.finish() : undefined
+  }
+
   /** TM2005 when it is not whole. */
   finish(): ArchiveToc {
     const toc = this.#toc.finish()

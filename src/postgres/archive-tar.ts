@@ -44,6 +44,11 @@ export class TarArchiveReader {
     }
   }
 
+  /** The table alone, as soon as it is there. */
+  get toc(): ArchiveToc | undefined {
+    return this.#toc.isComplete ? this.#toc.finish() : undefined
+  }
+
   /** TM2005 when it is not whole. */
   finish(): ArchiveToc {
     const toc = this.#toc.finish()

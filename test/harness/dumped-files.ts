@@ -19,6 +19,7 @@ export interface MadeUpDump {
   readonly startedAt?: Date
   readonly databases?: readonly string[]
   readonly files: DumpedFiles
+  readonly format?: 'custom' | 'plain'
   /** Bytes of one append(). */
   readonly pieceBytes?: number
   readonly packTargetBytes?: number
@@ -54,7 +55,7 @@ export async function writeMadeUpDump(group: WriteGroup, dump: MadeUpDump): Prom
     id,
     startedAt: dump.startedAt ?? new Date(1_800_000_000_000 + 1000 * made++),
     databases,
-    format: 'custom',
+    format: dump.format ?? 'custom',
     signal: dump.signal ?? new AbortController().signal,
     rewrite: dump.rewrite ?? false,
     ...(dump.packTargetBytes === undefined ? {} : { packTargetBytes: dump.packTargetBytes }),

@@ -227,7 +227,7 @@ test('a base that expires between its choice and the hold is not used', async ()
 })
 
 for (const when of ['before the record', 'with the record'] as const) {
-  test(`a backup that was declared dead ${when} lists nothing, and expiry removes its packs`, async () => {
+  test(`a backup that was declared dead ${when} lists nothing, expiry removes packs`, async () => {
     const scene = await makeScene()
     const storage = openMemoryStorage(new Map(scene.objects))
     const write = storage.write.bind(storage)

@@ -41,8 +41,8 @@ test('a dump that ends between two listings of the second look keeps its base', 
   const files = { '1.dump': madeUpRows(300_000) }
   const { record: base } = await writeMadeUpDump(groupOf([inner]), { files })
   await writeMadeUpDump(groupOf([inner]), {
-    databases: ['other'],
-    files: { '1.dump': madeUpRows(50_000, 3) },
+    format: 'plain',
+    files: { '1.sql': madeUpRows(50_000, 3) },
   })
   // It refers to the base, and is told when to publish.
   const reached = Promise.withResolvers<void>()
@@ -75,7 +75,7 @@ test('a dump that ends between two listings of the second look keeps its base', 
   storage.removeMany = inner.removeMany.bind(inner)
   storage.removeLeftovers = inner.removeLeftovers.bind(inner)
   const { signal } = new AbortController()
-  // Of the base's kind none is kept by a rule: the other one is the newest.
+  // The base is kept by no rule: the plain one is the newest of its kind.
   const policy = { keepLast: 0, keepDays: 1 }
   const at = new Date(Date.now() + 10 * 365 * 24 * 3600 * 1000)
   const request = { storage, cluster: 'main', policy, apply: true, progress: SILENT, signal, at }

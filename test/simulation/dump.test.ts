@@ -151,7 +151,7 @@ for (const kind of ['refused', 'full'] as const) {
 }
 
 for (const when of ['before the record', 'with the record'] as const) {
-  test(`a dump whose hold is taken away ${when} lists nothing, and expiry removes its packs`, async () => {
+  test(`a dump whose hold is taken away ${when} lists nothing, expiry removes packs`, async () => {
     const storage = openScene()
     const write = storage.write.bind(storage)
     let records = 0

@@ -1,56 +1,18 @@
-/** `dump`: logical backups of databases into every repository of the cluster. */
-import { tmpdir } from 'node:os'
-import { resolve } from 'node:path'
-import { Failure } from '../../base/failure.ts'
-import { chooseCluster } from '../../config/configuration.ts'
+/** `dump`: logical backups of databases into every repository of the cluster, or elsewhere. */
+import { type ClusterConfiguration, chooseCluster } from '../../config/configuration.ts'
 import type { DumpResult, TakeDumpOptions } from '../../dump/dump-context.ts'
-import type { DumpSelection } from '../../dump/selection.ts'
 import { takeCopy } from '../../dump/take-copy.ts'
 import { takeDump } from '../../dump/take-dump.ts'
-import type { CopyFormat, ToolFormat } from '../../repository/dump-record.ts'
+import type { CopyFormat } from '../../repository/dump-record.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
 import { openTargets } from '../open-targets.ts'
 import { parseLabels } from './backup.ts'
-import { readCopyOptions, refuseCopyOptions } from './dump/copy.ts'
+import { checkWay } from './dump/check-way.ts'
+import { isCopyFormat, readCopyOptions, refuseCopyOptions } from './dump/copy.ts'
+import { type DumpCommandOptions, readOptions } from './dump/read-options.ts'
 import { dumpJson, printDump } from './dump/report.ts'
-
-export interface DumpCommandOptions {
-  readonly database: readonly string[]
-  readonly all?: boolean
-  readonly globals?: boolean
-  readonly rolePasswords?: boolean
-  readonly format: ToolFormat | CopyFormat
-  readonly jobs: string
-  readonly label: readonly string[]
-  readonly tools?: string
-  readonly temporaryDirectory?: string
-  readonly repository?: string
-  readonly rewrite?: boolean
-  readonly schema: readonly string[]
-  readonly excludeSchema: readonly string[]
-  readonly table: readonly string[]
-  readonly excludeTable: readonly string[]
-  readonly excludeTableData: readonly string[]
-  readonly filter: readonly string[]
-  readonly schemaOnly?: boolean
-  readonly dataOnly?: boolean
-  readonly section: readonly string[]
-  readonly owner: boolean
-  readonly privileges: boolean
-  readonly largeObjects?: boolean
-  readonly create?: boolean
-  readonly query?: string
-  readonly where?: string
-  readonly columns?: string
-  readonly header?: boolean
-  readonly delimiter?: string
-  readonly null?: string
-  readonly encoding?: string
-  readonly quote?: string
-  readonly escape?: string
-  readonly forceQuote?: boolean
-  readonly enableRowSecurity?: boolean
-}
+import { runCopy } from './dump/run-copy.ts'
+import { runExport } from './dump/run-export.ts'
 
 /** The dump is there, but not in every repository. */
 const EXIT_INCOMPLETE = 3
@@ -60,88 +22,46 @@ export async function runDump(
   clusterName: string | undefined,
   options: DumpCommandOptions,
 ): Promise<number> {
+  const way = checkWay(options)
   const cluster = chooseCluster(context.configuration(), clusterName)
-  const take = readRequest(context, options)
-  const { targets, unusable } = await openTargets(context, cluster, options.repository)
-  const place = { targets, cluster: cluster.name, connection: connectionUrl(context, cluster) }
-  const result = await take(place)
+  const { format } = options
+  if (isCopyFormat(format))
+    return await runDumpInto(context, cluster, options, readCopy(context, options, format))
+  refuseCopyOptions(options)
+  const asked = readOptions(context, options, format)
+  if (way === 'copy') return await runCopy(context, cluster, asked, options)
+  if (way === 'export') return await runExport(context, cluster, asked, options)
+  return await runDumpInto(context, cluster, options, async (place) => {
+    return await takeDump({ ...asked, ...place }, context.progress, context.signal)
+  })
+}
+
+type Place = Pick<TakeDumpOptions, 'targets' | 'cluster' | 'connection'>
+type Take = (place: Place) => Promise<DumpResult>
+
+function readCopy(
+  { progress, signal }: CommandContext,
+  options: DumpCommandOptions,
+  format: CopyFormat,
+): Take {
+  const copy = readCopyOptions(options, format)
+  const labels = parseLabels(options.label)
+  return async (place) => await takeCopy({ ...copy, labels, ...place }, progress, signal)
+}
+
+/** Options were judged before: here repositories are opened. */
+async function runDumpInto(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+  { repository }: DumpCommandOptions,
+  take: Take,
+): Promise<number> {
+  const { targets, unusable } = await openTargets(context, cluster, repository)
+  const connection = connectionUrl(context, cluster)
+  const result = await take({ targets, cluster: cluster.name, connection })
   context.progress.end()
   const reports = [...result.targets, ...unusable]
   if (context.json) context.terminal.printJson(dumpJson(cluster.name, result, reports))
   else printDump(context, cluster.name, result, reports)
   return reports.every(({ outcome }) => outcome === 'stored') ? 0 : EXIT_INCOMPLETE
-}
-
-type Place = Pick<TakeDumpOptions, 'targets' | 'cluster' | 'connection'>
-
-/** Options are judged before any repository is opened. */
-function readRequest(
-  context: CommandContext,
-  options: DumpCommandOptions,
-): (place: Place) => Promise<DumpResult> {
-  const { progress, signal } = context
-  const { format } = options
-  if (format === 'csv' || format === 'text' || format === 'binary') {
-    const copy = readCopyOptions(options, format)
-    const labels = parseLabels(options.label)
-    return async (place) => await takeCopy({ ...copy, labels, ...place }, progress, signal)
-  }
-  refuseCopyOptions(options)
-  const asked = readOptions(context, options, format)
-  return async (place) => await takeDump({ ...asked, ...place }, progress, signal)
-}
-
-function readOptions(
-  { env }: CommandContext,
-  options: DumpCommandOptions,
-  format: ToolFormat,
-): Omit<TakeDumpOptions, keyof Place> {
-  const { database, all, tools, temporaryDirectory } = options
-  if (all === true && database.length > 0) {
-    throw wrongUsage('--all and --database exclude each other', 'give one of them')
-  }
-  const one = database.length === 0 ? 'one' : database
-  return {
-    databases: all === true ? 'all' : one,
-    globals: options.globals ?? all === true,
-    rolePasswords: options.rolePasswords,
-    format,
-    jobs: parseJobs(options.jobs),
-    selection: readSelection(options),
-    toolDirectory: tools === undefined ? undefined : resolve(tools),
-    environment: env,
-    temporaryDirectory: resolve(temporaryDirectory ?? tmpdir()),
-    labels: parseLabels(options.label),
-    rewrite: options.rewrite === true,
-  }
-}
-
-function readSelection(options: DumpCommandOptions): DumpSelection {
-  return {
-    schemas: options.schema,
-    excludedSchemas: options.excludeSchema,
-    tables: options.table,
-    excludedTables: options.excludeTable,
-    excludedTableData: options.excludeTableData,
-    schemaOnly: options.schemaOnly === true,
-    dataOnly: options.dataOnly === true,
-    sections: options.section,
-    noOwner: !options.owner,
-    noPrivileges: !options.privileges,
-    largeObjects: options.largeObjects,
-    filters: options.filter.map((path) => (path === '-' ? path : resolve(path))),
-    create: options.create === true,
-  }
-}
-
-const MAX_JOBS = 64
-
-function parseJobs(text: string): number {
-  const count = /^\d{1,2}$/.test(text) ? Number(text) : 0
-  if (count >= 1 && count <= MAX_JOBS) return count
-  throw wrongUsage(`--jobs cannot be '${text}'`, `it is a number from 1 to ${MAX_JOBS}`)
-}
-
-function wrongUsage(message: string, fix: string): Failure {
-  return new Failure('TM1001', { message, fix })
 }

@@ -1,8 +1,5 @@
 /** `load`: a dump into a database, or its files into a directory. */
-import { readFileSync } from 'node:fs'
-import { monotonicMs } from '../../base/clock.ts'
-import { describeSystemError, Failure } from '../../base/failure.ts'
-import { applyEnvironment } from '../../config/apply-environment.ts'
+import { Failure } from '../../base/failure.ts'
 import {
   type ClusterConfiguration,
   chooseCluster,
@@ -10,34 +7,31 @@ import {
   nearestFirst,
 } from '../../config/configuration.ts'
 import { didYouMean } from '../../config/nearest-name.ts'
-import { type PreparedGlobals, prepareGlobals } from '../../dump/load-globals.ts'
-import type { LoadSection, LoadSelection } from '../../dump/load-selection.ts'
-import { type LoadRequest, prepareLoad } from '../../dump/prepare-load.ts'
-import { executeLoad } from '../../dump/run-load.ts'
-import { parseConnectionUrl } from '../../postgres/connection-url.ts'
+import { holdInAll } from '../../dump/hold-for-load.ts'
+import { readGlobals } from '../../dump/load-globals.ts'
+import { dumpSource } from '../../dump/load-source.ts'
 import { describePassedOver, openSources } from '../../recovery/open-sources.ts'
 import type { DumpRecord } from '../../repository/dump-record.ts'
 import { findDump, listDumps } from '../../repository/read-dumps.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { type CommandContext, connectionUrl } from '../command-context.ts'
 import { unlockSources } from '../unlock-sources.ts'
-import {
-  checkFormat,
-  checkOptions,
-  type LoadCommandOptions,
-  parseJobs,
-} from './load/check-options.ts'
+import { checkFormat, checkOptions, type LoadCommandOptions } from './load/check-options.ts'
 import { runCopyLoad } from './load/load-copy.ts'
-import { printLoaded, resultJson } from './load/print-load.ts'
+import { loadInto, readPlace } from './load/load-into.ts'
+import { runImport } from './load/run-import.ts'
 import { runOutput } from './load/run-output.ts'
 
 export async function runLoad(
   context: CommandContext,
-  dump: string,
+  dump: string | undefined,
   clusterName: string | undefined,
   options: LoadCommandOptions,
 ): Promise<number> {
   checkOptions(options)
+  // The first word is the cluster then: a file has no id.
+  if (options.import !== undefined) return await runImport(context, dump, options)
+  if (dump === undefined) throw dumpMissing()
   const cluster = chooseCluster(context.configuration(), clusterName)
   const repositories =
     options.repository === undefined
@@ -50,10 +44,14 @@ export async function runLoad(
       context.terminal.remark(`note: ${note}`)
     }
     const record = await findRecord(context, sources.storage, cluster, dump)
-    const status =
-      options.output === undefined
-        ? await loadInto(context, cluster, { storage: sources.storage, record }, options)
-        : await runOutput(context, { storage: sources.storage, record }, options)
+    const found = { storage: sources.storage, record }
+    const storages = sources.list.map(({ storage }) => storage)
+    const hold = await holdInAll(storages, record)
+    for (const note of hold.notes) context.terminal.remark(`note: ${note}`)
+    const status = await (options.output === undefined
+      ? loadDump(context, cluster, found, options)
+      : runOutput(context, found, options)
+    ).finally(async () => await hold.release())
     for (const event of sources.passedOver) {
       context.terminal.remark(`warning: ${describePassedOver(event)}`)
     }
@@ -61,6 +59,13 @@ export async function runLoad(
   } finally {
     await sources.storage.close()
   }
+}
+
+function dumpMissing(): Failure {
+  return new Failure('TM1001', {
+    message: 'no dump is named',
+    fix: 'name one by its id, or say latest; --import FILE loads a file',
+  })
 }
 
 interface FoundDump {
@@ -96,101 +101,34 @@ async function findRecord(
   })
 }
 
-async function loadInto(
+async function loadDump(
+  context: CommandContext,
+  cluster: ClusterConfiguration,
+  { storage, record }: FoundDump,
+  options: LoadCommandOptions,
+): Promise<number> {
+  checkFormat(record.format, options)
+  if (record.format === 'copy')
+    return await loadRows(context, cluster, { storage, record }, options)
+  const source = dumpSource(storage, record, findDatabase(record, options.database))
+  const place = readPlace(context, options.into ?? '', () => connectionUrl(context, cluster))
+  const globals =
+    options.globals === true ? async () => await readGlobals(storage, record) : undefined
+  if (globals !== undefined && record.selection.includes('--no-role-passwords')) {
+    context.terminal.remark('note: the dump has no passwords of roles: those created have none')
+  }
+  return await loadInto(context, { source, place, globals }, options)
+}
+
+async function loadRows(
   context: CommandContext,
   cluster: ClusterConfiguration,
   dump: FoundDump,
   options: LoadCommandOptions,
 ): Promise<number> {
-  const startedMs = monotonicMs()
-  checkFormat(dump.record.format, options)
-  if (dump.record.format === 'copy') {
-    return await runCopyLoad(context, dump, chooseTarget(context, cluster, options), options)
-  }
-  const request = buildRequest(context, cluster, dump, options)
-  const globals = options.globals === true ? await prepareGlobals(request) : undefined
-  const prepared = await prepareLoad(expecting(request, globals), context.signal)
-  try {
-    for (const caution of prepared.judgement.cautions) context.terminal.remark(`note: ${caution}`)
-    await globals?.load(context.signal)
-    if (dump.record.selection.includes('--no-role-passwords') && globals !== undefined) {
-      context.terminal.remark('note: the dump has no passwords of roles: those created have none')
-    }
-    const result = await executeLoad(prepared, context.progress, context.signal)
-    context.progress.end()
-    const loaded = {
-      prepared,
-      result,
-      globals: globals?.plan,
-      milliseconds: monotonicMs() - startedMs,
-    }
-    if (context.json) context.terminal.printJson(resultJson(loaded))
-    else printLoaded(context, loaded)
-    return result.errors.length === 0 ? 0 : 3
-  } finally {
-    await prepared.close()
-  }
-}
-
-function expecting(request: LoadRequest, globals: PreparedGlobals | undefined): LoadRequest {
-  if (globals === undefined) return request
-  const { roles, tablespaces } = globals.plan
-  return { ...request, expected: { roles: roles.created, tablespaces: tablespaces.created } }
-}
-
-function buildRequest(
-  context: CommandContext,
-  cluster: ClusterConfiguration,
-  { storage, record }: FoundDump,
-  options: LoadCommandOptions,
-): LoadRequest {
-  const { env } = context
-  return {
-    storage,
-    record,
-    databaseNumber: findDatabase(record, options.database),
-    ...chooseTarget(context, cluster, options),
-    selection: readSelection(options),
-    choices: {
-      create: options.create === true,
-      clean: options.clean === true,
-      ifExists: options.ifExists === true,
-      force: options.force === true,
-      createMissingRoles: options.createMissingRoles === true,
-      noOwner: options.owner === false,
-      noPrivileges: options.privileges === false,
-      noTablespaces: options.tablespaces === false,
-      singleTransaction: options.singleTransaction === true,
-      jobs: parseJobs(options.jobs),
-      role: options.role,
-      continueOnError: options.continueOnError === true,
-      analyze: options.analyze !== false,
-    },
-    suggest: didYouMean,
-    expected: { roles: [], tablespaces: [] },
-    tools: { directory: options.tools, searchPath: env['PATH'] ?? '' },
-    variables: env,
-  }
-}
-
-function chooseTarget(
-  context: CommandContext,
-  cluster: ClusterConfiguration,
-  options: LoadCommandOptions,
-): Pick<LoadRequest, 'connection' | 'into'> {
-  const where = options.into ?? ''
-  const isUrl = /^postgres(ql)?:\/\//.test(where)
-  const connection = isUrl ? applyEnvironment(where, context.env) : connectionUrl(context, cluster)
-  return { connection, into: isUrl ? databaseOfUrl(connection) : where }
-}
-
-function databaseOfUrl(connection: string): string {
-  const { database } = parseConnectionUrl(connection)
-  if (database !== undefined) return database
-  throw new Failure('TM1001', {
-    message: '--into names no database',
-    fix: 'write it like postgresql://user@host:5432/database',
-  })
+  const place = readPlace(context, options.into ?? '', () => connectionUrl(context, cluster))
+  const target = { connection: place.connection, into: place.database }
+  return await runCopyLoad(context, dump, target, options)
 }
 
 /** TM2031 */
@@ -208,26 +146,4 @@ function findDatabase(record: DumpRecord, name: string | undefined): number {
     because: `it has ${names.join(', ') || 'none'}`,
     fix: 'say which one with --database',
   })
-}
-
-function readSelection(options: LoadCommandOptions): LoadSelection {
-  return {
-    schemas: options.schema ?? [],
-    tables: options.table ?? [],
-    sections: (options.section ?? []) as readonly LoadSection[],
-    list: options.list === undefined ? undefined : readList(options.list),
-  }
-}
-
-function readList(path: string): { path: string; text: string } {
-  try {
-    return { path, text: readFileSync(path, 'utf8') }
-  } catch (error) {
-    throw new Failure('TM1001', {
-      message: `the list ${path} cannot be read`,
-      because: describeSystemError(error),
-      fix: 'name a file that pg_restore --list has written',
-      cause: error,
-    })
-  }
 }

@@ -1,10 +1,14 @@
 /** Options of `dump --format csv|text|binary`: rows of one table or query, by COPY. */
 import { Failure } from '../../../base/failure.ts'
 import type { TakeCopyOptions } from '../../../dump/take-copy.ts'
-import type { CopyFormat } from '../../../repository/dump-record.ts'
-import type { DumpCommandOptions } from '../dump.ts'
+import type { CopyFormat, ToolFormat } from '../../../repository/dump-record.ts'
+import type { DumpCommandOptions } from './read-options.ts'
 
 type Asked = Omit<TakeCopyOptions, 'targets' | 'cluster' | 'connection' | 'labels'>
+
+export function isCopyFormat(format: ToolFormat | CopyFormat): format is CopyFormat {
+  return format === 'csv' || format === 'text' || format === 'binary'
+}
 
 /** TM2081 */
 export function readCopyOptions(options: DumpCommandOptions, format: CopyFormat): Asked {

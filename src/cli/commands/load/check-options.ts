@@ -5,6 +5,7 @@ import type { DumpFormat } from '../../../repository/dump-record.ts'
 export interface LoadCommandOptions {
   readonly into?: string
   readonly output?: string
+  readonly import?: string
   readonly database?: string
   readonly schema?: readonly string[]
   readonly table?: readonly string[]

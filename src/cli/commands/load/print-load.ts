@@ -17,8 +17,7 @@ export interface Loaded {
 export function resultJson({ prepared, result, globals, milliseconds }: Loaded) {
   const { request, database, target, judgement, tools } = prepared
   return {
-    dump: request.record.id,
-    cluster: request.record.cluster,
+    ...request.source.json,
     database: database.name,
     into: request.into,
     server: target.address,
@@ -41,7 +40,7 @@ export function printLoaded({ terminal }: CommandContext, loaded: Loaded): void 
   const { request, database, target } = prepared
   const { bold, yellow } = terminal.colours
   terminal.print(
-    `loaded ${database.name} of dump ${request.record.id} into ${bold(request.into)} at ` +
+    `loaded ${database.name} of ${request.source.label} into ${bold(request.into)} at ` +
       `${target.address} in ${formatDuration(milliseconds)}`,
   )
   if (globals !== undefined) {
