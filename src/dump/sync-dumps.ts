@@ -30,6 +30,7 @@ import {
   addProblem,
   type HealedObject,
   type KeptBack,
+  openSyncState,
   type SyncNames,
   type SyncProblem,
   type SyncState,
@@ -88,7 +89,7 @@ export async function syncDumps(options: SyncDumpsOptions): Promise<SyncDumpsRep
   if (options.dryRun) return foresee(options, intent, problems)
   if (intent.dumps.length + intent.mended.length === 0) return reportNothing(problems)
   const held = await holdBoth(describeHolds(options, intent))
-  const state = openState(options, held, problems)
+  const state = openSyncState(options, held, problems)
   const brought: string[] = []
   try {
     await bring(options, state, intent, held, brought)
@@ -197,31 +198,6 @@ function describeHolds(
 function naming(records: readonly DumpRecord[], packIds: readonly string[]): DumpRecord[] {
   const wanted = new Set(packIds)
   return records.filter(({ packs }) => packs.some(({ id }) => wanted.has(id)))
-}
-
-function openState(
-  { source, target, names, cluster, progress, signal }: SyncDumpsOptions,
-  { holdId, condemned, heldByOthers, notes }: HeldBoth,
-  problems: SyncProblem[],
-): SyncState {
-  return {
-    source,
-    target,
-    names,
-    cluster,
-    progress,
-    signal,
-    holdId,
-    condemned,
-    heldByOthers,
-    present: new Set(),
-    lockedPacks: new Set(),
-    counts: { backups: [], packs: 0, segments: 0, others: 0, bytes: 0 },
-    healed: [],
-    problems,
-    keptBack: [],
-    notes: [...notes],
-  }
 }
 
 /** Mended first: what is brought may refer to it. */

@@ -68,6 +68,35 @@ export interface SyncState {
   readonly notes: string[]
 }
 
+type SyncRun = Pick<SyncState, 'source' | 'target' | 'names' | 'cluster' | 'progress' | 'signal'>
+type SyncHolds = Pick<SyncState, 'holdId' | 'condemned' | 'heldByOthers'>
+
+/** At the beginning: nothing is done yet. */
+export function openSyncState(
+  { source, target, names, cluster, progress, signal }: SyncRun,
+  { holdId, condemned, heldByOthers, notes }: SyncHolds & { readonly notes: readonly string[] },
+  problems: SyncProblem[],
+): SyncState {
+  return {
+    source,
+    target,
+    names,
+    cluster,
+    progress,
+    signal,
+    holdId,
+    condemned,
+    heldByOthers,
+    present: new Set(),
+    lockedPacks: new Set(),
+    counts: { backups: [], packs: 0, segments: 0, others: 0, bytes: 0 },
+    healed: [],
+    problems,
+    keptBack: [],
+    notes: [...notes],
+  }
+}
+
 /** True where an object that is there may be replaced: nobody else may be doing so. */
 export function mayReplace({ condemned, heldByOthers }: SyncState, key: string): boolean {
   return heldByOthers !== 'unknown' && !heldByOthers.has(key) && !condemned.hasKey(key)

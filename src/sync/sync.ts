@@ -49,13 +49,14 @@ import {
   type WalPlan,
 } from './plan-sync.ts'
 import { readSides, requireTwo, type Sides } from './read-sides.ts'
-import type {
-  HealedObject,
-  KeptBack,
-  SyncCounts,
-  SyncNames,
-  SyncProblem,
-  SyncState,
+import {
+  type HealedObject,
+  type KeptBack,
+  openSyncState,
+  type SyncCounts,
+  type SyncNames,
+  type SyncProblem,
+  type SyncState,
 } from './sync-state.ts'
 
 export type { HealedObject, KeptBack, SyncCounts, SyncProblem } from './sync-state.ts'
@@ -201,7 +202,7 @@ async function perform(
   problems: SyncProblem[],
 ): Promise<Omit<SyncReport, 'durationMs'>> {
   const held = await holdBoth(await describeHolds(options, intent))
-  const state = openState(options, held, problems)
+  const state = openSyncState(options, held, problems)
   try {
     await bring(options, state, intent, held)
   } finally {
@@ -241,31 +242,6 @@ async function describeHolds(
     backups: backups.map(({ id }) => id),
     keys: [...keys],
     sourceKeys: [...lost, ...damaged],
-  }
-}
-
-function openState(
-  { source, target, names, cluster, progress, signal }: SyncOptions,
-  { holdId, condemned, heldByOthers, notes }: HeldBoth,
-  problems: SyncProblem[],
-): SyncState {
-  return {
-    source,
-    target,
-    names,
-    cluster,
-    progress,
-    signal,
-    holdId,
-    condemned,
-    heldByOthers,
-    present: new Set(),
-    lockedPacks: new Set(),
-    counts: { backups: [], packs: 0, segments: 0, others: 0, bytes: 0 },
-    healed: [],
-    problems,
-    keptBack: [],
-    notes: [...notes],
   }
 }
 
