@@ -68,6 +68,19 @@ test('a segment without records is never judged the same', () => {
   assert.deepEqual(compareSegments(empty, other), { kind: 'different' })
 })
 
+test('a cut behind any record, also in what fills it up to 8 bytes', () => {
+  const wal = new SyntheticWal()
+  wal.append(record(5000, 1))
+  wal.append(record(3001, 1))
+  const end = Number(wal.position % BigInt(MB))
+  const whole = segment(fillSegments(wal, 1), 1n)
+  const first = { kind: 'same-records', longer: 'first' }
+  for (let at = end - 8; at <= end + 8; at++) {
+    const cut = copyOf(whole, (copy) => copy.fill(0x77, at))
+    assert.deepEqual(compareSegments(whole, cut), first, `cut at ${at - end}`)
+  }
+})
+
 test('property: any cut of a segment is the shorter one of the same records', () => {
   const whole = segment(fillSegments(new SyntheticWal(), 1), 1n)
   fc.assert(

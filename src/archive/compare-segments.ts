@@ -45,7 +45,10 @@ export function hasRecords(bytes: Uint8Array): boolean {
   return findValidEnd(bytes) !== undefined
 }
 
-/** Bytes up to the end of the last record; undefined where no record begins in the segment. */
+/**
+ * Bytes up to the end of the last record, without what fills it up to the next multiple of 8;
+ * undefined where no record begins in the segment.
+ */
 function findValidEnd(bytes: Uint8Array): number | undefined {
   const opened = openReader(bytes)
   if (opened === undefined) return undefined
@@ -54,7 +57,7 @@ function findValidEnd(bytes: Uint8Array): number | undefined {
   for (;;) {
     const result = reader.next()
     if (result.kind === 'record') {
-      end = result.record.endLsn
+      end = endOfRecord(result.record)
       if (!isSwitch(result.record)) continue
       end = endOfSwitch(result.record)
       break
@@ -65,6 +68,10 @@ function findValidEnd(bytes: Uint8Array): number | undefined {
     break
   }
   return Number(end - start)
+}
+
+function endOfRecord({ endLsn, totalLength }: WalRecord): Lsn {
+  return (endLsn - BigInt(alignRecord(totalLength) - totalLength)) as Lsn
 }
 
 /** XLOG_SWITCH: up to the end of its segment nothing counts. */
