@@ -27,6 +27,8 @@ export interface RunResult {
 export interface RunningProgram {
   readonly pid: number
   kill(signal?: NodeJS.Signals): void
+  /** What it has said so far, on both outputs. */
+  said(): string
   readonly done: Promise<RunResult>
 }
 
@@ -63,7 +65,8 @@ export function startProgram(
       })
     })
   })
-  return { pid: child.pid ?? 0, kill: (signal) => child.kill(signal), done }
+  const said = (): string => Buffer.concat([...stdout, ...stderr]).toString('utf8')
+  return { pid: child.pid ?? 0, kill: (signal) => child.kill(signal), said, done }
 }
 
 export async function runProgram(
