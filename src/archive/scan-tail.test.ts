@@ -108,7 +108,11 @@ interface Scanned {
   readonly end: ScanEnd
 }
 
-async function scan(path = alone(1), storages: readonly Storage[] = [storage]): Promise<Scanned> {
+async function scan(
+  path = alone(1),
+  storages: readonly Storage[] = [storage],
+  onSegment: (name: string) => void = () => {},
+): Promise<Scanned> {
   const xids: number[] = []
   const end = await scanWal({
     storages,
@@ -117,6 +121,7 @@ async function scan(path = alone(1), storages: readonly Storage[] = [storage]): 
     walSegmentSizeBytes: MB,
     path,
     start: { at: lsn(BigInt(MB)) },
+    onSegment,
     visit: (_record, event) => {
       if (event?.kind === 'commit') xids.push(event.xid)
       return false
@@ -206,6 +211,22 @@ test('a later segment makes what a tail lacks a hole', async () => {
   assert.equal(end.reason, 'hole')
   assert.equal(end.fault?.firstSegment, nameOf(1, 2n))
   assert.ok(xids.length > 116, 'the tail itself is read')
+})
+
+test('a segment that a receiver completes while its tail is read is no hole', async () => {
+  const wal = new SyntheticWal()
+  fill(wal, BigInt(4 * MB), () => 9000)
+  archive(wal, 1, [1n])
+  await writePiece(wal, 1, 2n, 50_000)
+  const before = await scan()
+  const { xids, end } = await scan(alone(1), [storage], (name) => {
+    if (name === nameOf(1, 2n)) archive(wal, 1, [2n, 3n])
+  })
+  assert.equal(end.reason, 'torn-end')
+  assert.equal(end.fault, undefined)
+  assert.deepEqual(xids, before.xids, 'the archive as it was')
+  const after = await scan()
+  assert.ok(after.xids.length > xids.length)
 })
 
 test('a damaged chunk before later ones ends the scan as damage', async () => {

@@ -257,12 +257,19 @@ class Scan {
     return isCutByTail(fault, loaded.bytes, start, loaded.tail.endLsn)
   }
 
-  /** A later segment makes the rest of this one a hole. */
+  /**
+   * A later segment makes the rest of this one a hole; unless a receiver has completed it since
+   * its tail was read: then the scan is of the archive as it was.
+   */
   async #tailEnds(): Promise<void> {
     const loss = this.#segment?.tail?.loss
     if (loss !== undefined) return this.#damaged(loss)
     const later = await findLaterWal(this.#options, this.#current)
     if (later === undefined) return this.#stop('torn-end')
+    const again = await this.#load(this.#current)
+    if (this.#ending !== undefined) return
+    const isWhole = again !== undefined && again.tail === undefined
+    if (isWhole && again.usableEnd === undefined) return this.#stop('torn-end')
     this.#stop('hole', this.#hole(this.#current, later))
   }
 

@@ -6,7 +6,6 @@ import assert from 'node:assert/strict'
 import type pg from 'pg'
 import { readTimelinePath } from '../../src/archive/find-history.ts'
 import { scanWal } from '../../src/archive/scan-wal.ts'
-import { isFailure } from '../../src/base/failure.ts'
 import { type Lsn, parseLsn } from '../../src/postgres/lsn.ts'
 import { listSystemIdentities } from '../../src/repository/system-identity.ts'
 import type { PostgresServer } from '../harness/postgres-server.ts'
@@ -113,20 +112,7 @@ async function flushedBy(server: PostgresServer): Promise<Lsn> {
   return parseLsn(row?.lsn ?? '') ?? (0n as Lsn)
 }
 
-/**
- * The receiver may be finishing a segment when its server is killed: who reads its tail, and then
- * finds the next one begun, looks again.
- */
-async function committedXids(cluster: StreamedCluster, from: Lsn): Promise<Set<number>> {
-  for (let tries = 1; ; tries++) {
-    const { committed, fault } = await scanCommits(cluster, from)
-    if (fault === undefined) return committed
-    assert.ok(isFailure(fault.failure, 'TM1408') && tries < 5, String(fault.failure))
-    await sleep(200)
-  }
-}
-
-async function scanCommits({ storage }: StreamedCluster, from: Lsn) {
+async function committedXids({ storage }: StreamedCluster, from: Lsn): Promise<Set<number>> {
   const [identity] = await listSystemIdentities(storage, 'main')
   const { systemIdentifier, walSegmentSizeBytes } = identity ?? assert.fail('no server')
   const path = await readTimelinePath(storage, 'main', systemIdentifier, 1)
@@ -141,7 +127,8 @@ async function scanCommits({ storage }: StreamedCluster, from: Lsn) {
       return false
     },
   })
-  return { committed, fault }
+  assert.equal(fault, undefined)
+  return committed
 }
 
 async function waitUntil(isTrue: () => boolean, receiver: RunningTidemark): Promise<void> {
